@@ -1,0 +1,1 @@
+"""Sets on disk become typed sets and batches."""

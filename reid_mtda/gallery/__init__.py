@@ -1,0 +1,1 @@
+"""Who was seen where: SQLite holds the truth, FAISS answers."""

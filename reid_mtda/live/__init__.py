@@ -1,0 +1,1 @@
+"""From running cameras to sightings, and from a picture to its answer; no torch."""

@@ -1,0 +1,1 @@
+"""Pure loss functions: tensors in by role, a scalar out."""

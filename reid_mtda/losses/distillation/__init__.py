@@ -1,0 +1,1 @@
+"""Losses by which a student learns from a frozen teacher."""

@@ -1,0 +1,1 @@
+"""Networks that turn crops into embeddings, and their checkpoints."""

@@ -1,0 +1,165 @@
+"""One execution and its folder: resolved config, seed, versions, numbers, checkpoints; and files written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.errors import ConfigError, StorageError
+
+_RECORDED_PACKAGES = ("reid-mtda", "torch", "torchreid", "kornia", "numpy", "opencv-python", "onnxruntime", "faiss-cpu")
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when it does not.
+
+    Raises:
+        StorageError: the disk refused (full, read-only, no permission); ``path`` is as it was before.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part" + path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(
+            f"{path}: could not be written ({error.strerror or error}); free space or choose another folder; "
+            "what stood there before is untouched"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: ``run.json`` (config, seed, versions), ``metrics.jsonl``, ``checkpoints/``."""
+
+    folder: Path
+    seed: int
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of resumable states."""
+        return self.folder / "checkpoints"
+
+    def child_seed(self, name: str) -> int:
+        """A 32-bit seed for the part ``name``: the same run seed and name always give the same number."""
+        digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:4], "little")
+
+    def rng(self, name: str) -> np.random.Generator:
+        """A NumPy generator of its own for the part ``name``."""
+        return np.random.default_rng(self.child_seed(name))
+
+    def child(self, name: str) -> Run:
+        """A run inside this one, for one step of a longer job; its seed derives from this run's and ``name``."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Run(folder=folder, seed=self.child_seed(name))
+
+    def record(self, part: str, **numbers: float | int | str) -> None:
+        """Append one line of numbers to ``metrics.jsonl``."""
+        line = json.dumps({"time_s": round(time.time(), 3), "part": part, **numbers}, default=_plain)
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise StorageError(f"{self.folder}: metrics could not be written ({error.strerror}); free space") from error
+
+
+def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
+    """Open a run folder, or the same run again to resume it.
+
+    Raises:
+        ConfigError: the folder holds a run of another config or seed; resuming it would mix two experiments.
+        StorageError: the folder cannot be made or written.
+    """
+    folder = Path(folder)
+    card = folder / "run.json"
+    wanted = json.loads(json.dumps({"config": config, "seed": seed}, default=_plain))
+    if card.exists():
+        try:
+            there = json.loads(card.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{card}: damaged ({error}); remove {folder} or choose another folder") from None
+        changed = sorted(_changes(there.get("config"), wanted["config"])) if isinstance(there, dict) else ["all"]
+        if isinstance(there, dict) and there.get("seed") != seed:
+            changed.append("seed")
+        if changed:
+            raise ConfigError(
+                f"{folder}: holds a run with other settings ({', '.join(changed[:5])}); "
+                "choose another folder, or remove this one to start again"
+            )
+        return Run(folder=folder, seed=seed)
+    write_json(card, {**wanted, "versions": versions(), "started_s": time.time()})
+    return Run(folder=folder, seed=seed)
+
+
+def _changes(there: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        for key in there.keys() | wanted.keys():
+            yield from _changes(there.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
+    elif there != wanted:
+        yield path or "config"
+
+
+def versions() -> dict[str, str]:
+    """What produced a number: package versions, Python, processor and git commit."""
+    found = {}
+    for name in _RECORDED_PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return {**found, "python": platform.python_version(), "machine": platform.machine(), "commit": _commit()}
+
+
+def _commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

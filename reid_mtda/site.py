@@ -1,0 +1,102 @@
+"""A site is a folder, a camera is one YAML file in it; this is their only reader."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.schema import Strict, load_yaml
+
+NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+
+
+class Camera(Strict):
+    """One camera of a site. Its name is the file's name without ``.yaml``."""
+
+    url: str = Field(
+        min_length=1,
+        description="Where frames come from: a video file or a folder of pictures (relative to this file), "
+        "'device:0', 'rtsp://...', 'http://...', or 'synthetic://street?camera=gate&seed=7'.",
+        examples=["footage/gate.mp4"],
+    )
+    detector: str = Field(
+        default="motion",
+        description="How people are found: 'motion' (fixed cameras, no weights), 'hog' (where OpenCV has it), or the "
+        "path of an ONNX or OpenVINO person detector (relative to this file).",
+        examples=["motion"],
+    )
+    fps: float = Field(default=5.0, gt=0, le=60, description="Frames analysed per second.", examples=[5.0])
+    min_height_px: int = Field(
+        default=48,
+        ge=8,
+        le=4096,
+        description="People lower than this in the frame, in pixels, are ignored.",
+        examples=[48],
+    )
+    min_score: float = Field(
+        default=0.4,
+        ge=0,
+        le=1,
+        description="Detections scored below this are ignored (motion scores are all 1).",
+        examples=[0.4],
+    )
+    start_time: str | None = Field(
+        default=None,
+        description="When the first frame of a file was taken, ISO 8601 with zone; without it the file's own date.",
+        examples=["2026-03-01T08:00:00+00:00"],
+    )
+    retention_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=3650,
+        description="Days after which sightings of this camera are deleted.",
+        examples=[30.0],
+    )
+
+
+@dataclass(frozen=True)
+class Site:
+    """Cameras by name, in the order of their names; ``folder`` is what relative paths in them start from."""
+
+    name: str
+    folder: Path
+    cameras: dict[str, Camera]
+
+
+def load_site(folder: Path) -> Site:
+    """Read every ``*.yaml`` of ``folder`` as a camera.
+
+    Raises:
+        ConfigError: no such folder, no camera in it, a camera file with a bad name, key or value.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such site folder; expected a folder with one YAML file per camera")
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    if not files:
+        raise ConfigError(f"{folder}: no camera files, expected one NAME.yaml per camera; see cameras/README.md")
+    cameras: dict[str, Camera] = {}
+    for path in files:
+        if not NAME.match(path.stem):
+            raise ConfigError(f"{path}: a camera's name is its file name, got {path.stem!r}, expected a-z 0-9 _ -")
+        if path.stem in cameras:
+            raise ConfigError(f"{path}: camera {path.stem!r} stands twice (.yaml and .yml); keep one")
+        cameras[path.stem] = load_yaml(path, Camera)
+    return Site(name=folder.resolve().name, folder=folder, cameras=cameras)
+
+
+def resolve(site: Site, value: str) -> str:
+    """Make a relative path in a camera file absolute; URLs, devices and detector names stay as they are.
+
+    >>> resolve(Site("s", Path("/a"), {}), "gate.mp4")
+    '/a/gate.mp4'
+    >>> resolve(Site("s", Path("/a"), {}), "synthetic://street?camera=gate")
+    'synthetic://street?camera=gate'
+    """
+    if "://" in value or value.startswith("device:") or value in ("motion", "hog"):
+        return value
+    return str(site.folder / Path(value).expanduser())

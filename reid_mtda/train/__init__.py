@@ -1,0 +1,1 @@
+"""The adaptation algorithms: one file and one visible loop each."""

@@ -1,0 +1,1 @@
+"""Pictures and boxes: reading frames, detecting and tracking people, preparing model input."""
