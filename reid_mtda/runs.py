@@ -14,13 +14,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from reid_mtda.errors import ConfigError, StorageError
 
 _RECORDED_PACKAGES = ("reid-mtda", "torch", "torchreid", "kornia", "numpy", "opencv-python", "onnxruntime", "faiss-cpu")
+
+
+class Progress(Protocol):
+    """Called after each step with (part, steps done, steps in all)."""
+
+    def __call__(self, part: str, done: int, total: int) -> None:
+        """Show it."""
+
+
+def silent(part: str, done: int, total: int) -> None:
+    """The progress of a job nobody watches."""
 
 
 @contextlib.contextmanager
@@ -163,3 +174,44 @@ def _commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def stage(run: Run, name: str) -> Iterator[None]:
+    """Time a stage of a job and its peak memory; ``stages.json`` of the run keeps one entry per stage.
+
+    A stage that is resumed adds its seconds to those already spent. Peak memory is that of the whole process while
+    the stage ran, where the system lets its high-water mark be reset (Linux); elsewhere since the process began.
+    """
+    _reset_peak_memory()
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        path = run.folder / "stages.json"
+        stages = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        before = stages.get(name, {"seconds": 0.0, "peak_mb": 0.0})
+        stages[name] = {
+            "seconds": round(before["seconds"] + time.perf_counter() - began, 2),
+            "peak_mb": round(max(before["peak_mb"], peak_memory_mb()), 1),
+        }
+        # Sorted keys would lose the order in which the stages ran.
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(stages, indent=2) + "\n", encoding="utf-8")
+
+
+def _reset_peak_memory() -> None:
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_mb() -> float:
+    """The process's resident high-water mark in MB (10^6 bytes)."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes * 1024 / 1e6

@@ -1,0 +1,155 @@
+"""Networks from crops to features: torchreid's zoo by its names, and a small residual net that learns in minutes."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reid_mtda.errors import ModelError
+from reid_mtda.models.torchvision_compat import ensure_torchvision
+
+SMALL_ARCH = re.compile(r"^resnet10_w(\d{1,3})$")
+
+
+class ResNet10(nn.Module):
+    """A four-stage residual net for small crops: 3x3 stem at stride 2, then one basic block per stage.
+
+    Args:
+        width: channels of the first stage; the others have 2, 4 and 4 times as many (He et al. 2016, basic block).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width, 4 * width)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.blocks = nn.Sequential(
+            *(
+                BasicBlock(before, after, stride)
+                for before, after, stride in zip((width, *widths), widths, (1, 2, 2, 1), strict=False)
+            )
+        )
+        self.feature_dim = widths[-1]
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Map crops (B, 3, h, w) to a feature map (B, D, h/8, w/8)."""
+        maps: Tensor = self.blocks(self.stem(crops))
+        return maps
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C', H/stride, W/stride)."""
+        inner = functional.relu(self.bn1(self.conv1(maps)), inplace=True)
+        return functional.relu(self.bn2(self.conv2(inner)) + self.shortcut(maps), inplace=True)
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling with a learnt exponent (Radenovic et al. 2018): p = 1 is the average."""
+
+    def __init__(self, p: float = 3.0) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(p))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, 1, 1)."""
+        powered = maps.clamp(min=1e-6).pow(self.p)
+        return functional.adaptive_avg_pool2d(powered, 1).pow(1 / self.p)
+
+
+class PooledNet(nn.Module):
+    """A feature-map net with its pooling: crops (B, 3, h, w) to features (B, D)."""
+
+    def __init__(self, net: ResNet10, pool: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.pool = pool
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Map crops (B, 3, h, w) to features (B, D)."""
+        pooled: Tensor = self.pool(self.net(crops))
+        return pooled.flatten(1)
+
+
+class ZooNet(nn.Module):
+    """A torchreid model without its classifier; what it gives in eval mode is the feature, in train mode too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Map crops (B, 3, h, w) to features (B, D)."""
+        if hasattr(self.model, "featuremaps") and hasattr(self.model, "global_avgpool"):
+            feature: Tensor = self.model.global_avgpool(self.model.featuremaps(crops)).flatten(1)
+            head = getattr(self.model, "fc", None)
+            return head(feature) if isinstance(head, nn.Module) else feature
+        output = self.model(crops)
+        while isinstance(output, tuple | list):  # a net with several heads gives (logits, feature)
+            output = output[-1]
+        return torch.as_tensor(output).flatten(1)
+
+
+def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
+    """Build an untrained backbone.
+
+    Args:
+        arch: ``resnet10_wN`` (our small net, N channels wide) or any name of torchreid's zoo.
+        pooling: ``avg`` or ``gem``.
+
+    Returns:
+        A module crops (B, 3, h, w) -> features (B, D), and D.
+
+    Raises:
+        ModelError: an unknown name, or a pooling the net cannot take.
+    """
+    if pooling not in ("avg", "gem"):
+        raise ModelError(f"pooling: got {pooling!r}, expected 'avg' or 'gem'")
+    small = SMALL_ARCH.match(arch)
+    if small:
+        width = int(small[1])
+        if not 4 <= width <= 256:
+            raise ModelError(f"arch: got {arch!r}, expected a width of 4..256 after resnet10_w")
+        net = ResNet10(width)
+        return PooledNet(net, GeM() if pooling == "gem" else nn.AdaptiveAvgPool2d(1)), net.feature_dim
+    model = _zoo_model(arch)
+    if pooling == "gem":
+        if not hasattr(model, "global_avgpool"):
+            raise ModelError(f"pooling: {arch} has no average pooling to replace; use pooling: avg")
+        model.global_avgpool = GeM()
+    feature_dim = model.feature_dim if isinstance(getattr(model, "feature_dim", None), int) else None
+    if feature_dim is None:
+        raise ModelError(f"arch: {arch} does not tell its feature size; choose another, e.g. osnet_x0_25")
+    model.classifier = nn.Identity()
+    return ZooNet(model), feature_dim
+
+
+def _zoo_model(arch: str) -> nn.Module:
+    ensure_torchvision()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Cython evaluation")
+        from torchreid.reid import models
+    known = sorted(models.__dict__["__model_factory"])
+    if arch not in known:
+        raise ModelError(f"arch: got {arch!r}, expected resnet10_wN or one of torchreid's: {', '.join(known)}")
+    if arch == "hacnn":
+        raise ModelError("arch: hacnn runs on CUDA alone; choose another, e.g. osnet_x0_25")
+    model: nn.Module = models.build_model(arch, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
+    return model

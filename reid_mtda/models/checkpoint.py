@@ -1,0 +1,103 @@
+"""Weights on disk: safetensors with a JSON card in its header, never pickles; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reid_mtda.errors import ModelError
+from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
+from reid_mtda.runs import atomic_write
+from reid_mtda.schema import parse
+
+_KIND = "reid_mtda"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, card: Mapping[str, Any]) -> None:
+    """Write named tensors and a JSON card; ``kind`` says what the file is (``embedder``, ``resume``)."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(plain, temporary, metadata={_KIND: json.dumps({"kind": kind, **card})})
+
+
+def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``save_tensors`` wrote.
+
+    Raises:
+        ModelError: the file is missing, damaged, or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint; check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {}).get(_KIND, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); expected a .safetensors file") from None
+    if not isinstance(card, dict) or card.get("kind") != kind:
+        got = card.get("kind") if isinstance(card, dict) else "a file of another program"
+        raise ModelError(f"{path}: got {got!r}, expected a checkpoint of kind {kind!r}")
+    return tensors, card
+
+
+def save_embedder(path: Path, model: Embedder, **card: Any) -> None:
+    """Write an Embedder with its spec, so that ``load_embedder`` needs nothing else."""
+    save_tensors(path, model.state_dict(), kind="embedder", card={"spec": model.spec.model_dump(), **card})
+
+
+def load_embedder(path: Path) -> Embedder:
+    """Build the Embedder stored at ``path``, in eval mode.
+
+    Raises:
+        ModelError: missing, damaged, of another kind, or weights that do not fit the spec beside them.
+    """
+    tensors, card = load_tensors(path, kind="embedder")
+    model = build_embedder(parse(EmbedderSpec, card.get("spec") or {}, where=str(path)), seed=0)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: weights do not fit the stored spec ({str(error).splitlines()[0]})") from None
+    return model.eval()
+
+
+def load_zoo_weights(model: Embedder, path: Path) -> None:
+    """Fill the backbone of ``model`` with weights in torchreid's parameter names (.npz or .safetensors).
+
+    Classifier weights in the file are left out; everything else must fit.
+
+    Raises:
+        ModelError: missing or unreadable file, or a weight of the backbone missing or of another shape.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file; check the path")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                found = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+        else:
+            with safe_open(path, framework="pt") as file:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: not readable weights ({error}); expected .npz or .safetensors") from None
+    inner = getattr(model.backbone, "model", model.backbone)
+    if not isinstance(inner, nn.Module):
+        raise ModelError(f"{path}: {model.spec.arch} takes no outside weights")
+    wanted = inner.state_dict()
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    unfit = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
+    if missing or unfit:
+        raise ModelError(
+            f"{path}: does not fit {model.spec.arch}: missing {missing[:3]}, of another shape {unfit[:3]}; "
+            "choose the arch the weights were made for"
+        )
+    inner.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})

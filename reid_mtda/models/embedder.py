@@ -1,0 +1,69 @@
+"""The one network type of the project: backbone, BNNeck, optional embedding layer, optional classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reid_mtda.models.backbones import build_backbone
+from reid_mtda.schema import Strict
+
+
+class EmbedderSpec(Strict):
+    """What is needed to build an Embedder again: it is stored beside its weights."""
+
+    arch: str = "osnet_x0_25"
+    pooling: str = "avg"
+    neck: bool = True
+    embedding_dim: int | None = None
+    num_classes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class EmbedderOutput:
+    """``embedding`` (B, D) with rows of length 1; ``logits`` (B, C) over source identities, or None."""
+
+    embedding: Tensor
+    logits: Tensor | None
+
+
+class Embedder(nn.Module):
+    """Crops (B, 3, h, w) -> EmbedderOutput, the same type in train and eval mode.
+
+    The BNNeck (Luo et al. 2019, "Bag of tricks") is a BatchNorm without shift between feature and classifier; the
+    embedding is what leaves it, scaled to length 1.
+    """
+
+    def __init__(self, spec: EmbedderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone, feature_dim = build_backbone(spec.arch, pooling=spec.pooling)
+        self.embedding_dim = spec.embedding_dim or feature_dim
+        self.project: nn.Module = (
+            nn.Linear(feature_dim, spec.embedding_dim, bias=False) if spec.embedding_dim else nn.Identity()
+        )
+        self.neck: nn.Module = nn.Identity()
+        if spec.neck:
+            neck = nn.BatchNorm1d(self.embedding_dim)
+            neck.bias.requires_grad_(False)
+            self.neck = neck
+        self.classifier: nn.Linear | None = None
+        if spec.num_classes:
+            self.classifier = nn.Linear(self.embedding_dim, spec.num_classes, bias=False)
+            nn.init.normal_(self.classifier.weight, std=0.01)
+
+    def forward(self, crops: Tensor) -> EmbedderOutput:
+        """Embed crops (B, 3, h, w), preprocessed."""
+        feature = self.neck(self.project(self.backbone(crops)))
+        logits = self.classifier(feature) if self.classifier is not None else None
+        return EmbedderOutput(embedding=functional.normalize(feature, dim=1), logits=logits)
+
+
+def build_embedder(spec: EmbedderSpec, *, seed: int) -> Embedder:
+    """Build an Embedder with weights drawn from ``seed``, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Embedder(spec)

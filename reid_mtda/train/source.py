@@ -1,0 +1,75 @@
+"""Supervised training on a labelled set: the source pre-training of every method, and the oracle's upper bound."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
+from reid_mtda.data.batches import group_sampler, load_pictures
+from reid_mtda.losses.identity import identity_loss, triplet_loss
+from reid_mtda.models.embedder import Embedder
+from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import (
+    Resumable,
+    cosine_decay,
+    optimise,
+    seeded_step,
+    set_learning_rate,
+)
+from reid_mtda.types import LabelledSet, Preprocess
+
+
+class SourceSettings(Strict):
+    """Identity loss with label smoothing plus batch-hard triplets (P4, step 1)."""
+
+    steps: int = Field(default=400, ge=1, description="optimiser steps")
+    identities_per_batch: int = Field(default=16, ge=2, description="P of P x K")
+    pictures_per_identity: int = Field(default=4, ge=2, description="K of P x K")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Adam's peak learning rate")
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    smoothing: float = Field(default=0.1, ge=0, lt=1, description="label smoothing")
+    margin: float = Field(default=0.3, ge=0, description="of the triplet loss")
+    augmentation: tuple[str, ...] = Field(default=DEFAULT_AUGMENTATION, description="names of data.augment")
+    checkpoint_every: int = Field(default=50, ge=1, description="steps between resumable states")
+
+
+def train_source(
+    model: Embedder,
+    source: LabelledSet,
+    preprocess: Preprocess,
+    settings: SourceSettings,
+    run: Run,
+    progress: Progress = silent,
+) -> Embedder:
+    """Train ``model`` on a labelled set; the weights after the last step are the result (selection rule: last).
+
+    Raises:
+        DataError: fewer than two identities.
+        TrainingError: a loss that is not finite.
+    """
+    pictures = load_pictures(source.paths, preprocess)
+    p, k = settings.identities_per_batch, settings.pictures_per_identity
+    sampler = group_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
+    augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
+    labels = torch.from_numpy(source.labels)
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    state = Resumable(run, {"model": model}, optimiser, settings.checkpoint_every)
+    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    for step in range(state.start(), settings.steps):
+        set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))
+        rows = sampler.batch(step)
+        with seeded_step(run, step):
+            output = model(pictures.normalised(augment(pictures.unit(rows))))
+        parts = {
+            "identity": identity_loss(logits=output.logits, labels=labels[rows], smoothing=settings.smoothing),
+            "triplet": triplet_loss(embeddings=output.embedding, labels=labels[rows], margin=settings.margin),
+        }
+        numbers = optimise(optimiser, parts, where=f"source training on {source.domain}", step=step)
+        run.record("source", step=step, **numbers)
+        state.save(step + 1)
+        progress(f"source {source.domain}", step + 1, settings.steps)
+    state.finish()
+    return model.eval()
