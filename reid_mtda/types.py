@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -210,18 +211,24 @@ class RetrievalScores:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a crop becomes model input: resize to (height, width), scale to [0, 1], subtract mean, divide by std."""
+    """How a crop becomes model input: resize to (height, width), scale to [0, 1], subtract mean, divide by std.
+
+    ``mean`` and ``std`` are in the order of ``channels``, which is what the model expects; crops are RGB always.
+    """
 
     height: int = 256
     width: int = 128
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channels: Literal["RGB", "BGR"] = "RGB"
 
     def __post_init__(self) -> None:
         if not (8 <= self.height <= 2048 and 8 <= self.width <= 2048):
             raise ShapeError(f"Preprocess: got size {self.height}x{self.width}, expected 8..2048 each")
         if min(self.std) <= 0:
             raise ShapeError(f"Preprocess: got std {self.std}, expected three numbers > 0")
+        if self.channels not in ("RGB", "BGR"):
+            raise ShapeError(f"Preprocess: got channels {self.channels!r}, expected 'RGB' or 'BGR'")
 
 
 @dataclass(frozen=True)
