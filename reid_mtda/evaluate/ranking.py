@@ -16,18 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reid_mtda.errors import DataError, ShapeError
+from reid_mtda.evaluate.cosine import Floats, as_floats, cosine_scores, unit_rows
+from reid_mtda.evaluate.rerank import rerank_dist
 from reid_mtda.types import CameraScores, DoubleArray, IntArray, RetrievalScores
 
 MAX_TABLE_CAMERAS = 64
 _CHUNK_BYTES = 32 * 2**20
-
-Floats = npt.NDArray[np.floating[Any]]
 
 
 def rank_scores(
@@ -73,12 +72,9 @@ def rank_scores(
         )
     truth = _check_truth((len(query), len(gallery)), query_pids, query_camids, gallery_pids, gallery_camids, per_camera)
     if rerank:
-        from reid_mtda.evaluate.rerank import rerank_dist
-
         dist = rerank_dist(query, gallery)
         return _rank(lambda rows: -dist[rows][:, truth.order], truth, max_rank)
-    columns = gallery[truth.order].T
-    return _rank(lambda rows: query[rows] @ columns, truth, max_rank)
+    return _rank(cosine_scores(query, gallery[truth.order]), truth, max_rank)
 
 
 def rank_matrix(
@@ -99,7 +95,7 @@ def rank_matrix(
     >>> rank_matrix([[0.2, 0.1]], [7], [0], [7, 8], [1, 1], is_dist=True).mAP
     0.5
     """
-    values = _as_floats("matrix", matrix)
+    values = as_floats("matrix", matrix)
     truth = _check_truth(values.shape, query_pids, query_camids, gallery_pids, gallery_camids, per_camera)
 
     def scores(rows: slice) -> Floats:
@@ -109,31 +105,6 @@ def rank_matrix(
         return np.negative(chunk, out=chunk) if is_dist else chunk
 
     return _rank(scores, truth, max_rank)
-
-
-def _as_floats(where: str, array: npt.ArrayLike) -> Floats:
-    values = np.asarray(array)
-    if values.ndim != 2 or values.dtype.kind not in "fiu":
-        raise ShapeError(f"{where}: got {values.dtype} {values.shape}, expected numbers in rows and columns")
-    return values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
-
-
-def unit_rows(where: str, embeddings: npt.ArrayLike) -> Floats:
-    """Embeddings (N, D) as float rows of length 1; a row of zeros stays so.
-
-    Raises:
-        ShapeError: not two dimensions, not numbers, or not finite.
-    """
-    rows = _as_floats(where, embeddings)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    if not np.isfinite(length).all():
-        first = int(np.flatnonzero(~np.isfinite(length[:, 0]))[0])
-        raise ShapeError(
-            f"{where}: row {first} is not finite (NaN, infinite or too large); expected numbers alone; "
-            "look at the model or the pictures that made it"
-        )
-    unit: Floats = rows / np.where(length > 0, length, 1)
-    return unit
 
 
 @dataclass(frozen=True, eq=False)
