@@ -1,0 +1,178 @@
+"""Footage of one camera harvested into crops on disk: an unlabelled target, grouped by tracklet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from reid_mtda.errors import DataError, StorageError
+from reid_mtda.runs import write_json
+from reid_mtda.types import Detect, Frame, Tracklet
+from reid_mtda.vision.tracklets import TrackletBuilder
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1")
+_REPORT = "harvest.json"
+
+
+@dataclass(frozen=True)
+class HarvestReport:
+    """What a harvest saw and kept; counts of frames, detections, tracklets and crops."""
+
+    camera: str
+    frames: int
+    detections: int
+    tracklets: int
+    crops: int
+    warnings: tuple[str, ...] = ()
+
+
+def harvest_crops(
+    camera_name: str,
+    frames: Iterable[Frame],
+    detect: Detect,
+    folder: Path,
+    *,
+    max_crops: int = 8,
+    fps: float = 5.0,
+    made_from: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> HarvestReport:
+    """Detect and track people in ``frames`` and write the best crops of each tracklet.
+
+    ``<folder>/<camera>/`` gets ``{track:06d}_{frame:06d}.jpg`` (as large as in the frame), ``crops.csv`` with one
+    row per crop, and ``harvest.json``. It appears whole or not at all. Where it stands already, made with the same
+    settings, its report is returned and ``frames`` stays untouched: a resumed job skips it. Nobody found is a
+    valid, empty harvest with a warning in its report.
+
+    Args:
+        camera_name: name of the camera and of its folder.
+        frames: frames of that camera in order.
+        detect: the detector.
+        folder: where the folders of all cameras stand.
+        max_crops: crops kept per tracklet.
+        fps: frames per second that ``frames`` holds.
+        made_from: what else decides the result (address, detector ...), recorded; a harvest that was made from
+            something else is refused.
+        progress: called with the number of frames done, after each.
+
+    Raises:
+        DataError: the folder stands there but is no finished harvest, or one made with other settings.
+        StorageError: the disk refused; nothing half-written is left.
+    """
+    target = Path(folder) / camera_name
+    settings = {"max_crops": max_crops, "fps": fps, **(made_from or {})}
+    if target.exists():
+        return _finished(target, settings)
+    part = target.with_name(f".{camera_name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # what a killed harvest left
+        part.mkdir(parents=True)
+        report = _harvest(camera_name, frames, detect, part, max_crops, fps, progress)
+        write_json(part / _REPORT, {"report": asdict(report), "settings": settings})
+        part.rename(target)
+    except OSError as error:
+        raise StorageError(
+            f"{target}: crops could not be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for warning in report.warnings:
+        log.warning("%s", warning)
+    return report
+
+
+def _harvest(
+    camera: str,
+    frames: Iterable[Frame],
+    detect: Detect,
+    folder: Path,
+    max_crops: int,
+    fps: float,
+    progress: Callable[[int], None] | None,
+) -> HarvestReport:
+    builder = TrackletBuilder(camera, fps=fps, max_crops=max_crops)
+    seen = found = crops = 0
+    tracks: set[int] = set()
+    with (folder / "crops.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+
+        def keep(tracklets: list[Tracklet]) -> None:
+            nonlocal crops
+            for tracklet in tracklets:
+                table.writerows(_write_crops(tracklet, folder))
+                crops += len(tracklet.crops)
+                tracks.add(tracklet.track_id)
+
+        for frame in frames:
+            detections = detect(frame.image)
+            keep(builder.update(frame, detections))
+            seen, found = seen + 1, found + len(detections)
+            if progress is not None:
+                progress(seen)
+        keep(builder.flush())
+        file.flush()
+        os.fsync(file.fileno())
+    return HarvestReport(camera, seen, found, len(tracks), crops, _warnings(camera, seen, found, crops))
+
+
+def _write_crops(tracklet: Tracklet, folder: Path) -> list[list[object]]:
+    """Write the crops of ``tracklet`` and return their rows of ``crops.csv``."""
+    rows: list[list[object]] = []
+    for crop, xyxy, frame, time_s in zip(
+        tracklet.crops, tracklet.xyxy, tracklet.frame_index, tracklet.time_s, strict=True
+    ):
+        name = f"{tracklet.track_id:06d}_{frame:06d}.jpg"
+        done, packed = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        if not done:
+            raise StorageError(
+                f"{folder / name}: crop of {crop.shape[1]}x{crop.shape[0]} px could not be packed as JPEG"
+            )
+        (folder / name).write_bytes(packed.tobytes())
+        rows.append([name, tracklet.track_id, int(frame), f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy)])
+    return rows
+
+
+def _warnings(camera: str, seen: int, found: int, crops: int) -> tuple[str, ...]:
+    if crops:
+        return ()
+    if not seen:
+        return (f"camera {camera}: the footage held no frames, so there are no crops; check its url",)
+    if not found:
+        reason = "nobody was found"
+        advice = "check the detector, min_height_px and min_score in its camera file"
+    else:
+        reason = f"{found} detections never lasted long enough to be a person"
+        advice = "raise fps or check the detector"
+    return (f"camera {camera}: {reason} in {seen} frames, so there are no crops; {advice}",)
+
+
+def _finished(target: Path, settings: Mapping[str, Any]) -> HarvestReport:
+    """The report of the harvest that stands in ``target``, if it was made with ``settings``."""
+    card = target / _REPORT
+    try:
+        there = json.loads(card.read_text(encoding="utf-8"))
+        report = HarvestReport(**{**there["report"], "warnings": tuple(there["report"]["warnings"])})
+        before = dict(there["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{target}: stands there, but is no finished harvest (no readable {_REPORT}); "
+            "choose another folder, or remove this one"
+        ) from None
+    wanted = json.loads(json.dumps(settings, default=str))
+    changed = sorted(key for key in before.keys() | wanted.keys() if before.get(key) != wanted.get(key))
+    if changed:
+        differences = ", ".join(f"{key} {before.get(key)!r}, now {wanted.get(key)!r}" for key in changed)
+        raise DataError(f"{target}: was harvested with other settings ({differences}); remove it to harvest anew")
+    return report

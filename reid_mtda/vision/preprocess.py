@@ -1,0 +1,148 @@
+"""Pictures in, model input out: the one implementation, used offline, live, for training and for the export check."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from reid_mtda.errors import ImageError, ShapeError
+from reid_mtda.types import FloatArray, ImageArray, Preprocess
+
+MIN_SIDE_PX = 8
+MAX_PIXELS = 40_000_000
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_EXPECTED = "expected a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM picture"
+
+
+def to_model_input(crops: Sequence[ImageArray], preprocess: Preprocess) -> FloatArray:
+    """Turn crops into model input: resize, scale to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Args:
+        crops: B pictures uint8 (h_i, w_i, 3) RGB of any size; B = 0 gives an empty array.
+        preprocess: size and numbers of the model at hand.
+
+    Returns:
+        float32 (B, 3, height, width), contiguous.
+
+    Raises:
+        ShapeError: a crop that is not uint8 (h, w, 3) or has no pixels.
+
+    >>> white = np.full((10, 5, 3), 255, np.uint8)
+    >>> to_model_input([white], Preprocess(height=16, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))[0, :, 0, 0]
+    array([1., 1., 1.], dtype=float32)
+    """
+    batch = np.empty((len(crops), 3, preprocess.height, preprocess.width), np.float32)
+    mean = np.asarray(preprocess.mean, np.float32)
+    std = np.asarray(preprocess.std, np.float32)
+    for row, crop in enumerate(crops):
+        resized = resize_crop(crop, preprocess.height, preprocess.width)
+        if preprocess.channels == "BGR":
+            resized = resized[..., ::-1]
+        batch[row] = ((resized.astype(np.float32) / np.float32(255) - mean) / std).transpose(2, 0, 1)
+    return batch
+
+
+def resize_crop(crop: ImageArray, height: int, width: int) -> ImageArray:
+    """Resize one crop uint8 (h, w, 3) to (height, width, 3).
+
+    Pixels are averaged (INTER_AREA) when both sides shrink, else interpolated (INTER_LINEAR): plain interpolation
+    would skip pixels of a large crop, and its result would flicker with the box by a pixel.
+    """
+    if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3:
+        got = f"{crop.dtype} {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
+        raise ShapeError(f"crop: got {got}, expected uint8 (h, w, 3)")
+    if crop.size == 0:
+        raise ShapeError(f"crop: got {crop.shape[0]}x{crop.shape[1]} pixels, expected at least 1x1")
+    shrinks = crop.shape[0] >= height and crop.shape[1] >= width
+    resized = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def read_image(path: Path) -> ImageArray:
+    """Read a picture file as RGB uint8 (H, W, 3), turned upright as its EXIF says.
+
+    The header is checked before anything is decoded, so a small file that unfolds to gigabytes is refused unread.
+
+    Raises:
+        ImageError: missing, empty, no picture, damaged, or of a size out of bounds.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            state = "is not a file" if path.exists() else "no such file"
+            raise ImageError(f"{path}: {state}; {_EXPECTED}")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty; {_EXPECTED}")
+        with path.open("rb") as file:
+            return _decode(file, str(path))
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); check the file's permissions") from None
+
+
+def decode_image(data: bytes, *, where: str = "picture") -> ImageArray:
+    """Decode the bytes of a picture file like ``read_image``; ``where`` opens the message of a refusal."""
+    if not data:
+        raise ImageError(f"{where}: got no bytes; {_EXPECTED}")
+    return _decode(io.BytesIO(data), where)
+
+
+def check_image_size(where: str, height: int, width: int) -> None:
+    """Refuse a picture size out of bounds.
+
+    Raises:
+        ImageError: a side below 8 px or more than 40 million pixels.
+    """
+    if min(height, width) < MIN_SIDE_PX:
+        raise ImageError(f"{where}: too small, got {width}x{height} px, expected at least {MIN_SIDE_PX} px each side")
+    if height * width > MAX_PIXELS:
+        raise ImageError(
+            f"{where}: too large, got {width}x{height} px, expected at most {MAX_PIXELS // 1_000_000} million pixels; "
+            "scale it down first"
+        )
+
+
+def _decode(file: IO[bytes], where: str) -> ImageArray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture: Image.Image = Image.open(file, formats=_FORMATS)  # reads the header alone
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
+        raise ImageError(f"{where}: too large ({error}), {limit}") from None
+    except Exception as error:  # foreign bytes make decoders raise nearly anything
+        raise ImageError(f"{where}: not a picture ({_short(error)}); {_EXPECTED}") from None
+    with picture:
+        check_image_size(where, picture.height, picture.width)
+        try:
+            picture.load()
+        except Exception as error:
+            raise ImageError(f"{where}: damaged or cut short ({_short(error)}); get the file again") from None
+        try:
+            upright = ImageOps.exif_transpose(picture)
+        except Exception:  # damaged EXIF does not spoil the pixels
+            upright = picture
+        return _to_rgb(upright, where)
+
+
+def _to_rgb(picture: Image.Image, where: str) -> ImageArray:
+    if picture.mode.startswith("I"):  # 16-bit grey, which pillow would clip at 255
+        grey = np.clip(np.asarray(picture, np.int64), 0, 65535)
+        return np.ascontiguousarray(np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2))
+    if picture.mode == "F":
+        raise ImageError(f"{where}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        on_top = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", on_top.size, "white"), on_top)
+    return np.array(picture.convert("RGB"), np.uint8)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "unknown format" if text.startswith("cannot identify") else text[:120]

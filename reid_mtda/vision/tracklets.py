@@ -1,0 +1,255 @@
+"""From boxes frame by frame to tracklets: one person, one camera, one stretch of time, and the best pictures of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import supervision as sv
+import trackers
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.types import Detections, FloatArray, Frame, ImageArray, Tracklet
+
+_SLACK_S = 1.0  # clocks that step back by less are taken as jitter
+
+
+@dataclass(frozen=True)
+class _Crop:
+    picture: ImageArray
+    xyxy: FloatArray
+    frame_index: int
+    time_s: float
+    quality: float
+
+
+@dataclass
+class _Piece:
+    """What is kept of a track since its last tracklet: the best crop of each time slot of ``slot_s``."""
+
+    start_s: float
+    end_s: float
+    slot_s: float
+    hits: int = 0
+    best: dict[int, _Crop] = field(default_factory=dict)
+
+    def add(self, crop: _Crop, max_crops: int) -> None:
+        """Keep ``crop`` if it is the best of its slot; slots double in length when there are too many."""
+        self.hits += 1
+        self.end_s = crop.time_s
+        self._keep(crop)
+        while len(self.best) > max_crops:
+            self.slot_s *= 2
+            crops, self.best = list(self.best.values()), {}
+            for kept in crops:
+                self._keep(kept)
+
+    def _keep(self, crop: _Crop) -> None:
+        slot = int((crop.time_s - self.start_s) / self.slot_s)
+        if slot not in self.best or crop.quality > self.best[slot].quality:
+            self.best[slot] = crop
+
+
+class TrackletBuilder:
+    """Follow the people of one camera and hand out a tracklet when each is gone.
+
+    Of each tracklet the best ``max_crops`` crops are kept, spread over its time: sharp, large, little covered by
+    others, not cut by the frame's edge. Somebody who stays is handed out every ``max_age_s`` and goes on as a new
+    tracklet *with the same track_id*: memory stays bounded, the gallery fills while they are still there, and
+    whoever groups by track_id still sees one person. A camera's clock that steps back, or a gap longer than
+    ``lost_s``, ends all tracks.
+
+    Args:
+        camera: name that the tracklets carry.
+        fps: frames per second that ``update`` will see.
+        max_crops: crops kept per tracklet; at least half of them are filled once that many frames were seen.
+        min_hits: tracklets seen in fewer frames are dropped as false alarms.
+        lost_s: seconds without being seen after which a tracklet ends.
+        max_age_s: seconds after which a lasting tracklet is handed out.
+        max_active: tracks held at once; beyond it the one unseen for longest ends early.
+        tracker: a name of ``TRACKERS``.
+        first_track_id: number of the first track, for a camera that is opened again.
+
+    Raises:
+        ConfigError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        *,
+        fps: float = 5.0,
+        max_crops: int = 8,
+        min_hits: int = 3,
+        lost_s: float = 2.0,
+        max_age_s: float = 60.0,
+        max_active: int = 128,
+        tracker: str = "bytetrack",
+        first_track_id: int = 0,
+    ) -> None:
+        where = f"tracklets of camera {camera!r}"
+        for name, value in (("max_crops", max_crops), ("min_hits", min_hits), ("max_active", max_active)):
+            if value < 1:
+                raise ConfigError(f"{where}: {name} must be >= 1, got {value}")
+        for name, seconds in (("fps", fps), ("lost_s", lost_s), ("max_age_s", max_age_s)):
+            if not seconds > 0:
+                raise ConfigError(f"{where}: {name} must be > 0, got {seconds}")
+        if tracker not in TRACKERS:
+            raise ConfigError(f"{where}: unknown tracker {tracker!r}, expected one of {', '.join(TRACKERS)}")
+        self.camera = camera
+        self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        self._fps, self._max_crops, self._min_hits = fps, max_crops, min_hits
+        self._lost_s, self._max_age_s, self._max_active = lost_s, max_age_s, max_active
+        self._make_tracker = TRACKERS[tracker]
+        self._tracker = self._make_tracker(fps, lost_s)
+        self._first_id = first_track_id
+        self._next_id = first_track_id
+        self._pieces: dict[int, _Piece] = {}
+        self._now = float("-inf")
+
+    def update(self, frame: Frame, detections: Detections) -> list[Tracklet]:
+        """Take the people found in ``frame``; return the tracklets that ended with it.
+
+        ``active`` then holds the tracked ones of ``detections`` with their ``track_id``.
+        """
+        ended: list[Tracklet] = []
+        if frame.time_s < self._now - _SLACK_S or frame.time_s > self._now + self._lost_s:
+            ended = self.flush()
+            self._now = frame.time_s
+        else:
+            self._now = max(frame.time_s, self._now + 1e-3)  # the tracker wants time to go on
+        self.active = self._track(detections)
+        for row, track_id in enumerate(self.active.track_id.tolist() if self.active.track_id is not None else ()):
+            piece = self._pieces.setdefault(track_id, _Piece(self._now, self._now, 1 / self._fps))
+            piece.add(self._crop(frame, row), self._max_crops)
+        return ended + self._end_old()
+
+    def flush(self) -> list[Tracklet]:
+        """End all tracks and return their tracklets; the builder can go on with new ones."""
+        ended = [self._tracklet(track_id, piece) for track_id, piece in self._pieces.items()]
+        self._pieces.clear()
+        self._tracker = self._make_tracker(self._fps, self._lost_s)
+        self._first_id = self._next_id
+        self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        return [tracklet for tracklet in ended if tracklet is not None]
+
+    def _track(self, detections: Detections) -> Detections:
+        found = self._tracker.update(
+            sv.Detections(xyxy=detections.xyxy, confidence=detections.score), timestamp=self._now
+        )
+        known = found.tracker_id >= 0
+        track_id = found.tracker_id[known].astype(np.int64) + self._first_id
+        self._next_id = max(self._next_id, int(track_id.max(initial=-1)) + 1)
+        score = np.ones(0) if found.confidence is None else found.confidence[known]
+        return Detections(found.xyxy[known].astype(np.float32).reshape(-1, 4), score.astype(np.float32), track_id)
+
+    def _crop(self, frame: Frame, row: int) -> _Crop:
+        box = self.active.xyxy[row]
+        height, width = frame.image.shape[:2]
+        x0, y0 = np.clip(np.floor(box[:2]), 0, (width - 1, height - 1)).astype(int)
+        x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), (width, height)).astype(int)
+        picture = frame.image[y0:y1, x0:x1].copy()
+        others = np.delete(self.active.xyxy, row, axis=0)
+        quality = crop_quality(picture, box, others, (height, width)) * float(self.active.score[row])
+        return _Crop(picture, box, frame.index, self._now, quality)
+
+    def _end_old(self) -> list[Tracklet]:
+        over = [key for key, piece in self._pieces.items() if self._now - piece.end_s > self._lost_s]
+        over += [key for key, piece in self._pieces.items() if piece.end_s - piece.start_s >= self._max_age_s]
+        kept = sorted(self._pieces.keys() - set(over), key=lambda key: (self._pieces[key].end_s, key))
+        over += kept[: max(0, len(kept) - self._max_active)]
+        ended = [self._tracklet(key, self._pieces.pop(key)) for key in dict.fromkeys(over)]
+        return [tracklet for tracklet in ended if tracklet is not None]
+
+    def _tracklet(self, track_id: int, piece: _Piece) -> Tracklet | None:
+        if piece.hits < self._min_hits:
+            return None
+        crops = [piece.best[slot] for slot in sorted(piece.best)]
+        return Tracklet(
+            camera=self.camera,
+            track_id=track_id,
+            crops=tuple(crop.picture for crop in crops),
+            xyxy=np.stack([crop.xyxy for crop in crops]).astype(np.float32),
+            frame_index=np.array([crop.frame_index for crop in crops], np.int64),
+            time_s=np.array([crop.time_s for crop in crops], np.float64),
+            start_s=piece.start_s,
+            end_s=piece.end_s,
+        )
+
+
+def crop_quality(picture: ImageArray, box: FloatArray, others: FloatArray, size: tuple[int, int]) -> float:
+    """How well ``picture`` shows a person, for comparing crops of one tracklet: larger is better, never below 0.
+
+    Args:
+        picture: the crop, uint8 (h, w, 3).
+        box: where it was, float32 (4,) xyxy px.
+        others: boxes of the other people in the frame, float32 (N, 4).
+        size: (height, width) of the frame.
+    """
+    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (48, 96), interpolation=cv2.INTER_AREA)
+    sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var()) ** 0.25
+    large = float((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
+    cut = 0.3 if box[0] < 1 or box[1] < 1 or box[2] > size[1] - 1 or box[3] > size[0] - 1 else 1.0
+    return float(sharpness * large * cut * (1 - _covered(box, others)) ** 2)
+
+
+def _covered(box: FloatArray, others: FloatArray) -> float:
+    """Largest share of ``box`` that lies under one of ``others`` (N, 4)."""
+    if not len(others):
+        return 0.0
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    area = max(float(np.prod(box[2:] - box[:2])), 1e-6)
+    return min(1.0, float(np.prod(np.clip(sides, 0, None), axis=1).max()) / area)
+
+
+def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
+    return trackers.ByteTrackTracker(
+        lost_track_buffer=max(1, round(lost_s * 30)),  # the library counts in frames of 30 a second
+        frame_rate=fps,
+        track_activation_threshold=0.5,
+        high_conf_det_threshold=0.5,
+        minimum_consecutive_frames=2,
+        minimum_iou_threshold=0.1,
+    )
+
+
+def _ocsort(fps: float, lost_s: float) -> trackers.OCSORTTracker:
+    return trackers.OCSORTTracker(
+        lost_track_buffer=max(1, round(lost_s * 30)),
+        frame_rate=fps,
+        high_conf_det_threshold=0.5,
+        minimum_consecutive_frames=2,
+        minimum_iou_threshold=0.1,
+    )
+
+
+def _sort(fps: float, lost_s: float) -> trackers.SORTTracker:
+    return trackers.SORTTracker(
+        lost_track_buffer=max(1, round(lost_s * 30)),
+        frame_rate=fps,
+        track_activation_threshold=0.5,
+        minimum_consecutive_frames=2,
+        minimum_iou_threshold=0.1,
+    )
+
+
+def _botsort(fps: float, lost_s: float) -> trackers.BoTSORTTracker:
+    return trackers.BoTSORTTracker(
+        lost_track_buffer=max(1, round(lost_s * 30)),
+        frame_rate=fps,
+        track_activation_threshold=0.5,
+        high_conf_det_threshold=0.5,
+        minimum_iou_threshold_first_assoc=0.1,
+        enable_cmc=False,
+    )
+
+
+TRACKERS: dict[str, Callable[[float, float], trackers.core.base.BaseTracker]] = {
+    "bytetrack": _bytetrack,
+    "ocsort": _ocsort,
+    "sort": _sort,
+    "botsort": _botsort,
+}
+"""Trackers by name: (frames per second, seconds a track outlives its last sight) -> tracker, one per camera."""
