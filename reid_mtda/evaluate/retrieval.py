@@ -1,0 +1,173 @@
+"""From pictures, or from a file of embeddings, to retrieval scores."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reid_mtda.errors import DataError, ShapeError
+from reid_mtda.evaluate.cosine import Floats, as_floats
+from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.types import CameraScores, Embed, FloatArray, Preprocess, RetrievalScores, RetrievalSplit
+from reid_mtda.vision.preprocess import read_image, to_model_input
+
+Progress = Callable[[int, int], None]
+"""Called with (pictures done, pictures in all) after each batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Embeddings of both sides with their truth, the arguments of `rank_scores` in its order."""
+
+    query_embeddings: Floats
+    query_pids: npt.NDArray[np.integer[Any]]
+    query_camids: npt.NDArray[np.integer[Any]]
+    gallery_embeddings: Floats
+    gallery_pids: npt.NDArray[np.integer[Any]]
+    gallery_camids: npt.NDArray[np.integer[Any]]
+
+
+def embed_paths(
+    embed: Embed, preprocess: Preprocess, paths: Sequence[Path], batch: int = 32, progress: Progress | None = None
+) -> FloatArray:
+    """Embed picture files, a batch at a time.
+
+    Returns:
+        float32 (N, D), rows of length 1 in the order of ``paths``; (0, 0) for no paths.
+
+    Raises:
+        ImageError: a file that is no picture; its message names it.
+        ShapeError: ``embed`` gave another number of rows than it got.
+    """
+    parts: list[FloatArray] = []
+    for begin in range(0, len(paths), batch):
+        crops = [read_image(path) for path in paths[begin : begin + batch]]
+        part = np.asarray(embed(to_model_input(crops, preprocess)), np.float32)
+        if part.ndim != 2 or len(part) != len(crops):
+            raise ShapeError(f"embed: got {part.shape} for {len(crops)} crops, expected ({len(crops)}, D)")
+        parts.append(part)
+        if progress is not None:
+            progress(begin + len(crops), len(paths))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def embed_split(
+    embed: Embed,
+    preprocess: Preprocess,
+    split: RetrievalSplit,
+    *,
+    batch: int = 32,
+    progress: Progress | None = None,
+) -> Features:
+    """Embed both sides of a test."""
+    paths = (*split.query.paths, *split.gallery.paths)
+    rows = embed_paths(embed, preprocess, paths, batch, progress)
+    count = len(split.query)
+    return Features(
+        rows[:count], split.query.pids, split.query.camids, rows[count:], split.gallery.pids, split.gallery.camids
+    )
+
+
+def evaluate_features(features: Features, *, max_rank: int = 50, rerank: bool = False) -> RetrievalScores:
+    """Score embeddings; refusals as for `rank_scores`."""
+    return rank_scores(*vars(features).values(), max_rank=max_rank, rerank=rerank)
+
+
+def evaluate_split(
+    embed: Embed,
+    preprocess: Preprocess,
+    split: RetrievalSplit,
+    *,
+    batch: int = 32,
+    max_rank: int = 50,
+    rerank: bool = False,
+    progress: Progress | None = None,
+) -> RetrievalScores:
+    """Embed both sides of a test and score the ranking.
+
+    Raises:
+        DataError: a side is empty, or no query has a right answer in another camera.
+        ImageError: a file that is no picture.
+    """
+    for side, entries in (("query", split.query), ("gallery", split.gallery)):
+        if not len(entries):
+            raise DataError(f"{side}: got no pictures, expected at least one; choose data with a test half")
+    features = embed_split(embed, preprocess, split, batch=batch, progress=progress)
+    return evaluate_features(features, max_rank=max_rank, rerank=rerank)
+
+
+def load_features(path: Path) -> Features:
+    """Read a NumPy ``.npz`` file of embeddings and their truth; other arrays in it are ignored.
+
+    Args:
+        path: holds ``query_embeddings`` (Q, D) and ``gallery_embeddings`` (G, D), numbers; ``query_pids``,
+            ``query_camids`` (Q,), ``gallery_pids``, ``gallery_camids`` (G,), integers of any width.
+
+    Raises:
+        DataError: no such file, not an ``.npz``, an array is missing or holds Python objects.
+        ShapeError: an array of another shape or kind.
+    """
+    path = Path(path)
+    names = list(Features.__dataclass_fields__)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{path}: got a single array, expected an .npz file with {', '.join(names)}")
+            missing = [name for name in names if name not in file]
+            if missing:
+                raise DataError(
+                    f"{path}: no array {', '.join(missing)}, got {', '.join(file.files) or 'none'}; "
+                    "save it with numpy.savez(path, query_embeddings=..., ...)"
+                )
+            arrays = {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected an .npz file with {', '.join(names)}") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as .npz ({reason}); save plain arrays with numpy.savez") from None
+    for side in ("query", "gallery"):
+        rows = as_floats(f"{path}: {side}_embeddings", arrays[f"{side}_embeddings"])
+        for name in (f"{side}_pids", f"{side}_camids"):
+            ids = arrays[name]
+            if ids.shape != (len(rows),) or (len(rows) and ids.dtype.kind not in "iu"):
+                raise ShapeError(f"{path}: {name}: got {ids.dtype} {ids.shape}, expected integers ({len(rows)},)")
+    return Features(**arrays)
+
+
+def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) -> dict[str, Any]:
+    """Scores as JSON values, fractions and counts.
+
+    A camera is named where ``camera_names`` has its name, else numbered; ``gallery_camera`` None is the whole gallery.
+    """
+
+    def name(camid: int | None) -> str | int | None:
+        return camera_names[camid] if camid is not None and 0 <= camid < len(camera_names) else camid
+
+    def rows(table: Sequence[CameraScores]) -> list[dict[str, Any]]:
+        return [
+            {
+                "query_camera": name(row.query_camid),
+                "gallery_camera": name(row.gallery_camid),
+                "mAP": row.mAP,
+                "rank1": row.rank1,
+                "num_valid_queries": row.num_valid_queries,
+            }
+            for row in table
+        ]
+
+    return {
+        "mAP": scores.mAP,
+        "mINP": scores.mINP,
+        "cmc": [float(value) for value in scores.cmc],
+        "num_queries": scores.num_queries,
+        "num_valid_queries": scores.num_valid_queries,
+        "per_camera": rows(scores.per_camera),
+        "per_camera_pair": rows(scores.per_camera_pair),
+    }
