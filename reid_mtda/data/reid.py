@@ -102,8 +102,10 @@ def load_folder(root: Path) -> dict[str, UnlabelledSet]:
     return sets
 
 
-def labelled(where: Path, domain: str, entries: Entries) -> LabelledSet:
+def labelled(where: Path, domain: str, entries: Entries, *, has_cameras: bool = True) -> LabelledSet:
     """Entries as a labelled set, identities numbered 0..C-1 in rising order; no entries make an empty set.
+
+    Without ``has_cameras`` the data set does not tell cameras: its camids are dropped, not checked.
 
     Raises:
         DataError: one identity or one camera alone; there is nothing to tell apart, or nothing to look past.
@@ -111,13 +113,13 @@ def labelled(where: Path, domain: str, entries: Entries) -> LabelledSet:
     pids, camids = _columns(entries)
     identities, labels = np.unique(pids, return_inverse=True)
     for kind, found in (("identity", identities), ("camera", np.unique(camids))):
-        if len(found) == 1:
+        if len(found) == 1 and (has_cameras or kind == "identity"):
             number = f"camera {found[0] + 1}" if kind == "camera" else f"identity {found[0]}"
             raise DataError(
                 f"{where}: training pictures show {number} alone, expected at least two; add another {kind}"
             )
     paths = tuple(path for path, *_ in entries)
-    return LabelledSet(paths, labels.astype(np.int64), len(identities), domain, camids)
+    return LabelledSet(paths, labels.astype(np.int64), len(identities), domain, camids if has_cameras else None)
 
 
 def retrieval(where: Path, query: Entries, gallery: Entries, camera_names: tuple[str, ...] = ()) -> RetrievalSplit:
