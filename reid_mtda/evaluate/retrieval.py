@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,23 +113,7 @@ def load_features(path: Path) -> Features:
         ShapeError: an array of another shape or kind.
     """
     path = Path(path)
-    names = list(Features.__dataclass_fields__)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: got a single array, expected an .npz file with {', '.join(names)}")
-            missing = [name for name in names if name not in file]
-            if missing:
-                raise DataError(
-                    f"{path}: no array {', '.join(missing)}, got {', '.join(file.files) or 'none'}; "
-                    "save it with numpy.savez(path, query_embeddings=..., ...)"
-                )
-            arrays = {name: file[name] for name in names}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected an .npz file with {', '.join(names)}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as .npz ({reason}); save plain arrays with numpy.savez") from None
+    arrays = _read_arrays(path, list(Features.__dataclass_fields__))
     for side in ("query", "gallery"):
         rows = as_floats(f"{path}: {side}_embeddings", arrays[f"{side}_embeddings"])
         for name in (f"{side}_pids", f"{side}_camids"):
@@ -139,6 +121,27 @@ def load_features(path: Path) -> Features:
             if ids.shape != (len(rows),) or (len(rows) and ids.dtype.kind not in "iu"):
                 raise ShapeError(f"{path}: {name}: got {ids.dtype} {ids.shape}, expected integers ({len(rows)},)")
     return Features(**arrays)
+
+
+def _read_arrays(path: Path, names: list[str]) -> dict[str, npt.NDArray[Any]]:
+    expected = f"expected an .npz file with {', '.join(names)}"
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: got a single array, {expected}; save them with numpy.savez")
+        with file:
+            missing = [name for name in names if name not in file]
+            if missing:
+                there = ", ".join(file.files) or "none"
+                raise DataError(f"{path}: no array {', '.join(missing)}, got {there}; save them with numpy.savez")
+            return {name: file[name] for name in names}
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, {expected}; check the path") from None
+    except DataError:
+        raise
+    except Exception as error:  # foreign bytes make the zip and array readers raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: cannot be read as .npz ({reason}); save plain arrays with numpy.savez") from None
 
 
 def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) -> dict[str, Any]:

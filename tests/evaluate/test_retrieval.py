@@ -1,0 +1,163 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reid_mtda.errors import DataError, ImageError, ReidError, ShapeError
+from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluate.retrieval import (
+    embed_paths,
+    evaluate_features,
+    evaluate_split,
+    load_features,
+    scores_to_json,
+)
+from reid_mtda.types import IdentitySet, Preprocess, RetrievalSplit
+
+PREPROCESS = Preprocess(height=16, width=8)
+COLOURS = {1: (200, 30, 30), 2: (30, 200, 30), 3: (30, 30, 200)}
+
+
+def mean_colour(crops):
+    """An Embed: the mean colour of each crop, as a row of length 1."""
+    rows = crops.mean(axis=(2, 3))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def side(folder, name, pids, camids, fade=0):
+    paths = []
+    for i, pid in enumerate(pids):
+        path = folder / f"{name}{i}.jpg"
+        Image.new("RGB", (10, 20), tuple(min(255, c + fade) for c in COLOURS[pid])).save(path)
+        paths.append(path)
+    return IdentitySet(tuple(paths), np.array(pids, np.int64), np.array(camids, np.int64))
+
+
+@pytest.fixture
+def split(tmp_path):
+    query = side(tmp_path, "q", [1, 2, 3], [0, 0, 1])
+    return RetrievalSplit(query, side(tmp_path, "g", [3, 2, 1, 1], [0, 1, 0, 1], fade=20), ("gate", "yard"))
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    return {
+        "query_embeddings": rng.standard_normal((4, 8)).astype(np.float32),
+        "query_pids": np.array([1, 2, 3, 9]),
+        "query_camids": np.zeros(4, np.uint8),
+        "gallery_embeddings": rng.standard_normal((6, 8)),
+        "gallery_pids": np.array([1, 2, 3, 1, 2, 4], np.int16),
+        "gallery_camids": np.ones(6, np.int32),
+        **changes,
+    }
+
+
+def save(path, values):
+    np.savez(path, **{name: value for name, value in values.items() if value is not None})
+    return path
+
+
+def test_split_is_embedded_and_ranked(split):
+    seen = []
+    scores = evaluate_split(
+        mean_colour, PREPROCESS, split, batch=2, progress=lambda done, total: seen.append((done, total))
+    )
+    assert (scores.mAP, scores.mINP, scores.cmc[0], scores.num_valid_queries) == (1, 1, 1, 3)
+    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_order_of_paths_is_kept_for_any_batch(split, batch):
+    rows = embed_paths(mean_colour, PREPROCESS, split.gallery.paths, batch)
+    assert rows.dtype == np.float32 and rows.shape == (4, 3)
+    assert rows.argmax(axis=1).tolist() == [2, 1, 0, 0]
+
+
+def test_no_paths_is_no_rows():
+    assert embed_paths(mean_colour, PREPROCESS, []).shape == (0, 0)
+
+
+def test_split_with_an_empty_side(split):
+    nobody = IdentitySet((), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    with pytest.raises(DataError, match="gallery: got no pictures, expected at least one"):
+        evaluate_split(mean_colour, PREPROCESS, RetrievalSplit(split.query, nobody))
+
+
+def test_bad_picture_and_bad_embedder(split):
+    with pytest.raises(ShapeError, match=r"embed: got \(3, 1\) for 4 crops, expected \(4, D\)"):
+        embed_paths(lambda crops: mean_colour(crops)[1:, :1], PREPROCESS, split.gallery.paths)
+    split.gallery.paths[2].write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"g2\.jpg"):
+        embed_paths(mean_colour, PREPROCESS, split.gallery.paths)
+
+
+def test_features_file_gives_the_same_scores(tmp_path):
+    values = arrays(note=np.array(["other arrays are ignored"]))
+    features = load_features(save(tmp_path / "features.npz", values))
+    del values["note"]
+    for rerank in (False, True):
+        got, wanted = evaluate_features(features, rerank=rerank), rank_scores(*values.values(), rerank=rerank)
+        assert scores_to_json(got) == scores_to_json(wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_pids": None}, "no array query_pids, got query_embeddings, .*; save them with numpy.savez"),
+        ({"query_pids": np.array([1, 2, 3])}, r"f\.npz: query_pids: got int64 \(3,\), expected integers \(4,\)"),
+        ({"gallery_camids": np.ones(6)}, r"f\.npz: gallery_camids: got float64 \(6,\), expected integers"),
+        ({"query_embeddings": np.zeros(4)}, r"f\.npz: query_embeddings: got float64 \(4,\), expected numbers in rows"),
+        (
+            {"query_pids": np.array([1, 2, 3, None], object)},
+            "cannot be read as .npz .*allow_pickle.*; save plain arrays",
+        ),
+    ],
+)
+def test_bad_features_are_refused(tmp_path, changes, message):
+    with pytest.raises(ReidError, match=message):
+        load_features(save(tmp_path / "f.npz", arrays(**changes)))
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.npz: no such file, expected an \.npz file with query_embeddings, "):
+        load_features(tmp_path / "gone.npz")
+    for name, content in (("empty.npz", b""), ("text.npz", b"hello"), ("zip.npz", b"PK\x03\x04 cut off")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}: cannot be read as .npz"):
+            load_features(tmp_path / name)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"got a single array, expected an .npz file"):
+        load_features(tmp_path / "one.npy")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_features(tmp_path)
+
+
+@pytest.mark.parametrize("pack", [np.savez, np.savez_compressed])
+def test_damage_anywhere_in_the_file_is_never_a_traceback(tmp_path, pack):
+    path = tmp_path / "f.npz"
+    pack(path, **arrays())
+    whole = path.read_bytes()
+    for spot in range(0, len(whole), 41):
+        path.write_bytes(whole[:spot] + bytes([whole[spot] ^ 0x55]) + whole[spot + 1 :])
+        try:
+            load_features(path)
+        except ReidError as error:
+            assert str(path) in str(error)
+        path.write_bytes(whole[:spot])
+        with pytest.raises(ReidError):
+            load_features(path)
+
+
+def test_json_is_plain_and_names_cameras(split):
+    scores = evaluate_split(mean_colour, PREPROCESS, split)
+    value = json.loads(json.dumps(scores_to_json(scores, split.camera_names), allow_nan=False))
+    assert (value["mAP"], value["mINP"], value["cmc"]) == (1, 1, [1, 1, 1, 1])
+    assert (value["num_queries"], value["num_valid_queries"]) == (3, 3)
+    assert value["per_camera"][1] == {
+        "query_camera": "yard", "gallery_camera": None, "mAP": 1, "rank1": 1, "num_valid_queries": 1
+    }  # fmt: skip
+    assert {(row["query_camera"], row["gallery_camera"]) for row in value["per_camera_pair"]} == {
+        ("gate", "yard"), ("yard", "gate")
+    }  # fmt: skip
+    assert scores_to_json(scores)["per_camera"][0]["query_camera"] == 0
