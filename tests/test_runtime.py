@@ -195,7 +195,7 @@ def test_making_a_folder_replaces_a_model_but_nothing_else(tmp_path: Path, folde
     after = write_manifest(tmp_path / "other.onnx", folder, arch="linear", preprocess=SMALL, trained_on="x")
     assert read_manifest(folder) == after != before
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ModelError, match="holds notes.txt, which is not part of a model folder"):
+    with pytest.raises(ModelError, match=r"holds notes\.txt, which is not part of a model folder"):
         write_manifest(tmp_path / "other.onnx", folder, arch="linear", preprocess=SMALL, trained_on="x")
     assert (folder / "notes.txt").read_text() == "mine"
 

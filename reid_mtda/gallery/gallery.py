@@ -1,0 +1,276 @@
+"""Who was seen where: add sightings, ask for the most alike, forget. One gallery belongs to one model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from reid_mtda.errors import GalleryError, StorageError
+from reid_mtda.gallery.index import CLUSTERED_FROM, Index, samples_for
+from reid_mtda.gallery.store import FILE, Change, Filter, Store
+from reid_mtda.types import FloatArray, ImageArray, ModelManifest, SearchAnswer, SearchHit, Sighting, check_array
+
+_MAX_THUMBNAIL_PX = 512
+_JPEG_QUALITY = 90
+_UNIT_TOLERANCE = 1e-3
+
+
+class Gallery:
+    """Sightings on disk and an index of their vectors in memory; open one with ``Gallery.open``.
+
+    Safe to use from several threads, and next to other processes that have the same folder open: a search sees every
+    sighting whose ``add`` returned before the search began, whoever added it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # Whoever holds it may change store and index; searches do not wait for it.
+        self._lock = threading.RLock()
+        self._index, self._seen = self._fresh_index()
+
+    @classmethod
+    def open(cls, folder: Path, model: ModelManifest | str | None = None, dim: int | None = None) -> Gallery:
+        """Open the gallery in ``folder``, or make one there.
+
+        Args:
+            folder: a gallery, an empty folder or a new one.
+            model: manifest of the model whose vectors it holds, or its ``model_id`` together with ``dim``. None opens
+                an existing gallery whatever its model, e.g. to delete from it.
+            dim: length D of a vector.
+
+        Raises:
+            GalleryError: ``folder`` is something else, is damaged, or was built with another model.
+            StorageError: the disk is full or refuses.
+        """
+        folder = Path(folder)
+        model_id, dim = (model.model_id, model.embedding_dim) if isinstance(model, ModelManifest) else (model, dim)
+        if (model_id is None) != (dim is None):
+            raise GalleryError(f"{folder}: got model_id {model_id} and dim {dim}, expected both or neither")
+        _check_folder(folder, may_make=model_id is not None)
+        store = Store(folder, model_id, dim)
+        try:
+            if model_id is not None and store.model_id != model_id:
+                raise GalleryError(
+                    f"gallery {folder} was built with model {store.model_id}, this is {model_id}: "
+                    "run 'reid-mtda index' into a new folder, or search with the model it was built with"
+                )
+            if dim is not None and store.dim != dim:
+                raise GalleryError(f"gallery {folder} holds vectors of length {store.dim}, this model gives {dim}")
+            return cls(store)
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Close the files; nothing is lost without it. A second call does nothing."""
+        with self._lock:
+            self._store.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        self._catch_up()
+        return len(self._index)
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self._store.folder
+
+    @property
+    def model_id(self) -> str:
+        """The model whose vectors it holds."""
+        return self._store.model_id
+
+    @property
+    def dim(self) -> int:
+        """Length D of a vector."""
+        return self._store.dim
+
+    def add(
+        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: ImageArray
+    ) -> int:
+        """Add a sighting; once this returns it survives a kill and a power cut.
+
+        A sighting with the same camera, track and start takes the place of the one there; the very same one changes
+        nothing. So footage can be indexed again.
+
+        Args:
+            vector: float32 (D,) of length 1.
+            camera: the camera's name.
+            track_id: the tracklet's number in its camera.
+            start_s: POSIX seconds when the person was first seen.
+            end_s: and last seen, >= start_s.
+            thumbnail: uint8 (h, w, 3) RGB; stored as JPEG, at most 512 px high and wide.
+
+        Returns:
+            The sighting's number.
+
+        Raises:
+            GalleryError: a vector of another length, not finite or not of length 1; a time range that is none.
+            StorageError: the disk is full; nothing was added.
+        """
+        self._check_vector(vector)
+        if not (np.isfinite(start_s) and np.isfinite(end_s) and start_s <= end_s):
+            raise GalleryError(f"{self.folder}: got a sighting from {start_s} to {end_s}, expected start <= end")
+        jpeg = _encode(thumbnail)
+        with self._lock:
+            number, change = self._store.add(vector, camera, int(track_id), float(start_s), float(end_s), jpeg)
+            self._follow(change, vector[None])
+        return number
+
+    def delete(self, ids: Iterable[int]) -> tuple[int, ...]:
+        """Remove sightings: vector, row and thumbnail together. Returns the numbers that were there."""
+        with self._lock:
+            change = self._store.delete(ids)
+            self._follow(change, np.zeros((0, self.dim), np.float32))
+        return change.removed
+
+    def forget_before(self, camera: str, time_s: float) -> tuple[int, ...]:
+        """Remove the sightings of ``camera`` that ended before ``time_s``. Returns their numbers."""
+        with self._lock:
+            ids = [int(n) for n in self._store.ids(Filter(cameras=(camera,)))]
+            return self.delete(n for n, sighting in self._store.sightings(ids).items() if sighting.end_s < time_s)
+
+    def search(
+        self,
+        vector: FloatArray,
+        k: int = 10,
+        *,
+        cameras: Sequence[str] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        min_score: float | None = None,
+    ) -> SearchAnswer:
+        """The ``k`` sightings most alike, best first.
+
+        Args:
+            vector: float32 (D,) of length 1.
+            k: how many at most, >= 1.
+            cameras: only of these; None: of all, none named: no answer.
+            start_s: only those on view at this time or later, POSIX seconds.
+            end_s: only those on view at this time or earlier.
+            min_score: only those with this cosine or more.
+
+        Raises:
+            GalleryError: a vector that is not one of this gallery's model, or k < 1.
+        """
+        self._check_vector(vector)
+        if k < 1:
+            raise GalleryError(f"{self.folder}: got k = {k}, expected 1 or more")
+        self._catch_up()
+        index = self._index
+        chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
+        allowed = None if chosen.is_open else self._store.ids(chosen)
+        scores, ids = index.search(vector, k, allowed=allowed)
+        # A row that was deleted meanwhile is not shown.
+        rows = self._store.sightings(ids)
+        hits = tuple(
+            SearchHit(float(score), int(number), rows[number])
+            for score, number in zip(scores, ids.tolist(), strict=True)
+            if number in rows and (min_score is None or score >= min_score)
+        )
+        return SearchAnswer(self.model_id, len(index), hits)
+
+    def sightings(
+        self, *, cameras: Sequence[str] | None = None, start_s: float | None = None, end_s: float | None = None
+    ) -> dict[int, Sighting]:
+        """Sightings by number, filtered as in ``search``."""
+        chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
+        return self._store.sightings(self._store.ids(chosen).tolist())
+
+    def vector(self, number: int) -> FloatArray:
+        """The vector float32 (D,) of a sighting, e.g. to search for more of it.
+
+        Raises:
+            GalleryError: no such sighting.
+        """
+        found = self._store.vectors([number])
+        if number not in found:
+            raise GalleryError(f"{self.folder}: no sighting {number}; it may have been deleted")
+        return found[number]
+
+    def rebuild(self) -> None:
+        """Make the index anew from what is stored."""
+        with self._lock:
+            self._index, self._seen = self._fresh_index()
+
+    def _check_vector(self, vector: FloatArray) -> None:
+        check_array(f"{self.folder}, vector", vector, np.float32, (self.dim,))
+        length = float(np.linalg.norm(vector))
+        if not abs(length - 1) <= _UNIT_TOLERANCE:
+            raise GalleryError(f"{self.folder}: got a vector of length {length:.4g}, expected 1; normalise it first")
+
+    def _follow(self, change: Change, vectors: FloatArray) -> None:
+        """Bring the index up to a change just written; when others wrote too, up to everything."""
+        if change.changes == self._seen + 1:
+            self._index.remove(np.array(change.removed, np.int64))
+            self._index.add(np.array(change.added, np.int64), vectors)
+            self._seen = change.changes
+        else:
+            self._catch_up()
+        if self._index.is_outgrown:
+            self._index, self._seen = self._fresh_index()
+
+    def _catch_up(self) -> None:
+        """Take in what other processes changed. In between own writes this is one look at one number."""
+        if self._store.changes() == self._seen:
+            return
+        with self._lock:
+            changes = self._store.changes()
+            self._index.remove(np.setdiff1d(self._index.ids(), self._store.ids()))
+            for ids, vectors in self._store.rows_after(self._index.last):
+                self._index.add(ids, vectors)
+            self._seen = changes
+
+    def _fresh_index(self) -> tuple[Index, int]:
+        """An index of all that is stored, and the number of changes it knows of."""
+        changes, ids = self._store.changes(), self._store.ids()
+        index = Index(self.dim)
+        if len(ids) >= CLUSTERED_FROM:
+            sample = ids[:: max(1, len(ids) // samples_for(len(ids)))]
+            training = np.stack(list(self._store.vectors(sample.tolist()).values()))
+            index = Index(self.dim, training, planned=len(ids))
+        for part, vectors in self._store.rows_after(0):
+            index.add(part, vectors)
+        return index, changes
+
+
+def _check_folder(folder: Path, *, may_make: bool) -> None:
+    """Refuse what is not a gallery; make the folder of a new one."""
+    if (folder / FILE).is_file():
+        return
+    if folder.exists() and not folder.is_dir():
+        raise GalleryError(f"{folder}: a file, expected a gallery folder; choose another path")
+    if not may_make:
+        raise GalleryError(f"{folder}: no gallery there; make one with 'reid-mtda index'")
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise GalleryError(f"{folder}: holds other files and is not a gallery; choose another folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+def _encode(picture: ImageArray) -> bytes:
+    """A picture uint8 (h, w, 3) RGB as JPEG bytes, at most 512 px each side."""
+    check_array("thumbnail", picture, np.uint8, (None, None, 3))
+    if picture.size == 0:
+        raise GalleryError(f"thumbnail: got {picture.shape[0]}x{picture.shape[1]} pixels, expected at least 1x1")
+    scale = _MAX_THUMBNAIL_PX / max(picture.shape[:2])
+    if scale < 1:
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return bytes(data)

@@ -1,0 +1,323 @@
+"""The truth of a gallery: one SQLite file and a folder of thumbnails, changed together or not at all.
+
+A row never changes once written: replacing a sighting deletes its row and inserts another under a new number, and
+numbers are never used twice. So an index of the rows is up to date exactly when it holds the same numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.errors import GalleryError, StorageError
+from reid_mtda.types import FloatArray, IntArray, Sighting
+
+FILE = "gallery.sqlite"
+THUMBNAILS = "thumbnails"
+
+_APPLICATION_ID = 0x52654964  # "ReId", in the header of the file
+_SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (model_id TEXT NOT NULL, dim INTEGER NOT NULL, changes INTEGER NOT NULL);
+CREATE TABLE sightings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    camera TEXT NOT NULL,
+    track_id INTEGER NOT NULL,
+    start_s REAL NOT NULL,
+    end_s REAL NOT NULL,
+    vector BLOB NOT NULL,
+    UNIQUE (camera, track_id, start_s)
+);
+CREATE INDEX by_camera_and_time ON sightings (camera, start_s, end_s);
+CREATE INDEX by_time ON sightings (start_s, end_s);
+CREATE TABLE doomed (id INTEGER PRIMARY KEY);
+"""
+_PER_FOLDER = 1000
+_CHUNK = 20_000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which sightings count: of these ``cameras`` (None: all), on view at some moment of ``start_s .. end_s``."""
+
+    cameras: tuple[str, ...] | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def where(self) -> tuple[str, list[str | float]]:
+        """The filter as an SQL condition and its values."""
+        parts: list[str] = ["1"]
+        values: list[str | float] = []
+        if self.cameras is not None:
+            parts.append(f"camera IN ({','.join('?' * len(self.cameras))})")
+            values += self.cameras
+        if self.start_s is not None:
+            parts.append("end_s >= ?")
+            values.append(self.start_s)
+        if self.end_s is not None:
+            parts.append("start_s <= ?")
+            values.append(self.end_s)
+        return " AND ".join(parts), values
+
+    @property
+    def is_open(self) -> bool:
+        """Everything passes."""
+        return self == Filter()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one write did: number of changes to the gallery so far, rows that came and rows that went."""
+
+    changes: int
+    added: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+
+
+class Store:
+    """Sightings with their vectors in SQLite, their thumbnails as JPEG files; one writer at a time, any readers.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: what ``add`` returned survives a kill and a power cut. That
+    costs one disk flush a sighting, of which even a busy site has only a few a second. ``secure_delete`` overwrites
+    what is deleted, and emptying the log after each deletion removes it from there.
+
+    Every method raises StorageError when the disk is full or refuses (nothing was changed), GalleryError when the
+    file is damaged or was closed.
+    """
+
+    def __init__(self, folder: Path, model_id: str | None, dim: int | None) -> None:
+        self.folder = folder
+        self._write_lock = threading.RLock()
+        self._read_lock = threading.Lock()
+        with self._translated():
+            self._writer = self._connect()
+            try:
+                self._prepare(model_id, dim)
+                self._reader = self._connect()
+            except BaseException:
+                self._writer.close()
+                raise
+        ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
+        self.model_id: str = model_id
+        self.dim: int = dim
+        self._sweep()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._write_lock, self._read_lock:
+            self._reader.close()
+            self._writer.close()
+
+    def changes(self) -> int:
+        """How often the gallery was changed so far, by whomever."""
+        return int(self._read("SELECT changes FROM meta")[0][0])
+
+    def ids(self, chosen: Filter | None = None) -> IntArray:
+        """Numbers of the sightings that pass, int64 (N,), rising."""
+        condition, values = (chosen or Filter()).where()
+        rows = self._read(f"SELECT id FROM sightings WHERE {condition}", values)
+        return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+
+    def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
+        """The sightings by number; unknown numbers are left out."""
+        found = {}
+        for marks, part in _batched(ids):
+            query = f"SELECT id, camera, track_id, start_s, end_s FROM sightings WHERE id IN ({marks})"
+            for row in self._read(query, part):
+                found[row[0]] = Sighting(row[1], row[2], row[3], row[4], self.thumbnail(row[0]))
+        return found
+
+    def vectors(self, ids: Iterable[int]) -> dict[int, FloatArray]:
+        """The vectors float32 (D,) by number; unknown numbers are left out."""
+        found = {}
+        for marks, part in _batched(ids):
+            for row in self._read(f"SELECT id, vector FROM sightings WHERE id IN ({marks})", part):
+                found[row[0]] = self._matrix([row[1]])[0]
+        return found
+
+    def rows_after(self, last: int) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Numbers (N,) and vectors (N, D) of the rows numbered above ``last``, rising, in pieces."""
+        while True:
+            query = "SELECT id, vector FROM sightings WHERE id > ? ORDER BY id LIMIT ?"
+            rows = self._read(query, (last, _CHUNK))
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield np.array([row[0] for row in rows], np.int64), self._matrix([row[1] for row in rows])
+
+    def thumbnail(self, number: int) -> Path:
+        """Where the thumbnail of a sighting lies."""
+        return self.folder / THUMBNAILS / str(number // _PER_FOLDER) / f"{number}.jpg"
+
+    def add(
+        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: bytes
+    ) -> tuple[int, Change]:
+        """Write one sighting; one of the same camera, track and start is replaced, or kept when it is the same."""
+        written: Path | None = None
+        blob = vector.astype("<f4").tobytes()
+        try:
+            with self._transaction() as connection:
+                key = (camera, track_id, start_s)
+                query = "SELECT id, end_s, vector FROM sightings WHERE camera = ? AND track_id = ? AND start_s = ?"
+                old = connection.execute(query, key).fetchone()
+                if old is not None and old[1:] == (end_s, blob):
+                    return int(old[0]), Change(self.changes())
+                removed = (int(old[0]),) if old is not None else ()
+                self._remove_rows(connection, removed)
+                cursor = connection.execute(
+                    "INSERT INTO sightings (camera, track_id, start_s, end_s, vector) VALUES (?, ?, ?, ?, ?)",
+                    (*key, end_s, blob),
+                )
+                number = int(cursor.lastrowid or 0)
+                written = self.thumbnail(number)
+                _write_through(written, thumbnail)
+                changes = _count_change(connection)
+        except BaseException:
+            if written is not None:
+                with contextlib.suppress(OSError):
+                    written.unlink(missing_ok=True)
+            raise
+        if removed:
+            self._erase_traces(removed)
+        return number, Change(changes, (number,), removed)
+
+    def delete(self, ids: Iterable[int]) -> Change:
+        """Remove sightings with vector, row and thumbnail, leaving no trace on disk; unknown numbers are left out."""
+        wanted = sorted(set(ids))
+        with self._transaction() as connection:
+            there: list[int] = []
+            for marks, part in _batched(wanted):
+                there += [row[0] for row in connection.execute(f"SELECT id FROM sightings WHERE id IN ({marks})", part)]
+            self._remove_rows(connection, there)
+            changes = _count_change(connection) if there else self.changes()
+        if there:
+            self._erase_traces(there)
+        return Change(changes, (), tuple(there))
+
+    def _remove_rows(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+        """Take rows out and note their thumbnails as doomed, so that a kill before they are gone forgets none."""
+        numbers = [(number,) for number in ids]
+        connection.executemany("DELETE FROM sightings WHERE id = ?", numbers)
+        connection.executemany("INSERT INTO doomed VALUES (?)", numbers)
+
+    def _erase_traces(self, ids: Sequence[int]) -> None:
+        """Remove doomed thumbnails, and empty the log in which the deleted rows still stand."""
+        with self._transaction() as connection:
+            for number in ids:
+                self.thumbnail(number).unlink(missing_ok=True)
+            connection.executemany("DELETE FROM doomed WHERE id = ?", [(number,) for number in ids])
+        with self._write_lock, self._translated():
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _sweep(self) -> None:
+        """Finish what a kill left undone: doomed thumbnails, and that of an add that was never acknowledged."""
+        doomed = [row[0] for row in self._read("SELECT id FROM doomed")]
+        if doomed:
+            self._erase_traces(doomed)
+        with self._transaction() as connection:
+            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
+            self.thumbnail((row[0] if row else 0) + 1).unlink(missing_ok=True)
+
+    def _matrix(self, blobs: Sequence[bytes]) -> FloatArray:
+        if any(len(blob) != 4 * self.dim for blob in blobs):
+            raise GalleryError(f"{self.folder}: {FILE} is damaged, a vector is not of length {self.dim}; restore it")
+        return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.folder / FILE, timeout=10, isolation_level=None, check_same_thread=False)
+        # Three rows of 512 numbers to a page; the default page would hold one and waste half.
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
+
+    def _prepare(self, model_id: str | None, dim: int | None) -> None:
+        """Make the tables in a new file; in an old one check that they are ours."""
+        with self._transaction() as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application == 0 and tables == 0 and model_id is not None:
+                for statement in _SCHEMA.split(";"):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            elif application != _APPLICATION_ID:
+                raise GalleryError(f"{self.folder}: {FILE} is not a gallery's; choose another folder")
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != _SCHEMA_VERSION:
+                raise GalleryError(
+                    f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected "
+                    f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
+                )
+        self._writer.execute("PRAGMA journal_mode = WAL")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._write_lock, self._translated():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                # After a full disk SQLite may have rolled back by itself.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _read(self, query: str, values: Sequence[str | float | int] = ()) -> list[Any]:
+        with self._translated(), self._read_lock:
+            return self._reader.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn what the database and the disk say into this package's words."""
+        try:
+            yield
+        except sqlite3.ProgrammingError as error:
+            raise GalleryError(f"{self.folder}: the gallery is closed ({error}); open it again") from error
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"{self.folder}: the gallery could not be used ({error}); free space, check permissions and that no "
+                "other program holds it; what stood there before is untouched"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise GalleryError(
+                f"{self.folder}: {FILE} is damaged or not a gallery's ({error}); restore it, or run 'reid-mtda index' "
+                "into a new folder"
+            ) from error
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder}: could not be written ({error.strerror or error}); free space and try again; "
+                "what stood there before is untouched"
+            ) from error
+
+
+def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
+    """Numbers in pieces that SQLite takes in one statement, each with its question marks."""
+    numbers = [int(number) for number in ids]
+    for start in range(0, len(numbers), 500):
+        part = numbers[start : start + 500]
+        yield ",".join("?" * len(part)), part
+
+
+def _count_change(connection: sqlite3.Connection) -> int:
+    connection.execute("UPDATE meta SET changes = changes + 1")
+    return int(connection.execute("SELECT changes FROM meta").fetchone()[0])
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Write a file down to the disk. No other name first: until its row is committed nobody looks for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
