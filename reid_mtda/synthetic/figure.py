@@ -18,7 +18,7 @@ from reid_mtda.types import ImageArray
 Point = tuple[float, float]
 Joint = tuple[float, float, float]
 
-FOOT_MARGIN = 0.10
+FOOT_MARGIN = 0.16
 """Rows below the point people stand on, as a share of ``height_px``: room for a foot stretched towards the camera."""
 
 _SUPERSAMPLE = 2
@@ -188,9 +188,9 @@ def _draw_arm(canvas: _Canvas, person: Person, phase: float, side: int, lift: fl
     sign = 1 if side == 0 else -1
     swing = -person.arm_swing * math.sin(phase + (0 if side == 0 else math.pi))
     bend = swing + 0.25 + 0.3 * max(0.0, swing)
-    up = _shoulder_up(person) + lift - 0.012
-    left = sign * 0.112 * person.shoulders * (0.7 + 0.3 * person.build)
-    out = sign * (0.014 + 0.02 * person.build)
+    up = _shoulder_up(person) + lift - 0.026
+    left = sign * 0.102 * person.shoulders * (0.7 + 0.3 * person.build)
+    out = sign * (0.008 + 0.022 * person.build)
     shoulder = (person.lean, left, up)
     elbow = (shoulder[0] + 0.165 * math.sin(swing), left + out, up - 0.165 * math.cos(swing))
     wrist = (elbow[0] + 0.15 * math.sin(bend), left + out * 1.1, elbow[2] - 0.15 * math.cos(bend))
@@ -198,13 +198,13 @@ def _draw_arm(canvas: _Canvas, person: Person, phase: float, side: int, lift: fl
     cloth, skin = _dim(person.upper_colour, light), _dim(person.skin, light)
     thick = (0.55 + 0.45 * person.build) * (1.15 if person.upper in ("coat", "hoodie") else 1.0)
     if person.upper == "tshirt":
-        canvas.limb(a, b, 0.03 * thick, 0.025 * thick, skin)
+        canvas.limb(a, b, 0.028 * thick, 0.024 * thick, skin)
         canvas.limb(b, c, 0.025 * thick, 0.019 * thick, skin)
         sleeve = (a[0] + 0.6 * (b[0] - a[0]), a[1] + 0.6 * (b[1] - a[1]))
-        canvas.limb(a, sleeve, 0.041 * thick, 0.038 * thick, cloth)
+        canvas.limb(a, sleeve, 0.036 * thick, 0.036 * thick, cloth)
     else:
         canvas.limb(b, c, 0.032 * thick, 0.026 * thick, cloth)
-        canvas.limb(a, b, 0.042 * thick, 0.033 * thick, cloth)
+        canvas.limb(a, b, 0.037 * thick, 0.032 * thick, cloth)
         if person.pattern in ("rows", "checks"):
             for share in (0.25, 0.6, 0.95):
                 x, y = a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
@@ -221,8 +221,8 @@ def _levels(person: Person) -> list[tuple[float, float, float]]:
     up = _shoulder_up(person)
     levels = [
         (up + 0.045, 0.036, 0.036),
-        (up + 0.02, 0.09 * wide, 0.045),
-        (up - 0.015, 0.122 * wide, 0.062 * build),
+        (up + 0.018, 0.085 * wide, 0.045),
+        (up - 0.012, 0.122 * wide, 0.062 * build),
         (up - 0.09, 0.112 * wide * loose, 0.078 * build * loose),
         (up - 0.2, 0.09 * build * loose, 0.07 * build * loose),
         (0.53 * person.legs, 0.1 * build * loose, 0.08 * build * loose),
@@ -400,8 +400,6 @@ def _draw_head(canvas: _Canvas, person: Person, lift: float) -> None:
         narrow = 0.74 * (0.45 + 0.55 * max(0.0, facing + 0.45) / 1.45)
         face = (x + turn * radius * 0.42, y + radius * 0.24)
         canvas.ellipse(face, (radius * narrow, radius * 0.84), person.skin)
-        if person.hair == "short" and person.pid % 4 == 0:
-            canvas.ellipse((face[0], y + radius * 0.8), (radius * narrow * 0.8, radius * 0.32), hair)
         for eye in (-0.3, 0.3):
             across = turn * 0.72 + facing * eye
             if facing > -0.1 and abs(across) < 0.8:

@@ -109,6 +109,7 @@ def draw_look(seed: int, pid: int) -> Person:
         pattern = "plain"
     lower = _pick(rng, {"trousers": 6, "shorts": 1.4, "skirt": 1.8} if upper != "coat" else {"trousers": 5, "skirt": 1})
     upper_colour = _cloth(rng, uppers)
+    skin = int(rng.integers(len(_SKIN)))
     return Person(
         pid=pid,
         height_m=float(rng.uniform(1.55, 1.92)),
@@ -116,9 +117,9 @@ def draw_look(seed: int, pid: int) -> Person:
         shoulders=float(rng.uniform(0.9, 1.12)),
         legs=float(rng.uniform(0.955, 1.04)),
         head=float(rng.uniform(0.94, 1.08)),
-        skin=_jitter(rng, _SKIN[rng.integers(len(_SKIN))], 6),
+        skin=_jitter(rng, _SKIN[skin], 6),
         hair=_pick(rng, {"short": 4, "bald": 0.7, "bob": 1.6, "long": 2, "ponytail": 1.2, "bun": 0.8}),
-        hair_colour=_jitter(rng, _HAIR[rng.integers(len(_HAIR))], 8),
+        hair_colour=_jitter(rng, _HAIR[rng.integers(len(_HAIR) if skin < 3 else 3)], 8),
         hat=_pick(rng, {"none": 7, "cap": 1.2, "beanie": 1, "brim": 0.6}),
         hat_colour=_cloth(rng, uppers),
         upper=upper,

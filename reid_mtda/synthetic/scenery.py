@@ -133,12 +133,12 @@ def _paint_tunnel(picture: ImageArray, model: CameraModel, rng: np.random.Genera
         def across(x: float, side: int = side) -> float:
             return x if side == 0 else WIDTH_PX - 1 - x
 
-        _shape(picture, [(across(0), 0), (across(215), 60), (across(215), meets), (across(0), 330)], wall)
+        _shape(picture, [(across(0), 0), (across(215), 60), (across(215), meets), (across(0), 272)], wall)
         for step in range(1, 8):
             x = 215 * step / 8
             _shape(picture, [(across(x), 60 * step / 8), (across(x + 1), 60 * step / 8),
-                             (across(x + 1), 330 - (330 - meets) * step / 8),
-                             (across(x), 330 - (330 - meets) * step / 8)], (132, 132, 128))  # fmt: skip
+                             (across(x + 1), 272 - (272 - meets) * step / 8),
+                             (across(x), 272 - (272 - meets) * step / 8)], (132, 132, 128))  # fmt: skip
         stripe = [(across(0), 190), (across(215), 106), (across(215), 114), (across(0), 212)]
         _shape(picture, stripe, (70, 96, 120))
     _box(picture, 215, 58, 424, meets, (62, 64, 68))

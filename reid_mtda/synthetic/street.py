@@ -20,19 +20,13 @@ import numpy as np
 
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.synthetic import figure, people, scenery, walks
-from reid_mtda.synthetic.camera import (
-    HEIGHT_PX,
-    LAB_CAMERAS,
-    TARGET_CAMERAS,
-    WIDTH_PX,
-    CameraModel,
-    camera_model,
-    response,
-)
+from reid_mtda.synthetic.camera import HEIGHT_PX, LAB, TARGET, WIDTH_PX, CameraModel, camera_model, response
 from reid_mtda.types import FloatArray, ImageArray, IntArray
 
-CAMERAS = TARGET_CAMERAS
+CAMERAS: tuple[str, ...] = tuple(model.name for model in TARGET)
 """The target cameras, in the order of their camids 1, 2, ..."""
+LAB_CAMERAS: tuple[str, ...] = tuple(model.name for model in LAB)
+"""The cameras of the labelled source."""
 
 NATIVE_FPS = 25.0
 START_TIME_S = 1772352000.0  # 2026-03-01T08:00:00Z
@@ -68,7 +62,7 @@ class Street:
 
     def __post_init__(self) -> None:
         where = "synthetic street"
-        _choose(where, "camera", self.camera, (*TARGET_CAMERAS, *LAB_CAMERAS))
+        _choose(where, "camera", self.camera, (*CAMERAS, *LAB_CAMERAS))
         _choose(where, "part", self.part, tuple(_FIRST_PID))
         if not 1 <= self.people <= _MAX_PEOPLE:
             raise ConfigError(f"{where}: people must be 1..{_MAX_PEOPLE}, got {self.people}")
@@ -178,7 +172,7 @@ def open_street(street: Street) -> Callable[[int], SyntheticFrame]:
         return SyntheticFrame(
             index=index,
             time_s=START_TIME_S + time_s,
-            image=take(scene, index),
+            image=take(scene, index, time_s),
             xyxy=np.array([box for _, box, _ in kept], np.float32).reshape(-1, 4),
             pid=np.array([pid for pid, _, _ in kept], np.int64),
             visible=np.array([share for _, _, share in kept], np.float32),
@@ -244,14 +238,14 @@ def draw_lab(folder: Path, seed: int = 7, identities: int = 100, *, per_camera: 
 
 
 def draw_crops(
-    folder: Path, seed: int = 7, part: str = "train", *, people: int = 40, per_camera: int = 4
+    folder: Path, seed: int = 7, part: str = "train", *, people: int = 40, per_camera: int = 8
 ) -> dict[str, int]:
     """Write crops of the target cameras cut at the true boxes, in Market-1501's layout and names.
 
     ``part='train'`` fills ``bounding_box_train``; ``part='test'`` fills ``query`` (one crop per person and camera) and
     ``bounding_box_test`` (the others). Both parts may share a folder. Returns crops per subfolder.
     """
-    crops = _cut(TARGET_CAMERAS, seed, part, people, per_camera)
+    crops = _cut(CAMERAS, seed, part, people, per_camera)
     if part != "test":
         return {"bounding_box_train": _write(Path(folder) / "bounding_box_train", crops)}
     first: dict[str, ImageArray] = {}
@@ -261,10 +255,8 @@ def draw_crops(
         sort = name[:7]  # pid and camera
         (others if sort in asked else first)[name] = crop
         asked.add(sort)
-    return {
-        "query": _write(Path(folder) / "query", first),
-        "bounding_box_test": _write(Path(folder) / "bounding_box_test", others),
-    }
+    gallery = _write(Path(folder) / "bounding_box_test", others)
+    return {"bounding_box_test": gallery, "query": _write(Path(folder) / "query", first)}
 
 
 def _cut(cameras: tuple[str, ...], seed: int, part: str, number: int, per_camera: int) -> dict[str, ImageArray]:
@@ -273,7 +265,7 @@ def _cut(cameras: tuple[str, ...], seed: int, part: str, number: int, per_camera
     for camera in cameras:
         model = camera_model(camera)
         moments: dict[int, list[tuple[int, ImageArray]]] = defaultdict(list)
-        for frame in film(Street(camera, seed, part, number), fps=1.0):
+        for frame in film(Street(camera, seed, part, number), fps=max(1.0, per_camera / 4)):
             rng = np.random.default_rng((seed, frame.index, 0xC20))
             for box, pid, visible in zip(frame.xyxy, frame.pid, frame.visible, strict=True):
                 jitter = rng.uniform(-0.05, 0.07, 4)

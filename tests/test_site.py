@@ -1,0 +1,134 @@
+"""Site files: what is read, what is refused, and that the table in cameras/README.md says the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.site import Camera, Site, load_site, resolve
+from reid_mtda.synthetic.street import CAMERAS, parse_url
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def camera_file(folder: Path, text: str, name: str = "gate.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_reads_cameras_by_name(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: b.mp4\nfps: 2\n", "b-side.yaml")
+    camera_file(tmp_path, "url: a.mp4\nstart_time: 2026-03-01T08:00:00+00:00\n", "a.yml")
+    site = load_site(tmp_path)
+    assert list(site.cameras) == ["a", "b-side"]
+    assert site.cameras["b-side"].fps == 2
+    assert site.cameras["a"].start_time == "2026-03-01T08:00:00+00:00"  # YAML alone would make a date of it
+    assert site.name == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("url: a.mp4\ndetectr: motion\n", "unknown key 'detectr'; did you mean 'detector'?"),
+        ("url: a.mp4\nzzz: 1\n", "unknown key 'zzz'; known keys: "),
+        ("fps: 5\n", "missing key 'url'"),
+        ("url: a.mp4\nfps: -5\n", "fps: got -5"),
+        ("url: a.mp4\nfps: fast\n", "fps: got 'fast'"),
+        ("url: a.mp4\nfps: 5\nfps: 6\n", "line 3: key 'fps' stands twice"),
+        ("url: a.mp4\nmin_height_px: 48.5\n", "min_height_px: got 48.5"),
+        ("url: a.mp4\nmin_height_px: true\n", "min_height_px: got True"),
+        ("url: a.mp4\nmin_score: 1.5\n", "min_score: got 1.5"),
+        ("url: a.mp4\nretention_days: 0\n", "retention_days: got 0"),
+        ("url: 12\n", "url: got 12"),
+        ("- url\n", "got list, expected 'key: value' lines"),
+        ("url: [\n", "not valid YAML"),
+        ("", "missing key 'url'"),
+    ],
+)
+def test_refusals_name_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = camera_file(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_site(tmp_path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "gate.yaml").write_bytes(b"\xff\xfe\x00url")
+    with pytest.raises(ConfigError, match="cannot be read as text"):
+        load_site(tmp_path)
+
+
+def test_folder_refusals(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such site folder"):
+        load_site(tmp_path / "absent")
+    with pytest.raises(ConfigError, match="no camera files"):
+        load_site(tmp_path)
+    camera_file(tmp_path, "url: a.mp4\n", "Main Gate.yaml")
+    with pytest.raises(ConfigError, match="got 'Main Gate', expected a-z 0-9 _ -"):
+        load_site(tmp_path)
+
+
+def test_same_name_twice_is_refused(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: a.mp4\n", "gate.yaml")
+    camera_file(tmp_path, "url: b.mp4\n", "gate.yml")
+    with pytest.raises(ConfigError, match="camera 'gate' stands twice"):
+        load_site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("footage/gate.mp4", "/site/footage/gate.mp4"),
+        ("/video/gate.mp4", "/video/gate.mp4"),
+        ("device:0", "device:0"),
+        ("rtsp://10.0.0.2/stream", "rtsp://10.0.0.2/stream"),
+        ("motion", "motion"),
+    ],
+)
+def test_relative_paths_start_at_the_site(value: str, expected: str) -> None:
+    assert resolve(Site("site", Path("/site"), {}), value) == expected
+
+
+def test_embedded_street() -> None:
+    site = load_site(REPOSITORY / "cameras" / "street")
+    assert set(site.cameras) == set(CAMERAS)
+    for name, camera in site.cameras.items():
+        street = parse_url(camera.url)
+        assert (street.camera, street.seed, street.part, street.people) == (name, 7, "train", 40)
+        assert street.duration_s >= 120  # everybody passes
+        assert (camera.detector, camera.fps) == ("motion", 5.0)
+
+
+def readme_table() -> dict[str, list[str]]:
+    text = (REPOSITORY / "cameras" / "README.md").read_text()
+    table = text.split("## ")[0]
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table.splitlines() if line.startswith("| `")]
+    return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_readme_says_what_the_camera_class_says() -> None:
+    table = readme_table()
+    assert list(table) == list(Camera.model_fields)
+    for key, (meaning, unit, bounds, default, example) in table.items():
+        field = Camera.model_fields[key]
+        wanted = "required" if field.is_required() else "none" if field.default is None else f"`{field.default}`"
+        assert default == wanted, key
+        assert field.examples and example == f"`{field.examples[0]}`", key
+        assert meaning, key
+        limits = [getattr(rule, name) for rule in field.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)]
+        assert [float(number) for number in re.findall(r"\d+(?:\.\d+)?", bounds)] == [float(n) for n in limits], key
+        for suffix in ("px", "days"):
+            assert not key.endswith(f"_{suffix}") or unit == suffix
+        Camera(**{"url": "a.mp4", key: field.examples[0]})
+
+
+def test_readme_example_is_a_camera(tmp_path: Path) -> None:
+    text = (REPOSITORY / "cameras" / "README.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert block
+    camera_file(tmp_path, block[1], "entrance.yaml")
+    assert load_site(tmp_path).cameras["entrance"].url == "footage/entrance.mp4"
