@@ -178,7 +178,7 @@ class Store:
                 )
                 number = int(cursor.lastrowid or 0)
                 written = self.thumbnail(number)
-                _write_through(written, thumbnail)
+                self._write_thumbnail(written, thumbnail)
                 changes = _count_change(connection)
         except BaseException:
             if written is not None:
@@ -225,6 +225,15 @@ class Store:
         with self._transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
             self.thumbnail((row[0] if row else 0) + 1).unlink(missing_ok=True)
+
+    @staticmethod
+    def _write_thumbnail(path: Path, data: bytes) -> None:
+        """Write a file down to the disk. No other name first: until its row is committed nobody looks for it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _matrix(self, blobs: Sequence[bytes]) -> FloatArray:
         if any(len(blob) != 4 * self.dim for blob in blobs):
@@ -312,12 +321,3 @@ def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
 def _count_change(connection: sqlite3.Connection) -> int:
     connection.execute("UPDATE meta SET changes = changes + 1")
     return int(connection.execute("SELECT changes FROM meta").fetchone()[0])
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    """Write a file down to the disk. No other name first: until its row is committed nobody looks for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

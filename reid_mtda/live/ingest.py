@@ -1,0 +1,143 @@
+"""The one path from frames to sightings: detect, follow, embed, remember."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reid_mtda.errors import GalleryError, ShapeError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest, Tracklet, check_array
+from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.vision.tracklets import TrackletBuilder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What one camera's footage gave.
+
+    ``sightings`` stand in the gallery for it now; ``removed`` is how many of an earlier pass over the same footage
+    went because they were not found again. ``start_s`` and ``end_s`` are the times of its first and last frame, NaN
+    without frames.
+    """
+
+    camera: str
+    frames: int
+    detections: int
+    tracklets: int
+    sightings: int
+    removed: int
+    start_s: float
+    end_s: float
+
+
+def ingest_camera(
+    frames: Iterable[Frame],
+    detect: Detect,
+    builder: TrackletBuilder,
+    embed: Embed,
+    manifest: ModelManifest,
+    gallery: Gallery,
+    *,
+    replace: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> IngestReport:
+    """Turn the frames of one camera into sightings of ``gallery``.
+
+    Footage can be ingested again: with the same settings nothing changes, with others the new sightings take the
+    place of the old ones. A sighting is safe as soon as its tracklet has ended, so a pass that was stopped leaves
+    what it found, and the next pass mends the rest.
+
+    Args:
+        frames: frames in time order, all of ``builder.camera``; none at all is fine.
+        detect: finds people in a frame.
+        builder: follows them; fresh, and for this camera alone.
+        embed: the model, with ``manifest`` its card.
+        manifest: of the model that ``gallery`` was built with.
+        gallery: where sightings go.
+        replace: after the last frame, remove this camera's sightings that lie wholly in the time of this footage and
+            were not seen in this pass.
+        progress: called with the number of frames done, after each.
+
+    Raises:
+        GalleryError: ``gallery`` was built with another model.
+        ShapeError: a frame of another camera.
+        StorageError: the disk is full; sightings before stand.
+    """
+    if gallery.model_id != manifest.model_id:
+        raise GalleryError(
+            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {manifest.model_id}: "
+            "run 'reid-mtda index' into a new folder"
+        )
+    camera = builder.camera
+    count = detections = tracklets = 0
+    start_s = end_s = float("nan")
+    numbers: set[int] = set()
+
+    def keep(ended: Iterable[Tracklet]) -> None:
+        nonlocal tracklets
+        for tracklet in ended:
+            tracklets += 1
+            numbers.add(add_tracklet(gallery, tracklet, embed(to_model_input(tracklet.crops, manifest.preprocess))))
+
+    for frame in frames:
+        if frame.camera != camera:
+            raise ShapeError(f"frame {frame.index}: got one of camera {frame.camera!r}, expected {camera!r}")
+        start_s = frame.time_s if count == 0 else start_s
+        end_s = frame.time_s
+        found = detect(frame.image)
+        keep(builder.update(frame, found))
+        count, detections = count + 1, detections + len(found)
+        if progress is not None:
+            progress(count)
+    keep(builder.flush())
+
+    removed: tuple[int, ...] = ()
+    if replace and count:
+        there = gallery.sightings(cameras=[camera], start_s=start_s, end_s=end_s)
+        removed = gallery.delete(
+            number
+            for number, sighting in there.items()
+            if number not in numbers and start_s <= sighting.start_s and sighting.end_s <= end_s
+        )
+    report = IngestReport(camera, count, detections, tracklets, len(numbers), len(removed), start_s, end_s)
+    log.info("%s", report)
+    return report
+
+
+def add_tracklet(gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
+    """Add one tracklet as a sighting; ``rows`` float32 (K, D) are the embeddings of its crops. Returns its number."""
+    vector = mean_embedding(rows)
+    return gallery.add(
+        vector,
+        tracklet.camera,
+        tracklet.track_id,
+        tracklet.start_s,
+        tracklet.end_s,
+        typical_crop(tracklet, rows, vector),
+    )
+
+
+def mean_embedding(rows: FloatArray) -> FloatArray:
+    """The embedding of a tracklet: the mean of its K >= 1 crops' (K, D), made length 1 again.
+
+    >>> mean_embedding(np.array([[1, 0], [0, 1]], np.float32))
+    array([0.70710677, 0.70710677], dtype=float32)
+    """
+    check_array("embeddings of a tracklet", rows, np.float32, (None, None))
+    if len(rows) == 0:
+        raise ShapeError("embeddings of a tracklet: got none, expected at least one")
+    mean = rows.mean(axis=0, dtype=np.float64)
+    length = np.linalg.norm(mean)
+    # Crops that cancel each other out have no mean direction; then the first speaks for them.
+    return np.asarray(mean / length if length > 1e-6 else rows[0], np.float32)
+
+
+def typical_crop(tracklet: Tracklet, rows: FloatArray, vector: FloatArray) -> ImageArray:
+    """The crop whose embedding is nearest the tracklet's: what a person is shown, and what is embedded anew."""
+    return tracklet.crops[int(np.argmax(rows @ vector))]

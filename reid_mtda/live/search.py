@@ -1,0 +1,111 @@
+"""From a picture to its answer: find the person, embed, ask the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.errors import GalleryError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.types import Detect, Embed, FloatArray, ImageArray, ModelManifest, SearchAnswer
+from reid_mtda.vision.preprocess import check_image_size, to_model_input
+
+
+def search_picture(
+    picture: ImageArray,
+    embed: Embed,
+    manifest: ModelManifest,
+    gallery: Gallery,
+    detect: Detect | None = None,
+    k: int = 10,
+    *,
+    cameras: Sequence[str] | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    min_score: float | None = None,
+) -> SearchAnswer:
+    """Where else was the person in ``picture`` seen?
+
+    Args:
+        picture: uint8 (H, W, 3) RGB, a crop of one person, or any picture when ``detect`` is given.
+        embed: the model, with ``manifest`` its card.
+        manifest: of the model that ``gallery`` was built with.
+        gallery: where to look.
+        detect: finds people in single pictures; then the largest person is searched for.
+        k: hits at most, >= 1.
+        cameras: only these; None: all.
+        start_s: only sightings on view at this time or later, POSIX seconds.
+        end_s: only sightings on view at this time or earlier.
+        min_score: only sightings with this cosine or more.
+
+    Raises:
+        ImageError: a picture too small or too large.
+        GalleryError: ``gallery`` was built with another model.
+    """
+    if gallery.model_id != manifest.model_id:
+        raise GalleryError(
+            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {manifest.model_id}: "
+            "search with the model it was built with, or run 'reid-mtda index' into a new folder"
+        )
+    vector = embed_picture(picture, embed, manifest, detect)
+    return gallery.search(vector, k, cameras=cameras, start_s=start_s, end_s=end_s, min_score=min_score)
+
+
+def embed_picture(
+    picture: ImageArray, embed: Embed, manifest: ModelManifest, detect: Detect | None = None
+) -> FloatArray:
+    """The embedding float32 (D,) of the person in ``picture``."""
+    check_image_size("picture", *picture.shape[:2])
+    crop = picture if detect is None else largest_person(picture, detect, manifest)
+    rows: FloatArray = embed(to_model_input([crop], manifest.preprocess))
+    return np.asarray(rows[0], np.float32)
+
+
+def largest_person(picture: ImageArray, detect: Detect, manifest: ModelManifest) -> ImageArray:
+    """The crop (h, w, 3) of the largest person found in ``picture`` (H, W, 3).
+
+    A picture as narrow as a person and hardly larger than the model's input is a crop already and comes back whole;
+    so does one in which nobody is found.
+    """
+    height, width = picture.shape[:2]
+    if width <= 0.7 * height and height <= 2 * manifest.preprocess.height:
+        return picture
+    found = detect(picture)
+    if len(found) == 0:
+        return picture
+    sides = np.maximum(found.xyxy[:, 2:] - found.xyxy[:, :2], 0)
+    x0, y0, x1, y1 = found.xyxy[int(np.argmax(sides.prod(axis=1)))]
+    # The same rounding as for the crops of tracklets: outwards, inside the picture, at least one pixel.
+    left, top = min(max(int(np.floor(x0)), 0), width - 1), min(max(int(np.floor(y0)), 0), height - 1)
+    right, bottom = max(left + 1, min(int(np.ceil(x1)), width)), max(top + 1, min(int(np.ceil(y1)), height))
+    return picture[top:bottom, left:right]
+
+
+def answer_to_json(answer: SearchAnswer) -> dict[str, Any]:
+    """An answer as plain JSON values; times as POSIX seconds and as ISO 8601 in UTC, the thumbnail as a path."""
+    return {
+        "model_id": answer.model_id,
+        "gallery_size": answer.gallery_size,
+        "hits": [
+            {
+                "rank": rank,
+                "score": round(hit.score, 6),
+                "sighting_id": hit.sighting_id,
+                "camera": hit.sighting.camera,
+                "track_id": hit.sighting.track_id,
+                "start_s": hit.sighting.start_s,
+                "end_s": hit.sighting.end_s,
+                "start": _iso(hit.sighting.start_s),
+                "end": _iso(hit.sighting.end_s),
+                "thumbnail": str(hit.sighting.thumbnail),
+            }
+            for rank, hit in enumerate(answer.hits, start=1)
+        ],
+    }
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")

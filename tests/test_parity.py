@@ -1,0 +1,133 @@
+"""Two ways to the same thing give the same thing: torch and export, FAISS and exact, offline and live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from reid_mtda.export import export_student
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.index import Index
+from reid_mtda.live.ingest import ingest_camera
+from reid_mtda.live.search import search_picture
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.runtime import load_exported
+from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess
+from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.preprocess import read_image, to_model_input
+from reid_mtda.vision.tracklets import TrackletBuilder
+from reid_mtda.vision.video import read_frames
+
+SMALL = Preprocess(height=64, width=32)
+URL = "synthetic://street?camera=gate&seed=7&part=test&duration=20"
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    built = build_embedder(EmbedderSpec(arch="osnet_x0_25", num_classes=4), seed=0)
+    with torch.no_grad():  # BatchNorm statistics that are not the neutral ones of a new network
+        for _ in range(3):
+            built(torch.randn(16, 3, 64, 32))
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def crops() -> list[ImageArray]:
+    """Crops off the street, as the tracker cuts them."""
+    builder, detect = TrackletBuilder("gate"), load_detector("motion")
+    found = []
+    for frame in read_frames(URL, camera="gate", fps=5):
+        found += builder.update(frame, detect(frame.image))
+    tracklets = found + builder.flush()
+    assert tracklets, "the street shows nobody: nothing would be compared"
+    return [crop for tracklet in tracklets for crop in tracklet.crops]
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, model: torch.nn.Module, crops: list[ImageArray]
+) -> tuple[Embed, ModelManifest]:
+    folder = tmp_path_factory.mktemp("model") / "student"
+    export_student(model, folder, arch="osnet_x0_25", preprocess=SMALL, trained_on="noise", check_crops=crops[:8])
+    return load_exported(folder)
+
+
+def test_torch_equals_exported(
+    model: torch.nn.Module, exported: tuple[Embed, ModelManifest], crops: list[ImageArray]
+) -> None:
+    embed, manifest = exported
+    batch = to_model_input(crops, manifest.preprocess)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(batch)).embedding.numpy()
+    assert np.sum(wanted * embed(batch), axis=1).min() > 0.99999
+
+
+def test_a_row_does_not_depend_on_its_batch(exported: tuple[Embed, ModelManifest], crops: list[ImageArray]) -> None:
+    embed, manifest = exported
+    batch = to_model_input(crops[:9], manifest.preprocess)
+    alone = np.concatenate([embed(batch[i : i + 1]) for i in range(len(batch))])
+    np.testing.assert_allclose(embed(batch), alone, atol=1e-5)
+
+
+def clustered(count: int, dim: int = 64, seed: int = 0) -> FloatArray:
+    """Vectors as re-identification has them: a few sightings around each person."""
+    rng = np.random.default_rng(seed)
+    people = rng.normal(size=(count // 8, dim))
+    rows = people[rng.integers(0, len(people), count)] + 0.5 * rng.normal(size=(count, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("is_clustered", [False, True])
+def test_faiss_equals_exact(is_clustered: bool) -> None:
+    rows = clustered(4000)
+    ids = np.arange(5, 4005)
+    index = Index(64, rows if is_clustered else None, planned=len(rows))
+    index.add(ids, rows)
+    gone = ids[::7]
+    index.remove(gone)
+    allowed = ids[::3]
+    recalls = []
+    noise = 0.02 * np.random.default_rng(1).normal(size=(40, 64))
+    for query in (rows[:40] + noise).astype(np.float32):
+        scores = rows @ query
+        scores[::7] = -2
+        order = np.argsort(-scores, kind="stable")[:10]
+        got_scores, got = index.search(query, 10, exact=True)
+        np.testing.assert_array_equal(got, ids[order])
+        np.testing.assert_allclose(got_scores, scores[order], atol=1e-6)
+        _, quick = index.search(query, 10)
+        recalls.append(np.isin(quick, ids[order]).mean())
+        some = np.where(np.isin(ids, allowed), scores, -2)
+        order = np.argsort(-some, kind="stable")[:10]
+        np.testing.assert_array_equal(index.search(query, 10, allowed=allowed)[1], ids[order])
+    assert np.mean(recalls) == 1 if not is_clustered else np.mean(recalls) > 0.95
+
+
+def test_offline_crops_equal_live_crops(
+    tmp_path: Path, exported: tuple[Embed, ModelManifest], crops: list[ImageArray]
+) -> None:
+    from reid_mtda.data.footage import harvest_crops
+
+    embed, manifest = exported
+    frames = read_frames(URL, camera="gate", fps=5)
+    report = harvest_crops("gate", frames, load_detector("motion"), tmp_path / "crops", fps=5)
+    harvested = sorted((tmp_path / "crops" / "gate").glob("*.jpg"))
+    assert report.crops == len(harvested) == len(crops)
+    # JPEG is the one thing between the two paths.
+    offline = embed(to_model_input([read_image(path) for path in harvested], manifest.preprocess))
+    live = embed(to_model_input(crops, manifest.preprocess))
+    assert (offline @ live.T).max(axis=1).min() > 0.98
+    assert sorted(crop.shape for crop in crops) == sorted(read_image(path).shape for path in harvested)
+
+    with Gallery.open(tmp_path / "gallery", manifest) as gallery:
+        frames = read_frames(URL, camera="gate", fps=5)
+        ingest = ingest_camera(frames, load_detector("motion"), TrackletBuilder("gate"), embed, manifest, gallery)
+        assert ingest.tracklets == report.tracklets
+        for number, sighting in gallery.sightings().items():
+            shown = cv2.cvtColor(cv2.imread(str(sighting.thumbnail)), cv2.COLOR_BGR2RGB)
+            hits = search_picture(np.asarray(shown, np.uint8), embed, manifest, gallery, k=1).hits
+            assert hits[0].sighting_id == number or hits[0].score > 0.98
