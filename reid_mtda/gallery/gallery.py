@@ -13,7 +13,7 @@ import numpy as np
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.index import CLUSTERED_FROM, Index, samples_for
 from reid_mtda.gallery.store import FILE, Change, Filter, Store
-from reid_mtda.types import FloatArray, ImageArray, ModelManifest, SearchAnswer, SearchHit, Sighting, check_array
+from reid_mtda.types import FloatArray, ImageArray, IntArray, ModelManifest, SearchAnswer, SearchHit, Sighting, check_array
 
 _MAX_THUMBNAIL_PX = 512
 _JPEG_QUALITY = 90
@@ -189,6 +189,20 @@ class Gallery:
         """Sightings by number, filtered as in ``search``."""
         chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
         return self._store.sightings(self._store.ids(chosen).tolist())
+
+    def lookup(self, numbers: Iterable[int]) -> dict[int, Sighting]:
+        """Sightings by number; numbers that are not there are left out."""
+        return self._store.sightings(numbers)
+
+    def numbers(
+        self, *, cameras: Sequence[str] | None = None, start_s: float | None = None, end_s: float | None = None
+    ) -> IntArray:
+        """Numbers of sightings, int64 (N,), rising: in the order they were added; filtered as in ``search``."""
+        return self._store.ids(Filter(None if cameras is None else tuple(cameras), start_s, end_s))
+
+    def vectors(self, numbers: Iterable[int]) -> dict[int, FloatArray]:
+        """Vectors float32 (D,) by number; numbers that are not there are left out."""
+        return self._store.vectors(numbers)
 
     def vector(self, number: int) -> FloatArray:
         """The vector float32 (D,) of a sighting, e.g. to search for more of it.

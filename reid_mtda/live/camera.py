@@ -1,0 +1,204 @@
+"""What is done with one camera's frames: detect, track, embed, add; the newest frame only, and never waiting long."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reid_mtda.errors import ReidError, StorageError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.batcher import Batcher
+from reid_mtda.live.ingest import add_tracklet, mean_embedding
+from reid_mtda.live.streams import CameraStream
+from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, ModelManifest, Tracklet
+from reid_mtda.vision.tracklets import TrackletBuilder
+
+log = logging.getLogger(__name__)
+
+_MAX_PENDING = 64
+_IDLE_S = 0.2
+_FLUSH_S = 6.0
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The model that answers now, and the gallery of its vectors; replaced together, never one alone."""
+
+    manifest: ModelManifest
+    batcher: Batcher
+    gallery: Gallery
+
+
+@dataclass(frozen=True)
+class LivePicture:
+    """A camera's newest analysed frame with the people followed in it."""
+
+    frame: Frame
+    people: Detections
+
+    def crop(self, track_id: int) -> ImageArray | None:
+        """The person ``track_id`` cut out, None when they are gone."""
+        if self.people.track_id is None:
+            return None
+        rows = np.flatnonzero(self.people.track_id == track_id)
+        if not len(rows):
+            return None
+        height, width = self.frame.image.shape[:2]
+        x0, y0, x1, y1 = np.rint(self.people.xyxy[rows[0]]).astype(int)
+        crop = self.frame.image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+        return crop.copy() if crop.size else None
+
+
+@dataclass
+class Counts:
+    """What one camera did since the start; only its worker writes."""
+
+    frames: int = 0
+    detections: int = 0
+    tracklets: int = 0
+    sightings: int = 0
+    refused: int = 0
+    failed: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"detect": 0.0, "track": 0.0, "add": 0.0})
+    delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+
+@dataclass(frozen=True)
+class AddedSighting:
+    """Told after each sighting that stands in the gallery; ``rows`` (K, D) are its crops' embeddings."""
+
+    number: int
+    tracklet: Tracklet
+    vector: FloatArray
+    rows: FloatArray
+
+
+class CameraWorker:
+    """Turns one camera's frames into sightings; ``run`` is the body of its thread.
+
+    Args:
+        stream: where the frames come from.
+        load_detector: makes the camera's own detector, in the worker's thread.
+        serving: model and gallery at the moment of asking.
+        fps: frames a second that are expected.
+        first_track_id: number of its first track, above all that the gallery holds of this camera.
+        may_write: False while the disk is too full for more vectors.
+        on_added: told of each sighting.
+    """
+
+    def __init__(
+        self,
+        stream: CameraStream,
+        load_detector: Callable[[], Detect],
+        serving: Callable[[], Serving],
+        *,
+        fps: float,
+        first_track_id: int = 0,
+        may_write: Callable[[], bool] = lambda: True,
+        on_added: Callable[[AddedSighting], None] = lambda added: None,
+    ) -> None:
+        self.stream, self.counts = stream, Counts()
+        self.picture: LivePicture | None = None
+        self.fault = ""
+        self._load_detector, self._serving = load_detector, serving
+        self._may_write, self._on_added = may_write, on_added
+        self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
+        self._pending: deque[tuple[Serving, Tracklet, Future[FloatArray]]] = deque()
+        self._last_index = -1
+
+    @property
+    def pending(self) -> int:
+        """Tracklets whose embedding is awaited."""
+        return len(self._pending)
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop``, then add what is under way."""
+        detect = self._ready(stop)
+        while detect is not None and not stop.is_set():
+            frame = self.stream.newest.take(_IDLE_S)
+            try:
+                if frame is not None:
+                    self._work(frame, detect)
+                self._collect(0.0)
+            except Exception as error:  # one bad frame or a full disk must not end the camera
+                self._note(error)
+        try:
+            self._send(self._builder.flush())
+            self._collect(_FLUSH_S)
+        except Exception as error:
+            self._note(error)
+
+    def _ready(self, stop: threading.Event) -> Detect | None:
+        """The detector; tried again from time to time when its file is not there."""
+        while not stop.is_set():
+            try:
+                detect = self._load_detector()
+                self.fault = ""
+                return detect
+            except ReidError as error:
+                self.fault = str(error)
+                log.error("camera %s: %s", self.stream.camera, error)
+                stop.wait(10.0)
+        return None
+
+    def _work(self, frame: Frame, detect: Detect) -> None:
+        seconds = self.counts.seconds
+        if frame.index < self._last_index:  # the recording starts again: nobody walks from its end to its beginning
+            self._send(self._builder.flush())
+        self._last_index = frame.index
+        began = time.perf_counter()
+        found = detect(frame.image)
+        seconds["detect"] += time.perf_counter() - began
+        began = time.perf_counter()
+        ended = self._builder.update(frame, found)
+        seconds["track"] += time.perf_counter() - began
+        self.picture = LivePicture(frame, self._builder.active)
+        self.counts.frames += 1
+        self.counts.detections += len(found)
+        self._send(ended)
+
+    def _send(self, ended: list[Tracklet]) -> None:
+        """Ask for the embeddings of tracklets that ended; what finds no room is counted and lost."""
+        self.counts.tracklets += len(ended)
+        serving = self._serving()
+        for tracklet in ended:
+            future = None
+            if len(self._pending) < _MAX_PENDING and self._may_write():
+                future = serving.batcher.submit(tracklet.crops, key=self.stream.camera)
+            if future is None:
+                self.counts.refused += 1
+            else:
+                self._pending.append((serving, tracklet, future))
+
+    def _collect(self, patience_s: float) -> None:
+        """Add the tracklets whose embeddings are there, in order."""
+        deadline = time.monotonic() + patience_s
+        while self._pending:
+            serving, tracklet, future = self._pending[0]
+            if not future.done() and patience_s == 0:
+                return
+            self._pending.popleft()
+            rows = future.result(max(0.0, deadline - time.monotonic()) if patience_s else None)
+            began = time.perf_counter()
+            number = add_tracklet(serving.gallery, tracklet, rows)
+            self.counts.seconds["add"] += time.perf_counter() - began
+            self.counts.sightings += 1
+            self.counts.delays_s.append(time.time() - tracklet.end_s)
+            self.fault = ""
+            self._on_added(AddedSighting(number, tracklet, mean_embedding(rows), rows))
+
+    def _note(self, error: Exception) -> None:
+        self.counts.failed += 1
+        known = isinstance(error, ReidError)
+        self.fault = str(error) if known else f"analysis failed ({type(error).__name__})"
+        if isinstance(error, StorageError):
+            log.warning("camera %s: %s", self.stream.camera, error)
+        else:
+            log.error("camera %s: %s", self.stream.camera, error, exc_info=not known)

@@ -1,0 +1,424 @@
+"""The running site: cameras' readers and workers, one embedder, one supervisor; no other file starts a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from reid_mtda.errors import ConfigError, ModelError, ReidError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.batcher import Batcher, BatcherSettings
+from reid_mtda.live.camera import AddedSighting, CameraWorker, Serving
+from reid_mtda.live.events import Events
+from reid_mtda.live.observe import Observations
+from reid_mtda.live.streams import CameraStream, StreamSettings, StreamStatus
+from reid_mtda.schema import Strict
+from reid_mtda.site import NAME, Camera, Site, resolve
+from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest
+from reid_mtda.vision.detect import load_detector
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.25
+_SEARCH_WAIT_S = 10.0
+
+
+class LiveSettings(Strict):
+    """The live system's settings."""
+
+    streams: StreamSettings = Field(default_factory=StreamSettings)
+    batcher: BatcherSettings = Field(default_factory=BatcherSettings)
+    retention_every_s: float = Field(default=300.0, gt=0, description="Seconds between two looks for old sightings.")
+    min_free_mb: float = Field(default=200.0, ge=0, description="Below this much free disk no sightings are added.")
+    max_cameras: int = Field(default=128, ge=1, description="Cameras at most.")
+
+
+@dataclass
+class _Camera:
+    settings: Camera
+    stream: CameraStream
+    worker: CameraWorker
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+    readers: list[threading.Thread] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CameraState:
+    """One camera as others see it."""
+
+    name: str
+    url: str  # redacted
+    settings: Camera
+    stream: StreamStatus
+    fault: str
+    frames: int
+    detections: int
+    tracklets: int
+    sightings: int
+    refused: int
+    failed: int
+    pending: int
+    hung_readers: int
+    seconds: dict[str, float]
+    delays_s: tuple[float, ...]
+
+    @property
+    def is_healthy(self) -> bool:
+        """Frames flow and are worked on, or somebody paused it, or its recording is over."""
+        return self.stream.state in ("running", "paused", "ended", "connecting") and not self.fault
+
+
+class LiveSystem:
+    """All cameras of a site at work. ``start`` it, ask it, ``stop`` it.
+
+    Args:
+        site: the cameras to begin with.
+        embed: the model.
+        manifest: its card.
+        gallery: where sightings go; bound to the same model. The system closes it in the end.
+        settings: how it works.
+        open_frames: (url, camera, fps) -> frames, for tests.
+        clock: seconds that never step back, for tests.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        embed: Embed,
+        manifest: ModelManifest,
+        gallery: Gallery,
+        settings: LiveSettings | None = None,
+        *,
+        open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings or LiveSettings()
+        self.site, self.events, self.observed = site, Events(), Observations()
+        self.batches = self.batched_crops = 0
+        self.embed_seconds = 0.0
+        self.started_s = time.time()
+        self.disk_full = ""
+        self._open_frames, self._clock = open_frames, clock
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._cameras: dict[str, _Camera] = {}
+        self._threads: list[threading.Thread] = []
+        self._embedders: list[threading.Thread] = []
+        self._running = False
+        self._serving = self._make_serving(embed, manifest, gallery)
+        for name, camera in site.cameras.items():
+            self._cameras[name] = self._make_camera(name, camera)
+
+    # ------------------------------------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Start all threads; returns at once."""
+        with self._lock:
+            self._running = True
+            self._start_embedder(self._serving)
+            for name in self._cameras:
+                self._start_worker(name)
+            self._threads.append(self._thread(self._supervise, "supervisor"))
+
+    def stop(self, timeout_s: float = 8.0) -> None:
+        """Stop reading, add what is under way, close the gallery; a reader that hangs in a driver is left behind."""
+        deadline = time.monotonic() + timeout_s
+        self._stop.set()
+        with self._lock:
+            cameras = list(self._cameras.values())
+            self._running = False
+        for camera in cameras:
+            camera.stream.stop()
+            camera.stop.set()
+        for camera in cameras:
+            _join(camera.thread, deadline)
+        self._serving.batcher.close()
+        for thread in (*self._embedders, *self._threads):
+            _join(thread, deadline)
+        self._serving.gallery.close()
+
+    def __enter__(self) -> LiveSystem:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --------------------------------------------------------------------------------------------- cameras
+
+    def cameras(self) -> dict[str, CameraState]:
+        """All cameras by name."""
+        with self._lock:
+            return {name: self._state(name, camera) for name, camera in sorted(self._cameras.items())}
+
+    def camera(self, name: str) -> CameraState:
+        """One camera.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        with self._lock:
+            return self._state(name, self._known(name))
+
+    def add_camera(self, name: str, camera: Camera) -> None:
+        """Add a camera while running; its address must have passed a ``UrlPolicy`` where it comes from outside.
+
+        Raises:
+            ConfigError: a bad or taken name, or too many cameras.
+        """
+        if not NAME.match(name):
+            raise ConfigError(f"camera {name!r}: not a name, expected a-z 0-9 _ - beginning with a letter or digit")
+        with self._lock:
+            if name in self._cameras:
+                raise ConfigError(f"camera {name!r}: is there already; choose another name or remove it first")
+            if len(self._cameras) >= self.settings.max_cameras:
+                raise ConfigError(f"camera {name!r}: {len(self._cameras)} cameras are there, no more are allowed")
+            self._cameras[name] = self._make_camera(name, camera)
+            if self._running:
+                self._start_worker(name)
+        self.events.tell("camera_added", name)
+
+    def remove_camera(self, name: str) -> None:
+        """Stop a camera and take it from the list; its sightings stay until they are old or erased.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        with self._lock:
+            camera = self._known(name)
+            del self._cameras[name]
+        camera.stream.stop()
+        camera.stop.set()
+        _join(camera.thread, time.monotonic() + 5.0)
+        self.events.tell("camera_removed", name)
+
+    def pause(self, name: str) -> None:
+        """Let go of a camera until ``resume``."""
+        with self._lock:
+            self._known(name).stream.pause()
+
+    def resume(self, name: str) -> None:
+        """Open a paused or ended camera again."""
+        with self._lock:
+            self._known(name).stream.resume()
+
+    def worker(self, name: str) -> CameraWorker:
+        """The worker of a camera, for its newest picture.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        with self._lock:
+            return self._known(name).worker
+
+    # ---------------------------------------------------------------------------------------- model, gallery
+
+    @property
+    def manifest(self) -> ModelManifest:
+        """Card of the model that answers."""
+        return self._serving.manifest
+
+    @property
+    def gallery(self) -> Gallery:
+        """The gallery that answers."""
+        return self._serving.gallery
+
+    @property
+    def crops_waiting(self) -> int:
+        """Crops in front of the model."""
+        return self._serving.batcher.depth
+
+    def embed_one(self, crop: ImageArray, *, key: str = "search") -> FloatArray:
+        """The embedding float32 (D,) of a crop uint8 (h, w, 3), through the same queue as the cameras'.
+
+        Raises:
+            ModelError: the model is too busy or fails.
+        """
+        future = self._serving.batcher.submit([crop], key=key)
+        if future is None:
+            raise ModelError("search: too many searches wait for the model; try again in a few seconds")
+        try:
+            return np.asarray(future.result(_SEARCH_WAIT_S)[0], np.float32)
+        except FutureTimeoutError:
+            future.cancel()
+            raise ModelError(f"search: the model did not answer within {_SEARCH_WAIT_S:.0f} s; try again") from None
+
+    def switch(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Gallery:
+        """Answer with another model and its gallery from now on; returns the old gallery, still open.
+
+        What is under way is still added to the old gallery: switch first, then carry over what is new in it.
+        """
+        serving = self._make_serving(embed, manifest, gallery)
+        with self._lock:
+            old, self._serving = self._serving, serving
+            if self._running:
+                self._start_embedder(serving)
+        old.batcher.close()
+        self.observed.forget()
+        self.events.tell("model_switched", None, model_id=manifest.model_id)
+        return old.gallery
+
+    def _make_serving(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Serving:
+        if gallery.model_id != manifest.model_id:
+            raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {manifest.model_id}")
+        batcher = Batcher(embed, manifest, self.settings.batcher, on_batch=self._count_batch)
+        return Serving(manifest, batcher, gallery)
+
+    def _count_batch(self, crops: int, seconds: float) -> None:
+        self.batches += 1
+        self.batched_crops += crops
+        self.embed_seconds += seconds
+        self.observed.batch(crops, seconds)
+
+    # --------------------------------------------------------------------------------------------- inside
+
+    def _known(self, name: str) -> _Camera:
+        if name not in self._cameras:
+            raise ConfigError(f"camera {name!r}: no such camera; known: {', '.join(sorted(self._cameras)) or 'none'}")
+        return self._cameras[name]
+
+    def _make_camera(self, name: str, camera: Camera) -> _Camera:
+        stream = CameraStream(
+            name,
+            resolve(self.site, camera.url),
+            camera.fps,
+            self.settings.streams,
+            open_frames=self._open_frames,
+            clock=self._clock,
+        )
+
+        def detector() -> Detect:
+            return load_detector(
+                resolve(self.site, camera.detector),
+                min_score=camera.min_score,
+                min_height_px=camera.min_height_px,
+                threads=1,
+            )
+
+        worker = CameraWorker(
+            stream,
+            detector,
+            lambda: self._serving,
+            fps=camera.fps,
+            first_track_id=int(time.time() * 10) - 17_000_000_000,
+            may_write=lambda: not self.disk_full,
+            on_added=self._added,
+        )
+        return _Camera(camera, stream, worker)
+
+    def _added(self, added: AddedSighting) -> None:
+        tracklet = added.tracklet
+        self.observed.sighting(tracklet.camera, added.vector, added.rows)
+        self.events.tell(
+            "sighting",
+            tracklet.camera,
+            sighting_id=added.number,
+            track_id=tracklet.track_id,
+            start_s=tracklet.start_s,
+            end_s=tracklet.end_s,
+        )
+
+    def _state(self, name: str, camera: _Camera) -> CameraState:
+        camera.readers = [thread for thread in camera.readers if thread.is_alive()]
+        counts = camera.worker.counts
+        return CameraState(
+            name=name,
+            url=camera.stream.shown_url,
+            settings=camera.settings,
+            stream=camera.stream.status,
+            fault=camera.worker.fault,
+            frames=counts.frames,
+            detections=counts.detections,
+            tracklets=counts.tracklets,
+            sightings=counts.sightings,
+            refused=counts.refused,
+            failed=counts.failed,
+            pending=camera.worker.pending,
+            hung_readers=max(0, len(camera.readers) - 1),
+            seconds=dict(counts.seconds),
+            delays_s=tuple(counts.delays_s),
+        )
+
+    def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _start_embedder(self, serving: Serving) -> None:
+        self._embedders = [thread for thread in self._embedders if thread.is_alive()]
+        self._embedders.append(self._thread(serving.batcher.run, "embedder"))
+
+    def _start_worker(self, name: str) -> None:
+        camera = self._cameras[name]
+        camera.thread = self._thread(lambda: camera.worker.run(camera.stop), f"work {name}")
+
+    def _supervise(self) -> None:
+        """Give cameras their readers, tell of changed states, let old sightings go, watch the disk."""
+        states: dict[str, str] = {}
+        next_look = next_retention = self._clock()
+        while not self._stop.wait(_LOOK_S):
+            with self._lock:
+                cameras = dict(self._cameras)
+            for name, camera in cameras.items():
+                generation = camera.stream.needs_reader()
+                if generation is not None:
+                    # Bound by default argument: each thread keeps its own camera and number.
+                    work = lambda stream=camera.stream, number=generation: stream.read(number)  # noqa: E731
+                    camera.readers.append(self._thread(work, f"read {name}"))
+                status = camera.stream.status
+                if states.get(name) != status.state:
+                    states[name] = status.state
+                    self.events.tell("camera_state", name, state=status.state.value, message=status.message)
+            now = self._clock()
+            if now >= next_look:
+                next_look = now + 5.0
+                self._look_at_disk()
+            if now >= next_retention:
+                next_retention = now + self.settings.retention_every_s
+                self.forget_old()
+
+    def forget_old(self) -> dict[str, int]:
+        """Delete sightings past their camera's retention; how many by camera."""
+        gone: dict[str, int] = {}
+        for name, state in self.cameras().items():
+            try:
+                removed = self.gallery.forget_before(name, time.time() - state.settings.retention_days * 86400)
+            except ReidError as error:
+                log.error("retention of camera %s: %s", name, error)
+                continue
+            if removed:
+                gone[name] = len(removed)
+                self.events.tell("retention", name, removed=len(removed))
+        return gone
+
+    def _look_at_disk(self) -> None:
+        free_mb = free_disk_mb(self.gallery.folder)
+        full = free_mb < self.settings.min_free_mb
+        message = f"{free_mb:.0f} MB of disk left, sightings are not stored; free space" if full else ""
+        if full and not self.disk_full:
+            log.error("%s", message)
+            self.events.tell("disk_full", None, message=message)
+        self.disk_full = message
+
+
+def free_disk_mb(folder: Path) -> float:
+    """Free space of the disk that ``folder`` lies on, in MB (10^6 bytes); infinite where that cannot be told."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free / 1e6
+    return float("inf")
+
+
+def _join(thread: threading.Thread | None, deadline: float) -> None:
+    if thread is not None:
+        thread.join(max(0.05, deadline - time.monotonic()))

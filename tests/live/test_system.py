@@ -1,0 +1,167 @@
+"""The live system on drawn cameras: the gallery fills, cameras come and go, one that breaks disturbs no other."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colour_model import write_colour_model
+
+from reid_mtda.errors import ConfigError, VideoError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.streams import StreamSettings
+from reid_mtda.live.system import LiveSettings, LiveSystem
+from reid_mtda.runtime import load_exported
+from reid_mtda.site import Camera, Site
+from reid_mtda.types import Frame
+from reid_mtda.vision.video import read_frames
+
+FAST = LiveSettings(streams=StreamSettings(stall_s=1.5, retry_s=0.2, retry_max_s=0.5, restarts_per_minute=200))
+BAD = "rtsp://user:pa55word@127.0.0.1:1/x"
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+def hurried(url: str, camera: str, fps: float) -> Iterator[Frame]:
+    """The street in fast forward: its frames carry times that say they are due."""
+    for frame in read_frames(url, camera=camera, fps=fps):
+        time.sleep(0.002)
+        yield Frame(camera, frame.index, frame.time_s, frame.image)
+
+
+def street(*names: str) -> dict[str, Camera]:
+    return {name: Camera(url=f"synthetic://street?camera={name}&duration=40") for name in names}
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LiveSystem]]:
+    made = []
+    # Recordings are taken for live ones: they come as fast as they can be drawn.
+    monkeypatch.setattr("reid_mtda.live.streams.is_live", lambda url: True)
+
+    def build(cameras: dict[str, Camera], **arguments) -> LiveSystem:
+        write_colour_model(tmp_path / "model")
+        embed, manifest = load_exported(tmp_path / "model", threads=1)
+        gallery = Gallery.open(tmp_path / "gallery", manifest)
+        arguments.setdefault("open_frames", hurried)
+        system = LiveSystem(Site("site", tmp_path, cameras), embed, manifest, gallery, FAST, **arguments)
+        made.append(system)
+        return system
+
+    yield build
+    for system in made:
+        system.stop(3)
+
+
+def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Callable[..., LiveSystem]) -> None:
+    system = make(street("gate", "market"))
+    system.start()
+    until(lambda: all(state.sightings >= 3 for state in system.cameras().values()))
+    gallery = system.gallery
+    number, sighting = next(iter(gallery.sightings().items()))
+    assert gallery.search(gallery.vector(number), 1).hits[0].sighting_id == number
+    assert sighting.thumbnail.is_file()
+    kinds = {event.kind for event in system.events.after(0)}
+    assert {"sighting", "camera_state"} <= kinds
+    assert system.batched_crops > system.batches
+
+
+def test_stopping_keeps_everything_that_was_acknowledged(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
+    system = make(street("gate"))
+    system.start()
+    until(lambda: system.cameras()["gate"].sightings >= 3)
+    began = time.monotonic()
+    system.stop()
+    assert time.monotonic() - began < 8
+    told = sum(event.kind == "sighting" for event in system.events.after(0))
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert len(gallery) == told >= 3
+
+
+def test_a_camera_that_is_not_there_disturbs_no_other(make: Callable[..., LiveSystem]) -> None:
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        if url == BAD:
+            raise VideoError(f"{url}: refused")
+        return hurried(url, camera, fps)
+
+    system = make({**street("gate"), "broken": Camera(url=BAD)}, open_frames=open_frames)
+    system.start()
+    until(lambda: system.cameras()["broken"].stream.restarts >= 2 and system.cameras()["gate"].frames > 20)
+    broken = system.cameras()["broken"]
+    assert not broken.is_healthy and "refused" in broken.stream.message
+    assert "pa55word" not in repr(broken.stream) + broken.url
+
+
+def test_cameras_are_added_paused_resumed_and_removed_while_running(make: Callable[..., LiveSystem]) -> None:
+    system = make(street("gate"))
+    system.start()
+    system.add_camera("plaza", street("plaza")["plaza"])
+    until(lambda: system.cameras()["plaza"].frames > 0)
+    system.pause("plaza")
+    until(lambda: system.cameras()["plaza"].stream.state == "paused")
+    time.sleep(0.3)
+    seen = system.cameras()["plaza"].frames
+    time.sleep(0.3)
+    assert system.cameras()["plaza"].frames == seen
+    system.resume("plaza")
+    until(lambda: system.cameras()["plaza"].frames > seen)
+    system.remove_camera("plaza")
+    assert list(system.cameras()) == ["gate"]
+    with pytest.raises(ConfigError, match="no such camera; known: gate"):
+        system.pause("plaza")
+    with pytest.raises(ConfigError, match="is there already"):
+        system.add_camera("gate", street("gate")["gate"])
+    with pytest.raises(ConfigError, match="not a name"):
+        system.add_camera("../x", street("gate")["gate"])
+
+
+def test_a_person_in_the_newest_picture_can_be_cut_out_and_embedded(make: Callable[..., LiveSystem]) -> None:
+    system = make(street("gate"))
+    system.start()
+    crops = []
+
+    def somebody() -> bool:
+        picture = system.worker("gate").picture
+        if picture is not None and picture.people.track_id is not None and len(picture.people):
+            crops.append(picture.crop(int(picture.people.track_id[0])))
+        return bool(crops)
+
+    until(somebody)
+    vector = system.embed_one(crops[0])
+    assert vector.shape == (system.manifest.embedding_dim,)
+    np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-5)
+
+
+def test_a_missing_detector_is_named_and_the_other_camera_works(make: Callable[..., LiveSystem]) -> None:
+    cameras = {**street("gate"), "plaza": Camera(url="synthetic://street?camera=plaza", detector="nowhere.onnx")}
+    system = make(cameras)
+    system.start()
+    until(lambda: "no such detector file" in system.cameras()["plaza"].fault and system.cameras()["gate"].frames > 5)
+
+
+def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
+    system = make({"gate": Camera(url="synthetic://street?camera=gate&duration=40", retention_days=1.0)})
+    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    picture = np.zeros((40, 20, 3), np.uint8)
+    now = time.time()
+    system.gallery.add(vector, "gate", 1, now - 90_000, now - 89_000, picture)
+    kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture)
+    assert system.forget_old() == {"gate": 1}
+    assert list(system.gallery.sightings()) == [kept]
+
+
+def test_a_full_disk_stops_sightings_but_not_searches(make: Callable[..., LiveSystem]) -> None:
+    system = make(street("gate"))
+    system.settings = system.settings.model_copy(update={"min_free_mb": 1e12})
+    system.start()
+    until(lambda: bool(system.disk_full) and system.cameras()["gate"].refused > 0)
+    before = len(system.gallery)
+    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    assert system.gallery.search(vector, 3).gallery_size == before
+    assert "sightings are not stored" in system.disk_full
