@@ -1,0 +1,285 @@
+"""Networks for closed label sets: pictures in, logits and un-normalised features out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from reid_mtda.errors import ModelError
+from reid_mtda.models.checkpoint import load_tensors, save_tensors
+from reid_mtda.models.torchvision_compat import ensure_torchvision
+from reid_mtda.schema import Strict, parse
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class ClassifierSpec(Strict):
+    """What is needed to build a Classifier again: it is stored beside its weights."""
+
+    arch: Literal["lenet", "squeezenet1_1", "shufflenetv2_x0_5"] = "lenet"
+    num_classes: int = Field(default=10, ge=2)
+    width: float = Field(default=1.0, gt=0, le=4, description="factor on all channels of lenet; 0.5: a quarter")
+    dropout: float = Field(default=0.5, ge=0, lt=1, description="of lenet")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierOutput:
+    """``logits`` (B, C) and the pooled, un-normalised ``feature`` (B, D) under them."""
+
+    logits: Tensor
+    feature: Tensor
+
+    def split(self, sizes: list[int]) -> list[ClassifierOutput]:
+        """The output of a joint batch, cut into its parts."""
+        parts = zip(torch.split(self.logits, sizes), torch.split(self.feature, sizes), strict=True)
+        return [ClassifierOutput(logits=logits, feature=feature) for logits, feature in parts]
+
+
+class Classifier(nn.Module):
+    """Pictures (B, 3, h, w), preprocessed -> ClassifierOutput, in train and eval mode alike."""
+
+    def __init__(self, spec: ClassifierSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        if spec.arch == "lenet":
+            self.backbone, self.head, self.feature_dim = _lenet(spec)
+        else:
+            self.backbone, self.feature_dim = _squeezenet() if spec.arch == "squeezenet1_1" else _shufflenet()
+            self.head = nn.Linear(self.feature_dim, spec.num_classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, pictures: Tensor) -> ClassifierOutput:
+        """Classify pictures (B, 3, h, w)."""
+        feature = self.backbone(pictures)
+        return ClassifierOutput(logits=self.head(feature), feature=feature)
+
+
+def build_classifier(spec: ClassifierSpec, *, seed: int) -> Classifier:
+    """Build a Classifier with weights drawn from ``seed``, leaving the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(spec)
+
+
+def _lenet(spec: ClassifierSpec) -> tuple[nn.Module, nn.Module, int]:
+    """P2's digit network for 28x28: two 5x5 convolutions, head 800-100-100-C at width 1."""
+    first, second, hidden = (max(4, round(n * spec.width)) for n in (64, 50, 100))
+    backbone = nn.Sequential(
+        nn.Conv2d(3, first, 5),
+        nn.BatchNorm2d(first),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Dropout(spec.dropout),
+        nn.Conv2d(first, second, 5),
+        nn.BatchNorm2d(second),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Dropout(spec.dropout),
+        nn.Flatten(),
+    )
+    head = nn.Sequential(
+        nn.Linear(16 * second, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Dropout(spec.dropout),
+        nn.Linear(hidden, hidden),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, spec.num_classes),
+    )
+    return backbone, head, 16 * second
+
+
+def _squeezenet() -> tuple[nn.Module, int]:
+    ensure_torchvision()
+    from torchvision.models import squeezenet1_1
+
+    features = squeezenet1_1().features
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 512
+
+
+def _shufflenet() -> tuple[nn.Module, int]:
+    stages: list[nn.Module] = [_Unit(), _conv_bn(3, 24, 3, stride=2), nn.MaxPool2d(3, stride=2, padding=1)]
+    before = 24
+    for channels, blocks in ((48, 4), (96, 8), (192, 4)):
+        stages += [_ShuffleDown(before, channels), *(_ShuffleBlock(channels) for _ in range(blocks - 1))]
+        before = channels
+    return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten()), before
+
+
+class _Unit(nn.Module):
+    """From ImageNet's mean and std back to [0, 1], which the stored ShuffleNet weights were trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, numbers in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(numbers).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures * self.get_buffer("std") + self.get_buffer("mean")
+
+
+def _conv_bn(before: int, after: int, size: int, *, stride: int = 1, groups: int = 1, relu: bool = True) -> nn.Module:
+    layers: list[nn.Module] = [
+        nn.Conv2d(before, after, size, stride=stride, padding=size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(after),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+def _branch(before: int, after: int, stride: int) -> nn.Module:
+    return nn.Sequential(
+        _conv_bn(before, after, 1),
+        _conv_bn(after, after, 3, stride=stride, groups=after, relu=False),
+        _conv_bn(after, after, 1),
+    )
+
+
+class _ShuffleBlock(nn.Module):
+    """ShuffleNetV2 unit at stride 1 in the authors' order of channels (even ones pass, odd ones are transformed)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.main = _branch(channels // 2, channels // 2, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([maps[:, 0::2], self.main(maps[:, 1::2].contiguous())], dim=1)
+
+
+class _ShuffleDown(nn.Module):
+    """ShuffleNetV2 unit at stride 2: both branches see all channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.main = _branch(before, after // 2, 2)
+        self.project = nn.Sequential(
+            _conv_bn(before, before, 3, stride=2, groups=before, relu=False), _conv_bn(before, before, 1)
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return torch.cat([self.project(maps), self.main(maps)], dim=1)
+
+
+def load_imagenet_weights(model: Classifier, path: Path) -> None:
+    """Fill the backbone with ImageNet weights: SqueezeNet 1.1 (Caffe names) or ShuffleNetV2 x0.5 (authors' names).
+
+    Caffe's SqueezeNet wants BGR 0..255 minus (104, 117, 123); its first layer is rewritten for RGB with ImageNet's
+    mean and std, which is exact because that layer does not pad.
+
+    Raises:
+        ModelError: no such file, or weights of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such weights file; check the path")
+    with np.load(path, allow_pickle=False) as arrays:
+        found = {name: torch.from_numpy(np.asarray(arrays[name], np.float32)) for name in arrays.files}
+    try:
+        if model.spec.arch == "squeezenet1_1":
+            _fill_squeezenet(model.backbone, found)
+        elif model.spec.arch == "shufflenetv2_x0_5":
+            wanted = model.backbone.state_dict()
+            values = [v for name, v in found.items() if name.startswith(("first_conv", "stage"))]
+            if len(values) != len(wanted):
+                raise KeyError(f"{len(values)} tensors instead of {len(wanted)}")
+            model.backbone.load_state_dict(_by_name(found, wanted))
+        else:
+            raise KeyError(f"{model.spec.arch} has no ImageNet weights")
+    except (KeyError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise ModelError(f"{path}: does not fit {model.spec.arch} ({first_line}); choose its own weights") from None
+
+
+def _fill_squeezenet(backbone: nn.Module, found: dict[str, Tensor]) -> None:
+    fires = (3, 4, 6, 7, 9, 10, 11, 12)
+    state = {}
+    std, mean = (torch.tensor(numbers).view(1, 3, 1, 1) for numbers in (IMAGENET_STD, IMAGENET_MEAN))
+    first = found["conv1.weight"].flip(1)
+    shift = 255 * mean - torch.tensor([123.0, 117.0, 104.0]).view(1, 3, 1, 1)
+    state["0.0.weight"] = first * 255 * std
+    state["0.0.bias"] = found["conv1.bias"] + (first * shift).sum((1, 2, 3))
+    for number, place in enumerate(fires, start=2):
+        for theirs, ours in (("squeeze1x1", "squeeze"), ("expand1x1", "expand1x1"), ("expand3x3", "expand3x3")):
+            for kind in ("weight", "bias"):
+                state[f"0.{place}.{ours}.{kind}"] = found[f"fire{number}/{theirs}.{kind}"]
+    backbone.load_state_dict(state)
+
+
+def _by_name(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The authors' names (stage2.0.branch_main.5.weight) in our order of modules."""
+    starts = {"stage2": 3, "stage3": 7, "stage4": 15}
+    layers = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "5": "2.0", "6": "2.1"}
+    projection = {"0": "0.0", "1": "0.1", "2": "1.0", "3": "1.1"}
+    renamed = {}
+    for name, value in found.items():
+        part = name.split(".")
+        if part[0] == "first_conv":
+            renamed[f"1.{part[1]}.{part[2]}"] = value
+        elif part[0] in starts:
+            branch, inner = ("main", layers) if part[2] == "branch_main" else ("project", projection)
+            renamed[f"{starts[part[0]] + int(part[1])}.{branch}.{inner[part[3]]}.{part[4]}"] = value
+    return {name: value.to(wanted[name].dtype) if name in wanted else value for name, value in renamed.items()}
+
+
+def save_classifier(path: Path, model: Classifier, **card: object) -> None:
+    """Write a Classifier with its spec, so that ``load_classifier`` needs nothing else."""
+    save_tensors(path, model.state_dict(), kind="classifier", card={"spec": model.spec.model_dump(), **card})
+
+
+def load_classifier(path: Path) -> Classifier:
+    """Build the Classifier stored at ``path``, in eval mode.
+
+    Raises:
+        ModelError: missing, damaged, of another kind, or weights that do not fit the spec beside them.
+    """
+    tensors, card = load_tensors(path, kind="classifier")
+    model = build_classifier(parse(ClassifierSpec, card.get("spec") or {}, where=str(path)), seed=0)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path}: weights do not fit the stored spec ({str(error).splitlines()[0]})") from None
+    return model.eval()
+
+
+def merged(models: list[Classifier]) -> Classifier:
+    """The linear merge of networks of one kind: the mean of their weights and of their BatchNorm buffers."""
+    result = build_classifier(models[0].spec, seed=0)
+    states = [model.state_dict() for model in models]
+    result.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+            for name, value in states[0].items()
+        }
+    )
+    return result.eval()
+
+
+@torch.no_grad()
+def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
+    """Multiply-adds of one picture (3, h, w) in convolutions and linear layers."""
+    total = 0
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal total
+        weight = module.weight
+        if isinstance(weight, Tensor):
+            total += output[0].numel() * weight[0].numel()
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    was_training = model.training
+    model.eval()(torch.zeros(1, 3, *size))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def count_weights(model: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(parameter.numel() for parameter in model.parameters())

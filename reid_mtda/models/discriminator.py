@@ -1,0 +1,40 @@
+"""The adversary of domain-adversarial alignment: tells source features from target features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Discriminator(nn.Module):
+    """P2's Linear(d, hidden)-ReLU-BN-Linear(1) on features, or on CDAN's map of features and class beliefs.
+
+    Args:
+        feature_dim: D of the features.
+        num_classes: C of the beliefs; 0 leaves the beliefs out (DANN).
+        hidden: width of the hidden layer; 4096 in P2.
+        random_dim: above this product of D and C, CDAN's map is the randomised one of this size (Long et al. 2018,
+            eq. 6), whose two matrices are fixed buffers.
+    """
+
+    def __init__(self, feature_dim: int, *, num_classes: int = 0, hidden: int = 4096, random_dim: int = 1024) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.randomised = bool(num_classes) and feature_dim * num_classes > random_dim
+        size = feature_dim * max(num_classes, 1)
+        if self.randomised:
+            self.register_buffer("of_feature", torch.randn(feature_dim, random_dim) / random_dim**0.25)
+            self.register_buffer("of_belief", torch.randn(num_classes, random_dim) / random_dim**0.25)
+            size = random_dim
+        self.judge = nn.Sequential(
+            nn.Linear(size, hidden), nn.ReLU(inplace=True), nn.BatchNorm1d(hidden), nn.Linear(hidden, 1)
+        )
+
+    def forward(self, features: Tensor, beliefs: Tensor) -> Tensor:
+        """Logits (B,) of "this is source" from features (B, D) and class beliefs (B, C)."""
+        if self.num_classes and self.randomised:
+            features = (features @ self.get_buffer("of_feature")) * (beliefs @ self.get_buffer("of_belief"))
+        elif self.num_classes:
+            features = (beliefs[:, :, None] * features[:, None, :]).flatten(1)
+        verdict: Tensor = self.judge(features)
+        return verdict.squeeze(1)

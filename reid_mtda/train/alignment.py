@@ -1,0 +1,116 @@
+"""Adaptation of a classifier to one unlabelled target by a named alignment: DAN (MMD), DANN, CDAN, MCC, or none.
+
+Without alignment it is source training; given labelled targets as source it is the supervised oracle; given all
+targets as one it is the blending baseline.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from reid_mtda.data.augment import build_augmentation
+from reid_mtda.data.batches import Pictures
+from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.losses.adversarial import reversal_delta
+from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
+from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.discriminator import Discriminator
+from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.types import Preprocess
+
+
+class AlignmentSettings(Strict):
+    """L = CE(source) + weight * alignment(source, target)."""
+
+    alignment: Literal["none", "mmd", "dann", "cdan", "mcc"] = "mcc"
+    weight: float = Field(default=1.0, ge=0, description="of the alignment loss")
+    epochs: int = Field(default=20, ge=1)
+    steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
+    batch_size: int = Field(default=32, ge=2, description="source pictures a step, and target pictures a step")
+    target_batch_size: int = Field(default=0, ge=0, description="0: as batch_size")
+    learning_rate: float = Field(default=1e-2, gt=0, le=1, description="SGD with momentum 0.9")
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    discriminator_width: int = Field(default=4096, ge=1)
+    augmentation: tuple[str, ...] = ()
+    checkpoint_every: int = Field(default=200, ge=1)
+
+
+def align_classifier(
+    model: Classifier,
+    source: LabelledPictures,
+    target: UnlabelledPictures | None,
+    preprocess: Preprocess,
+    settings: AlignmentSettings,
+    run: Run,
+    progress: Progress = silent,
+) -> Classifier:
+    """Adapt a copy of ``model`` to ``target``; the weights after the last epoch are the result.
+
+    Both domains pass the network as one batch, so that BatchNorm learns the statistics of their mixture, which are
+    those it uses afterwards.
+
+    Raises:
+        DataError: an empty source or target.
+        TrainingError: a loss that is not finite.
+    """
+    if target is None or settings.alignment == "none":
+        target = None
+    model = copy.deepcopy(model).requires_grad_(True).train()
+    of_source = Pictures(source.pictures, preprocess)
+    of_target = Pictures(target.pictures, preprocess) if target else None
+    labels = torch.from_numpy(source.labels)
+    pick_source = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
+    batch_t = settings.target_batch_size or settings.batch_size
+    pick_target = ShuffledRows(len(target), batch_t, run.child_seed("target")) if target else None
+    augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.child_seed("discriminator"))
+        judged = model.spec.num_classes if settings.alignment == "cdan" else 0
+        hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
+        discriminator = Discriminator(model.feature_dim, num_classes=judged, hidden=hidden).train()
+    optimiser = torch.optim.SGD(
+        [*model.parameters(), *discriminator.parameters()],
+        lr=settings.learning_rate,
+        momentum=0.9,
+        weight_decay=settings.weight_decay,
+    )
+    state = Resumable(run, {"model": model, "discriminator": discriminator}, optimiser, every=settings.checkpoint_every)
+    per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
+    total = settings.epochs * per_epoch
+    where = f"{settings.alignment} on {target.domain if target else source.domain}"
+
+    for step in range(state.start(), total):
+        set_learning_rate(optimiser, inverse_decay(settings.learning_rate, (step // per_epoch) / settings.epochs))
+        rows_s = pick_source.batch(step)
+        units = [of_source.unit(rows_s)]
+        if of_target is not None and pick_target is not None:
+            units.append(of_target.unit(pick_target.batch(step)))
+        with seeded_step(run, step):
+            output = model(of_source.normalised(augment(torch.cat(units))))
+        out_s, *out_t = output.split([len(unit) for unit in units])
+        parts: dict[str, Tensor] = {"classes": functional.cross_entropy(out_s.logits, labels[rows_s])}
+        if out_t:
+            parts["alignment"] = settings.weight * ALIGNMENTS[settings.alignment](
+                source_features=out_s.feature,
+                source_logits=out_s.logits,
+                target_features=out_t[0].feature,
+                target_logits=out_t[0].logits,
+                discriminator=discriminator,
+                delta=reversal_delta(step / total),
+            )
+        numbers = optimise(optimiser, parts, where=where, step=step)
+        if (step + 1) % per_epoch == 0:
+            run.record("alignment", epoch=step // per_epoch + 1, **numbers)
+        state.save(step + 1)
+        progress(where, step + 1, total)
+    state.finish()
+    return model.eval()

@@ -1,0 +1,268 @@
+"""Joint progressive distillation and adaptation: KD-STDA with one target, KD-MTDA (MT-MTDA) with several.
+
+P1 *Joint Progressive Knowledge Distillation and Unsupervised Domain Adaptation*, P2 *Unsupervised Multi-Target Domain
+Adaptation Through Knowledge Distillation*, P3 their journal version. For each source batch, for each target in turn:
+one step of that target's teacher towards the target, then one step of the student on what this teacher says now. The
+student hears one teacher at a time, never their average.
+
+The public code departs from the papers in places; each departure is a switch of ``ProgressiveSettings``, off unless
+the published numbers are to be reproduced.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+
+from reid_mtda.data.augment import build_augmentation
+from reid_mtda.data.batches import Pictures
+from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.errors import DataError
+from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
+from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
+from reid_mtda.losses.distillation.beliefs import published_kl_loss
+from reid_mtda.losses.distillation.features import feature_loss
+from reid_mtda.models.classifier import Classifier, ClassifierOutput
+from reid_mtda.models.discriminator import Discriminator
+from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.types import Preprocess
+
+
+class ProgressiveSettings(Strict):
+    """L_DA = (1 - beta) [CE + gamma L_align]; L_KD = beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t (+ ...)]."""
+
+    alignment: Literal["mmd", "dann"] = Field(default="dann", description="mmd: P1; dann: P2")
+    epochs: int = Field(default=20, ge=1)
+    steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
+    batch_size: int = Field(default=32, ge=2)
+    teacher_learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    student_learning_rate: float = Field(default=1e-2, gt=0, le=1)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    temperature: float = Field(default=20.0, gt=0, description="tau")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="KD against CE on the source; 0.3 in P1")
+    gamma: float = Field(default=0.5, ge=0, description="weight of the alignment")
+    beta_start: float = Field(default=0.1, gt=0, lt=1)
+    beta_end: float = Field(default=0.5, gt=0, lt=1, description="0.9 in P1, 0.5 to 0.6 in P2")
+    feature_weight: float = Field(default=0.0, ge=0, description="of feature distillation (P3's option)")
+    student_confusion: bool = Field(default=True, description="alpha * domain confusion of the student, P2's option")
+    discriminator_width: int = Field(default=4096, ge=1)
+    augmentation: tuple[str, ...] = ()
+    checkpoint_every: int = Field(default=200, ge=1)
+    published_order: bool = Field(default=False, description="a forward for each domain and each loss, nothing shared")
+    reverse_kl: bool = Field(default=False, description="quirk: KL(student || teacher)")
+    teacher_attached: bool = Field(default=False, description="quirk: the student's loss also runs through the teacher")
+    one_sided_confusion: bool = Field(default=False, description="quirk: the student's discriminator sees targets only")
+    mmd_restart_each_epoch: bool = Field(default=False, description="quirk: MMD's weight grows anew in every epoch")
+    teacher_bn_train: bool = Field(default=False, description="quirk: the teacher teaches in train mode, BN drifting")
+
+
+def progressive_beta(start: float, end: float, epoch: int, epochs: int) -> float:
+    """beta(e) = s (f / s)^((e - 1) / N) for epoch e = 1..N, constant within an epoch."""
+    return float(start * (end / start) ** ((epoch - 1) / epochs))
+
+
+@dataclass(frozen=True, eq=False)
+class Adapting:
+    """A network with its adversary and an optimiser over these two alone."""
+
+    network: Classifier
+    discriminator: Discriminator
+    optimiser: Optimizer
+
+
+class OptimiserSet:
+    """Several optimisers with disjoint parameters that are saved and restored as one."""
+
+    def __init__(self, parts: list[Optimizer]) -> None:
+        self.parts = parts
+        seen = [id(p) for part in parts for group in part.param_groups for p in group["params"]]
+        if len(seen) != len(set(seen)):
+            raise ValueError("optimisers share a parameter; give each network its own")
+
+    def state_dict(self) -> dict[str, Any]:
+        """One state with all parameters numbered through."""
+        state: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
+        for part in self.parts:
+            own, offset = part.state_dict(), sum(len(g["params"]) for g in groups)
+            state |= {offset + index: value for index, value in own["state"].items()}
+            groups += [{**g, "params": [offset + p for p in g["params"]]} for g in own["param_groups"]]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Give each optimiser its part back."""
+        for number, part in enumerate(self.parts):
+            group = saved["param_groups"][number]
+            offset, count = group["params"][0], len(group["params"])
+            own = {i - offset: v for i, v in saved["state"].items() if offset <= i < offset + count}
+            part.load_state_dict({"state": own, "param_groups": [{**group, "params": list(range(count))}]})
+
+
+def distil_progressively(
+    student: Classifier,
+    teachers: Mapping[str, Classifier],
+    source: LabelledPictures,
+    targets: Mapping[str, UnlabelledPictures],
+    preprocess: Preprocess,
+    settings: ProgressiveSettings,
+    run: Run,
+    progress: Progress = silent,
+) -> tuple[Classifier, dict[str, Classifier]]:
+    """Train copies of ``teachers`` (one a target) and ``student`` together; last weights of both are the result.
+
+    Raises:
+        DataError: no target, or teachers of other targets.
+        TrainingError: a loss that is not finite.
+    """
+    if not targets or teachers.keys() != targets.keys():
+        raise DataError(f"progressive: got teachers of {sorted(teachers)} for {sorted(targets)}, expected the same")
+    pupil = _adapting(student, settings.student_learning_rate, settings, run, "student", connect=teachers)
+    masters = {name: _adapting(t, settings.teacher_learning_rate, settings, run, name) for name, t in teachers.items()}
+    of_source = Pictures(source.pictures, preprocess)
+    of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
+    pick_source = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
+    pick = {n: ShuffledRows(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
+    augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
+    all_labels = torch.from_numpy(source.labels)
+    everyone = {"student": pupil, **{f"teacher {name}": master for name, master in masters.items()}}
+    networks = {n: nn.ModuleList([a.network, a.discriminator]) for n, a in everyone.items()}
+    optimisers = OptimiserSet([a.optimiser for a in everyone.values()])
+    state = Resumable(run, networks, optimisers, every=settings.checkpoint_every)  # type: ignore[arg-type]
+    per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
+    total = settings.epochs * per_epoch
+
+    for step in range(state.start(), total):
+        epoch = step // per_epoch + 1
+        beta = progressive_beta(settings.beta_start, settings.beta_end, epoch, settings.epochs)
+        ramp = (step % per_epoch) / per_epoch if settings.mmd_restart_each_epoch else step / total
+        delta = reversal_delta(ramp if settings.alignment == "mmd" else step / total)
+        set_learning_rate(pupil.optimiser, inverse_decay(settings.student_learning_rate, (epoch - 1) / settings.epochs))
+        rows_s = pick_source.batch(step)
+        labels = all_labels[rows_s]
+        for turn, (name, master) in enumerate(masters.items()):
+            rate = inverse_decay(settings.teacher_learning_rate, (epoch - 1) / settings.epochs)
+            set_learning_rate(master.optimiser, rate)
+            with seeded_step(run, step * len(masters) + turn):
+                both = torch.cat([of_source.unit(rows_s), of_target[name].unit(pick[name].batch(step))])
+                pictures = of_source.normalised(augment(both))
+                parts = teacher_parts(master, pictures, labels, settings, beta, delta)
+                adapted = optimise(master.optimiser, parts, where=f"teacher of {name}", step=step)
+                lesson = teach(master.network, pictures, len(labels), settings)
+                parts = student_parts(pupil, lesson, pictures, labels, settings, beta, delta)
+                learnt = optimise(pupil.optimiser, parts, where=f"student on {name}", step=step)
+            if (step + 1) % per_epoch == 0:
+                run.record("progressive", epoch=epoch, target=name, beta=beta, teacher_rate=rate, **adapted, **learnt)
+        state.save(step + 1)
+        progress("progressive", step + 1, total)
+    state.finish()
+    return pupil.network.eval(), {name: master.network.eval() for name, master in masters.items()}
+
+
+def teacher_parts(
+    master: Adapting, pictures: Tensor, labels: Tensor, settings: ProgressiveSettings, beta: float, delta: float
+) -> dict[str, Tensor]:
+    """The teacher's loss on a joint batch, source pictures first: (1 - beta) [CE + gamma L_align]."""
+    source, target = forward_both(master.network.train(), pictures, len(labels), settings)
+    alignment = ALIGNMENTS[settings.alignment](
+        source_features=source.feature,
+        source_logits=source.logits,
+        target_features=target.feature,
+        target_logits=target.logits,
+        discriminator=master.discriminator,
+        delta=delta,
+    )
+    return {
+        "teacher classes": (1 - beta) * functional.cross_entropy(source.logits, labels),
+        "alignment": (1 - beta) * settings.gamma * alignment,
+    }
+
+
+def teach(teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings) -> list[ClassifierOutput]:
+    """What the updated teacher says of the same pictures: eval mode and without a gradient unless a quirk is on."""
+    teacher.train(settings.teacher_bn_train)
+    with torch.set_grad_enabled(settings.teacher_attached):
+        return forward_both(teacher, pictures, sources, settings)
+
+
+def student_parts(
+    pupil: Adapting,
+    lesson: list[ClassifierOutput],
+    pictures: Tensor,
+    labels: Tensor,
+    settings: ProgressiveSettings,
+    beta: float,
+    delta: float,
+) -> dict[str, Tensor]:
+    """The student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + feature KD]."""
+    pupil.network.train()
+    source, target = forward_both(pupil.network, pictures, len(labels), settings)
+    taught_s, taught_t = lesson
+
+    def kl(student: Tensor, teacher: Tensor) -> Tensor:
+        # kl_loss with the two quirks of the public code; both off, it is kl_loss.
+        teacher = teacher if settings.teacher_attached else teacher.detach()
+        return published_kl_loss(
+            student=student, teacher=teacher, temperature=settings.temperature, reverse=settings.reverse_kl
+        )
+
+    parts = {
+        "source logits": beta * settings.alpha * kl(source.logits, taught_s.logits),
+        "student classes": beta * (1 - settings.alpha) * functional.cross_entropy(source.logits, labels),
+        "target logits": beta * kl(target.logits, taught_t.logits),
+    }
+    if settings.student_confusion and settings.alignment in ADVERSARIAL:
+        verdicts = [
+            pupil.discriminator(reverse_gradient(out.feature, delta), out.logits.softmax(1).detach())
+            for out in ((target,) if settings.one_sided_confusion else (target, source))
+        ]
+        confusion = domain_confusion_loss(target=verdicts[0], source=verdicts[1] if len(verdicts) == 2 else None)
+        parts["student confusion"] = beta * settings.alpha * confusion
+    if settings.feature_weight:
+        student_feature = torch.cat([source.feature, target.feature])
+        connector = getattr(pupil.discriminator, "connector", nn.Identity())
+        taught = torch.cat([taught_s.feature, taught_t.feature])
+        parts["features"] = (
+            beta * settings.feature_weight * feature_loss(student=connector(student_feature), teacher=taught)
+        )
+    return parts
+
+
+def forward_both(
+    network: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
+) -> list[ClassifierOutput]:
+    """Outputs of source and target pictures: one joint forward, or one a domain in the published order."""
+    if settings.published_order:
+        return [network(pictures[:sources]), network(pictures[sources:])]
+    joint: ClassifierOutput = network(pictures)
+    return joint.split([sources, len(pictures) - sources])
+
+
+def _adapting(
+    model: Classifier,
+    rate: float,
+    settings: ProgressiveSettings,
+    run: Run,
+    name: str,
+    connect: Mapping[str, Classifier] | None = None,
+) -> Adapting:
+    network = copy.deepcopy(model).requires_grad_(True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.child_seed(f"discriminator {name}"))
+        hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
+        discriminator = Discriminator(network.feature_dim, hidden=hidden).train()
+        if connect and settings.feature_weight:
+            wanted = next(iter(connect.values())).feature_dim
+            discriminator.connector = nn.Linear(network.feature_dim, wanted, bias=False)
+    parameters = [*network.parameters(), *discriminator.parameters()]
+    return Adapting(network, discriminator, SGD(parameters, lr=rate, momentum=0.9, weight_decay=settings.weight_decay))
