@@ -13,7 +13,16 @@ import numpy as np
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.index import CLUSTERED_FROM, Index, samples_for
 from reid_mtda.gallery.store import FILE, Change, Filter, Store
-from reid_mtda.types import FloatArray, ImageArray, IntArray, ModelManifest, SearchAnswer, SearchHit, Sighting, check_array
+from reid_mtda.types import (
+    FloatArray,
+    ImageArray,
+    IntArray,
+    ModelManifest,
+    SearchAnswer,
+    SearchHit,
+    Sighting,
+    check_array,
+)
 
 _MAX_THUMBNAIL_PX = 512
 _JPEG_QUALITY = 90
