@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import trackers
 from reid_mtda.errors import ConfigError
 from reid_mtda.types import Detections, FloatArray, Frame, ImageArray, Tracklet
 
+_FAIR = 0.4  # of the best crop's quality: what is worse shows others, an edge or a blur, and is not handed out
 _SLACK_S = 1.0  # clocks that step back by less are taken as jitter
 
 
@@ -33,18 +34,25 @@ class _Piece:
     end_s: float
     slot_s: float
     hits: int = 0
+    side_px: float = 0.0
     best: dict[int, _Crop] = field(default_factory=dict)
 
     def add(self, crop: _Crop, max_crops: int) -> None:
         """Keep ``crop`` if it is the best of its slot; slots double in length when there are too many."""
         self.hits += 1
         self.end_s = crop.time_s
-        self._keep(crop)
+        self._keep(replace(crop, quality=crop.quality * self._steadiness(crop.xyxy)))
         while len(self.best) > max_crops:
             self.slot_s *= 2
             crops, self.best = list(self.best.values()), {}
             for kept in crops:
                 self._keep(kept)
+
+    def _steadiness(self, box: FloatArray) -> float:
+        """1 for a box as large as those before it; people do not grow at once, boxes that take in others do."""
+        side = float(np.sqrt(np.prod(box[2:] - box[:2])))
+        self.side_px = 0.8 * self.side_px + 0.2 * side if self.side_px else side
+        return min(side / self.side_px, self.side_px / side) ** 3 if side > 0 else 0.0
 
     def _keep(self, crop: _Crop) -> None:
         slot = int((crop.time_s - self.start_s) / self.slot_s)
@@ -64,7 +72,7 @@ class TrackletBuilder:
     Args:
         camera: name that the tracklets carry.
         fps: frames per second that ``update`` will see.
-        max_crops: crops kept per tracklet; at least half of them are filled once that many frames were seen.
+        max_crops: crops kept per tracklet, at most; those much worse than its best are left out.
         min_hits: tracklets seen in fewer frames are dropped as false alarms.
         lost_s: seconds without being seen after which a tracklet ends.
         max_age_s: seconds after which a lasting tracklet is handed out.
@@ -83,7 +91,7 @@ class TrackletBuilder:
         fps: float = 5.0,
         max_crops: int = 8,
         min_hits: int = 3,
-        lost_s: float = 2.0,
+        lost_s: float = 1.0,
         max_age_s: float = 60.0,
         max_active: int = 128,
         tracker: str = "bytetrack",
@@ -166,7 +174,8 @@ class TrackletBuilder:
     def _tracklet(self, track_id: int, piece: _Piece) -> Tracklet | None:
         if piece.hits < self._min_hits:
             return None
-        crops = [piece.best[slot] for slot in sorted(piece.best)]
+        fair = _FAIR * max(crop.quality for crop in piece.best.values())
+        crops = [piece.best[slot] for slot in sorted(piece.best) if piece.best[slot].quality >= fair]
         return Tracklet(
             camera=self.camera,
             track_id=track_id,
@@ -190,9 +199,10 @@ def crop_quality(picture: ImageArray, box: FloatArray, others: FloatArray, size:
     """
     grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (48, 96), interpolation=cv2.INTER_AREA)
     sharpness = float(cv2.Laplacian(grey, cv2.CV_32F).var()) ** 0.25
-    large = float((box[2] - box[0]) * (box[3] - box[1])) ** 0.5
+    width, height = float(box[2] - box[0]), float(box[3] - box[1])
+    alone = min(1.0, height / (2 * max(width, 1e-6)))  # a box as wide as this holds two people, or half of one
     cut = 0.3 if box[0] < 1 or box[1] < 1 or box[2] > size[1] - 1 or box[3] > size[0] - 1 else 1.0
-    return float(sharpness * large * cut * (1 - _covered(box, others)) ** 2)
+    return float(sharpness * height * cut * alone**2 * (1 - _covered(box, others)) ** 2)
 
 
 def _covered(box: FloatArray, others: FloatArray) -> float:
@@ -211,7 +221,7 @@ def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
         track_activation_threshold=0.5,
         high_conf_det_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.1,
+        minimum_iou_threshold=0.2,
     )
 
 
@@ -221,7 +231,7 @@ def _ocsort(fps: float, lost_s: float) -> trackers.OCSORTTracker:
         frame_rate=fps,
         high_conf_det_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.1,
+        minimum_iou_threshold=0.2,
     )
 
 
@@ -231,7 +241,7 @@ def _sort(fps: float, lost_s: float) -> trackers.SORTTracker:
         frame_rate=fps,
         track_activation_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.1,
+        minimum_iou_threshold=0.2,
     )
 
 
@@ -241,7 +251,7 @@ def _botsort(fps: float, lost_s: float) -> trackers.BoTSORTTracker:
         frame_rate=fps,
         track_activation_threshold=0.5,
         high_conf_det_threshold=0.5,
-        minimum_iou_threshold_first_assoc=0.1,
+        minimum_iou_threshold_first_assoc=0.2,
         enable_cmc=False,
     )
 
