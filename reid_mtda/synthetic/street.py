@@ -269,7 +269,7 @@ def _cut(cameras: tuple[str, ...], seed: int, part: str, number: int, per_camera
             rng = np.random.default_rng((seed, frame.index, 0xC20))
             for box, pid, visible in zip(frame.xyxy, frame.pid, frame.visible, strict=True):
                 jitter = rng.uniform(-0.05, 0.07, 4)
-                if visible >= 0.6:
+                if visible >= 0.75:
                     moments[int(pid)].append((frame.index, _crop(frame.image, box, jitter)))
         for pid, seen in sorted(moments.items()):
             for turn in sorted({round(spot) for spot in np.linspace(0, len(seen) - 1, min(per_camera, len(seen)))}):
