@@ -25,6 +25,7 @@ from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -52,6 +53,7 @@ def align_classifier(
     settings: AlignmentSettings,
     run: Run,
     progress: Progress = silent,
+    after_epoch: AfterEpoch = keep_last,
 ) -> Classifier:
     """Adapt a copy of ``model`` to ``target``; the weights after the last epoch are the result.
 
@@ -62,7 +64,7 @@ def align_classifier(
         DataError: an empty source or target.
         TrainingError: a loss that is not finite.
     """
-    if target is None or settings.alignment == "none":
+    if settings.alignment == "none":
         target = None
     model = copy.deepcopy(model).requires_grad_(True).train()
     of_source = Pictures(source.pictures, preprocess)
@@ -110,6 +112,7 @@ def align_classifier(
         numbers = optimise(optimiser, parts, where=where, step=step)
         if (step + 1) % per_epoch == 0:
             run.record("alignment", epoch=step // per_epoch + 1, **numbers)
+            after_epoch(step // per_epoch + 1, model)
         state.save(step + 1)
         progress(where, step + 1, total)
     state.finish()

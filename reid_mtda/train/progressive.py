@@ -36,6 +36,7 @@ from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -59,6 +60,7 @@ class ProgressiveSettings(Strict):
     discriminator_width: int = Field(default=4096, ge=1)
     augmentation: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=200, ge=1)
+    reuse_lesson: bool = Field(default=False, description="the teacher's own step teaches, which saves its 2nd forward")
     published_order: bool = Field(default=False, description="a forward for each domain and each loss, nothing shared")
     reverse_kl: bool = Field(default=False, description="quirk: KL(student || teacher)")
     teacher_attached: bool = Field(default=False, description="quirk: the student's loss also runs through the teacher")
@@ -118,6 +120,7 @@ def distil_progressively(
     settings: ProgressiveSettings,
     run: Run,
     progress: Progress = silent,
+    after_epoch: AfterEpoch = keep_last,
 ) -> tuple[Classifier, dict[str, Classifier]]:
     """Train copies of ``teachers`` (one a target) and ``student`` together; last weights of both are the result.
 
@@ -156,13 +159,16 @@ def distil_progressively(
             with seeded_step(run, step * len(masters) + turn):
                 both = torch.cat([of_source.unit(rows_s), of_target[name].unit(pick[name].batch(step))])
                 pictures = of_source.normalised(augment(both))
-                parts = teacher_parts(master, pictures, labels, settings, beta, delta)
+                own = forward_both(master.network.train(), pictures, len(labels), settings)
+                parts = teacher_parts(master, own, labels, settings, beta, delta)
                 adapted = optimise(master.optimiser, parts, where=f"teacher of {name}", step=step)
-                lesson = teach(master.network, pictures, len(labels), settings)
+                lesson = own if settings.reuse_lesson else teach(master.network, pictures, len(labels), settings)
                 parts = student_parts(pupil, lesson, pictures, labels, settings, beta, delta)
                 learnt = optimise(pupil.optimiser, parts, where=f"student on {name}", step=step)
             if (step + 1) % per_epoch == 0:
                 run.record("progressive", epoch=epoch, target=name, beta=beta, teacher_rate=rate, **adapted, **learnt)
+        if (step + 1) % per_epoch == 0:
+            after_epoch(epoch, pupil.network)
         state.save(step + 1)
         progress("progressive", step + 1, total)
     state.finish()
@@ -170,10 +176,15 @@ def distil_progressively(
 
 
 def teacher_parts(
-    master: Adapting, pictures: Tensor, labels: Tensor, settings: ProgressiveSettings, beta: float, delta: float
+    master: Adapting,
+    outputs: list[ClassifierOutput],
+    labels: Tensor,
+    settings: ProgressiveSettings,
+    beta: float,
+    delta: float,
 ) -> dict[str, Tensor]:
-    """The teacher's loss on a joint batch, source pictures first: (1 - beta) [CE + gamma L_align]."""
-    source, target = forward_both(master.network.train(), pictures, len(labels), settings)
+    """The teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align]."""
+    source, target = outputs
     alignment = ALIGNMENTS[settings.alignment](
         source_features=source.feature,
         source_logits=source.logits,

@@ -27,6 +27,7 @@ from reid_mtda.models.classifier import Classifier
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import Resumable, cosine_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -68,6 +69,7 @@ def distil_staged(
     settings: StagedSettings,
     run: Run,
     progress: Progress = silent,
+    after_epoch: AfterEpoch = keep_last,
 ) -> Classifier:
     """Train a copy of ``student`` on ``lessons``: for each target the logits (N, C) of its finished teacher.
 
@@ -118,6 +120,7 @@ def distil_staged(
         numbers = optimise(optimiser, parts, where="staged student", step=step)
         if (step + 1) % per_epoch == 0:
             run.record("staged", epoch=step // per_epoch + 1, beta=beta, **numbers)
+            after_epoch(step // per_epoch + 1, model)
         state.save(step + 1)
         progress("staged student", step + 1, total)
     state.finish()

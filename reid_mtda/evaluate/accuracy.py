@@ -1,0 +1,51 @@
+"""Accuracy on closed label sets, and the label-free validators that may choose an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reid_mtda.errors import ShapeError
+from reid_mtda.types import FloatArray, IntArray
+
+
+def accuracy(*, logits: FloatArray, labels: IntArray) -> float:
+    """Share of rows whose largest logit is the label's; equal logits count for the lower class.
+
+    Args:
+        logits: float32 (N, C); N = 0 gives nan.
+        labels: int64 (N,).
+    """
+    if len(logits) != len(labels):
+        raise ShapeError(f"accuracy: got {len(logits)} rows of logits for {len(labels)} labels, expected one each")
+    return float((logits.argmax(1) == labels).mean()) if len(labels) else float("nan")
+
+
+def per_class_accuracy(*, logits: FloatArray, labels: IntArray) -> FloatArray:
+    """Accuracy within each class, float32 (C,); nan for a class without a picture."""
+    right = logits.argmax(1) == labels
+    return np.array(
+        [right[labels == c].mean() if (labels == c).any() else np.nan for c in range(logits.shape[1])], np.float32
+    )
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Beliefs (N, C) from logits."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    shares: FloatArray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def certainty(logits: FloatArray) -> float:
+    """Label-free validator: minus the mean entropy of the beliefs; larger is better, 0 is the best."""
+    belief = softmax(logits)
+    return float((belief * np.log(np.clip(belief, 1e-8, None))).sum(1).mean())
+
+
+def mutual_information(logits: FloatArray) -> float:
+    """Label-free validator IM: entropy of the mean belief minus mean entropy; sure and diverse is better."""
+    mean = softmax(logits).mean(0)
+    return float(-(mean * np.log(np.clip(mean, 1e-8, None))).sum()) + certainty(logits)
+
+
+VALIDATORS = {"entropy": certainty, "mutual_information": mutual_information}
+"""Label-free rules to choose an epoch: logits (N, C) on unlabelled pictures to a number, larger is better."""

@@ -1,0 +1,162 @@
+"""From a benchmark's run folder to tables and plots: every number comes from its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.errors import DataError
+from reid_mtda.runs import atomic_write, write_json
+
+
+def read_cells(folder: Path) -> list[dict[str, Any]]:
+    """All finished cells of a benchmark run, in a fixed order.
+
+    Raises:
+        DataError: the folder holds none.
+    """
+    files = sorted((Path(folder) / "cells").glob("*/seed*/*.json"))
+    if not files:
+        raise DataError(f"{folder}: no finished cells, expected cells/<source>/seed<k>/<row>.json; run the benchmark")
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry for each row: mean over sources and targets, spread over seeds, and its costs.
+
+    The spread is the standard deviation, over seeds, of the mean over sources; one seed has a spread of nan.
+    """
+    by_row: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        by_row[cell["row"]].append(cell)
+    source_only = {
+        (c["source"], c["seed"], t): a for c in by_row.get("source_only", []) for t, a in c["accuracy"].items()
+    }
+    table = []
+    for row, members in by_row.items():
+        per_seed = defaultdict(list)
+        pairs = defaultdict(list)
+        for cell in members:
+            per_seed[cell["seed"]].append(np.mean(list(cell["accuracy"].values())))
+            for target, value in cell["accuracy"].items():
+                pairs[f"{cell['source']}>{target}"].append(value)
+        means = [float(np.mean(values)) for _, values in sorted(per_seed.items())]
+        below = [
+            pair
+            for pair, values in pairs.items()
+            if source_only and np.mean(values) < np.mean(_source_values(source_only, pair))
+        ]
+        table.append(
+            {
+                "row": row,
+                "kind": members[0]["kind"],
+                "selection": members[0]["selection"],
+                "seeds": sorted(per_seed),
+                "average": float(np.mean(means)),
+                "spread": float(np.std(means, ddof=1)) if len(means) > 1 else float("nan"),
+                "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
+                "below_source_only": sorted(below),
+                **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
+                "commit": members[0].get("commit", "unknown"),
+            }
+        )
+    return table
+
+
+_COSTS = ("weights", "networks", "macs", "latency_ms", "wall_s", "teachers_s", "peak_mb")
+
+
+def _source_values(source_only: dict[tuple[str, int, str], float], pair: str) -> list[float]:
+    source, target = pair.split(">")
+    return [value for (s, _, t), value in source_only.items() if (s, t) == (source, target)] or [-np.inf]
+
+
+def write_tables(folder: Path) -> Path:
+    """Write ``results.json``, ``results.csv``, ``table.md`` and the plots of a run folder; return the table's path."""
+    folder = Path(folder)
+    cells = read_cells(folder)
+    rows = summarise(cells)
+    write_json(folder / "results.json", {"rows": rows, "cells": cells})
+    with atomic_write(folder / "results.csv") as temporary:
+        temporary.write_text(_csv(cells), encoding="utf-8")
+    with atomic_write(folder / "table.md") as temporary:
+        temporary.write_text(markdown(rows), encoding="utf-8")
+    plot(rows, folder / "results.png")
+    return folder / "table.md"
+
+
+def _csv(cells: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "kind", "source", "seed", "target", "selection", "accuracy", *_COSTS, "commit"])
+    for cell in cells:
+        for target, value in cell["accuracy"].items():
+            start = [cell[key] for key in ("row", "kind", "source", "seed")]
+            writer.writerow([*start, target, cell["selection"], value, *(cell[key] for key in _COSTS), cell["commit"]])
+    return text.getvalue()
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The summary as a Markdown table, in percent; the selection rule stands with every number."""
+    lines = [
+        "| row | accuracy % | spread | selection | seeds | below source only | weights | MACs | latency ms | wall s |"
+        " teachers s | peak MB |",
+        "|" + "---|" * 12,
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['row']} | {100 * row['average']:.1f} | {100 * row['spread']:.1f} | {row['selection']} "
+            f"| {len(row['seeds'])} | {', '.join(row['below_source_only']) or 'none'} | {row['weights']:,.0f} "
+            f"| {row['macs'] / 1e6:.1f} M | {row['latency_ms']:.2f} | {row['wall_s']:.0f} | {row['teachers_s']:.0f} "
+            f"| {row['peak_mb']:.0f} |"
+        )
+    pairs = sorted({pair for row in rows for pair in row["pairs"]})
+    lines += [
+        "",
+        "| source > target | " + " | ".join(row["row"] for row in rows) + " |",
+        "|" + "---|" * (len(rows) + 1),
+    ]
+    for pair in pairs:
+        values = " | ".join(f"{100 * row['pairs'][pair]:.1f}" if pair in row["pairs"] else "" for row in rows)
+        lines.append(f"| {pair} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Accuracy by target, accuracy against size, and each row's difference to the published method's row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    by_target, by_size, effect = figure.subplots(1, 3)
+    targets = sorted({pair.split(">")[1] for row in rows for pair in row["pairs"]})
+    places = np.arange(len(targets))
+    for number, row in enumerate(rows):
+        means = [
+            100 * np.mean([v for p, v in row["pairs"].items() if p.endswith(f">{t}")] or [np.nan]) for t in targets
+        ]
+        by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"])
+        by_size.scatter(row["weights"] / 1e6, 100 * row["average"])
+        by_size.annotate(row["row"], (row["weights"] / 1e6, 100 * row["average"]), fontsize=7)
+    by_target.set_xticks(places + 0.4, targets)
+    by_target.set_ylabel("accuracy, %")
+    by_target.set_title("by target, mean over sources and seeds")
+    by_target.legend(fontsize=7)
+    by_size.set_xlabel("weights of a deployment, millions")
+    by_size.set_ylabel("accuracy, %")
+    by_size.set_title("against size")
+    base = next((row for row in rows if row["row"] == "published"), rows[0])
+    names = [row["row"] for row in rows if row is not base]
+    effect.barh(names, [100 * (row["average"] - base["average"]) for row in rows if row is not base])
+    effect.axvline(0, color="black", linewidth=0.8)
+    effect.set_title(f"difference to {base['row']!r}, points")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
