@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from reid_mtda.types import FloatArray, ImageArray, Preprocess
 
 MIN_SIDE_PX = 8
 MAX_PIXELS = 40_000_000
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_ONE_AT_A_TIME = threading.Lock()
 _EXPECTED = "expected a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM picture"
 
 
@@ -110,9 +112,12 @@ def check_image_size(where: str, height: int, width: int) -> None:
 
 def _decode(file: IO[bytes], where: str) -> ImageArray:
     try:
-        with warnings.catch_warnings():
+        # Pillow speaks through warnings, whose filters belong to the whole process: one thread at a time.
+        with _ONE_AT_A_TIME, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged EXIF
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture: Image.Image = Image.open(file, formats=_FORMATS)  # reads the header alone
+            picture.getexif()  # kept by pillow for exif_transpose
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
         raise ImageError(f"{where}: too large ({error}), {limit}") from None

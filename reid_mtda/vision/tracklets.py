@@ -214,6 +214,11 @@ def _covered(box: FloatArray, others: FloatArray) -> float:
     return min(1.0, float(np.prod(np.clip(sides, 0, None), axis=1).max()) / area)
 
 
+def _least_overlap(fps: float) -> float:
+    """IoU with the predicted box that a detection needs: the rarer the frames, the further people step between."""
+    return min(0.3, max(0.1, 0.04 * fps))
+
+
 def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
     return trackers.ByteTrackTracker(
         lost_track_buffer=max(1, round(lost_s * 30)),  # the library counts in frames of 30 a second
@@ -221,7 +226,7 @@ def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
         track_activation_threshold=0.5,
         high_conf_det_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.2,
+        minimum_iou_threshold=_least_overlap(fps),
     )
 
 
@@ -231,7 +236,7 @@ def _ocsort(fps: float, lost_s: float) -> trackers.OCSORTTracker:
         frame_rate=fps,
         high_conf_det_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.2,
+        minimum_iou_threshold=_least_overlap(fps),
     )
 
 
@@ -241,7 +246,7 @@ def _sort(fps: float, lost_s: float) -> trackers.SORTTracker:
         frame_rate=fps,
         track_activation_threshold=0.5,
         minimum_consecutive_frames=2,
-        minimum_iou_threshold=0.2,
+        minimum_iou_threshold=_least_overlap(fps),
     )
 
 
@@ -251,7 +256,7 @@ def _botsort(fps: float, lost_s: float) -> trackers.BoTSORTTracker:
         frame_rate=fps,
         track_activation_threshold=0.5,
         high_conf_det_threshold=0.5,
-        minimum_iou_threshold_first_assoc=0.2,
+        minimum_iou_threshold_first_assoc=_least_overlap(fps),
         enable_cmc=False,
     )
 
