@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -112,12 +113,9 @@ def check_image_size(where: str, height: int, width: int) -> None:
 
 def _decode(file: IO[bytes], where: str) -> ImageArray:
     try:
-        # Pillow speaks through warnings, whose filters belong to the whole process: one thread at a time.
-        with _ONE_AT_A_TIME, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF
+        with _silence():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture: Image.Image = Image.open(file, formats=_FORMATS)  # reads the header alone
-            picture.getexif()  # kept by pillow for exif_transpose
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
         raise ImageError(f"{where}: too large ({error}), {limit}") from None
@@ -130,10 +128,20 @@ def _decode(file: IO[bytes], where: str) -> ImageArray:
         except Exception as error:
             raise ImageError(f"{where}: damaged or cut short ({_short(error)}); get the file again") from None
         try:
+            with _silence():
+                picture.getexif()  # kept by pillow for the next line
             upright = ImageOps.exif_transpose(picture)
         except Exception:  # damaged EXIF does not spoil the pixels
             upright = picture
         return _to_rgb(upright, where)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep pillow's warnings (damaged EXIF) to itself; their filters belong to the whole process: one at a time."""
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _to_rgb(picture: Image.Image, where: str) -> ImageArray:
