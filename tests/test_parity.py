@@ -12,6 +12,7 @@ import torch
 from reid_mtda.export import export_student
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.index import Index
+from reid_mtda.gallery.rows import Filter, Rows
 from reid_mtda.live.ingest import ingest_camera
 from reid_mtda.live.search import search_picture
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
@@ -85,11 +86,13 @@ def clustered(count: int, dim: int = 64, seed: int = 0) -> FloatArray:
 def test_faiss_equals_exact(is_clustered: bool) -> None:
     rows = clustered(4000)
     ids = np.arange(5, 4005)
-    index = Index(64, rows if is_clustered else None, planned=len(rows))
-    index.add(ids, rows)
+    index = Index(64, rows if is_clustered else None)
+    times = np.zeros(4000)
+    index.add(Rows(ids, rows, tuple(f"c{i % 3}" for i in range(4000)), times, times))
     gone = ids[::7]
     index.remove(gone)
     allowed = ids[::3]
+    chosen = Filter(cameras=("c0",))
     recalls = []
     noise = 0.02 * np.random.default_rng(1).normal(size=(40, 64))
     for query in (rows[:40] + noise).astype(np.float32):
@@ -103,7 +106,7 @@ def test_faiss_equals_exact(is_clustered: bool) -> None:
         recalls.append(np.isin(quick, ids[order]).mean())
         some = np.where(np.isin(ids, allowed), scores, -2)
         order = np.argsort(-some, kind="stable")[:10]
-        np.testing.assert_array_equal(index.search(query, 10, allowed=allowed)[1], ids[order])
+        np.testing.assert_array_equal(index.search(query, 10, chosen)[1], ids[order])
     assert np.mean(recalls) == 1 if not is_clustered else np.mean(recalls) > 0.95
 
 

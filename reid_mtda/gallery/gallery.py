@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from reid_mtda.errors import GalleryError, StorageError
-from reid_mtda.gallery.index import CLUSTERED_FROM, Index, samples_for
-from reid_mtda.gallery.store import FILE, Change, Filter, Store
+from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
+from reid_mtda.gallery.rows import Change, Filter, Rows
+from reid_mtda.gallery.store import FILE, Store
 from reid_mtda.types import (
     FloatArray,
     ImageArray,
@@ -136,14 +137,15 @@ class Gallery:
         jpeg = _encode(thumbnail)
         with self._lock:
             number, change = self._store.add(vector, camera, int(track_id), float(start_s), float(end_s), jpeg)
-            self._follow(change, vector[None])
+            row = Rows(np.array([number]), vector[None], (camera,), np.array([start_s]), np.array([end_s]))
+            self._follow(change, row)
         return number
 
     def delete(self, ids: Iterable[int]) -> tuple[int, ...]:
         """Remove sightings: vector, row and thumbnail together. Returns the numbers that were there."""
         with self._lock:
             change = self._store.delete(ids)
-            self._follow(change, np.zeros((0, self.dim), np.float32))
+            self._follow(change)
         return change.removed
 
     def forget_before(self, camera: str, time_s: float) -> tuple[int, ...]:
@@ -181,8 +183,7 @@ class Gallery:
         self._catch_up()
         index = self._index
         chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
-        allowed = None if chosen.is_open else self._store.ids(chosen)
-        scores, ids = index.search(vector, k, allowed=allowed)
+        scores, ids = index.search(vector, k, chosen)
         # A row that was deleted meanwhile is not shown.
         rows = self._store.sightings(ids)
         hits = tuple(
@@ -235,11 +236,12 @@ class Gallery:
         if not abs(length - 1) <= _UNIT_TOLERANCE:
             raise GalleryError(f"{self.folder}: got a vector of length {length:.4g}, expected 1; normalise it first")
 
-    def _follow(self, change: Change, vectors: FloatArray) -> None:
+    def _follow(self, change: Change, row: Rows | None = None) -> None:
         """Bring the index up to a change just written; when others wrote too, up to everything."""
-        if change.changes == self._seen + 1:
+        if (change.added or change.removed) and change.changes == self._seen + 1:
             self._index.remove(np.array(change.removed, np.int64))
-            self._index.add(np.array(change.added, np.int64), vectors)
+            if row is not None:
+                self._index.add(row)
             self._seen = change.changes
         else:
             self._catch_up()
@@ -253,8 +255,8 @@ class Gallery:
         with self._lock:
             changes = self._store.changes()
             self._index.remove(np.setdiff1d(self._index.ids(), self._store.ids()))
-            for ids, vectors in self._store.rows_after(self._index.last):
-                self._index.add(ids, vectors)
+            for rows in self._store.rows_after(self._index.last):
+                self._index.add(rows)
             self._seen = changes
 
     def _fresh_index(self) -> tuple[Index, int]:
@@ -262,11 +264,11 @@ class Gallery:
         changes, ids = self._store.changes(), self._store.ids()
         index = Index(self.dim)
         if len(ids) >= CLUSTERED_FROM:
-            sample = ids[:: max(1, len(ids) // samples_for(len(ids)))]
+            sample = ids[:: max(1, len(ids) // TRAINING_ROWS)]
             training = np.stack(list(self._store.vectors(sample.tolist()).values()))
-            index = Index(self.dim, training, planned=len(ids))
-        for part, vectors in self._store.rows_after(0):
-            index.add(part, vectors)
+            index = Index(self.dim, training)
+        for rows in self._store.rows_after(0):
+            index.add(rows)
         return index, changes
 
 

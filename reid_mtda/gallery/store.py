@@ -11,13 +11,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reid_mtda.errors import GalleryError, StorageError
+from reid_mtda.gallery.rows import Change, Filter, Rows
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
 FILE = "gallery.sqlite"
@@ -42,44 +42,6 @@ CREATE TABLE doomed (id INTEGER PRIMARY KEY);
 """
 _PER_FOLDER = 1000
 _CHUNK = 20_000
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Which sightings count: of these ``cameras`` (None: all), on view at some moment of ``start_s .. end_s``."""
-
-    cameras: tuple[str, ...] | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-
-    def where(self) -> tuple[str, list[str | float]]:
-        """The filter as an SQL condition and its values."""
-        parts: list[str] = ["1"]
-        values: list[str | float] = []
-        if self.cameras is not None:
-            parts.append(f"camera IN ({','.join('?' * len(self.cameras))})")
-            values += self.cameras
-        if self.start_s is not None:
-            parts.append("end_s >= ?")
-            values.append(self.start_s)
-        if self.end_s is not None:
-            parts.append("start_s <= ?")
-            values.append(self.end_s)
-        return " AND ".join(parts), values
-
-    @property
-    def is_open(self) -> bool:
-        """Everything passes."""
-        return self == Filter()
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one write did: number of changes to the gallery so far, rows that came and rows that went."""
-
-    changes: int
-    added: tuple[int, ...] = ()
-    removed: tuple[int, ...] = ()
 
 
 class Store:
@@ -143,15 +105,13 @@ class Store:
                 found[row[0]] = self._matrix([row[1]])[0]
         return found
 
-    def rows_after(self, last: int) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Numbers (N,) and vectors (N, D) of the rows numbered above ``last``, rising, in pieces."""
-        while True:
-            query = "SELECT id, vector FROM sightings WHERE id > ? ORDER BY id LIMIT ?"
-            rows = self._read(query, (last, _CHUNK))
-            if not rows:
-                return
-            last = rows[-1][0]
-            yield np.array([row[0] for row in rows], np.int64), self._matrix([row[1] for row in rows])
+    def rows_after(self, last: int) -> Iterator[Rows]:
+        """The rows numbered above ``last``, rising, in pieces."""
+        query = "SELECT id, vector, camera, start_s, end_s FROM sightings WHERE id > ? ORDER BY id LIMIT ?"
+        while rows := self._read(query, (last, _CHUNK)):
+            ids, blobs, cameras, starts, ends = zip(*rows, strict=True)
+            last = ids[-1]
+            yield Rows(np.array(ids, np.int64), self._matrix(blobs), cameras, np.array(starts), np.array(ends))
 
     def thumbnail(self, number: int) -> Path:
         """Where the thumbnail of a sighting lies."""

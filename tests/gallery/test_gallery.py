@@ -122,12 +122,14 @@ def test_answers_equal_brute_force(
         ids = fill(gallery, rows)
         gallery.delete([ids[i] for i in gone if i < count])
         answer = gallery.search(query, k, cameras=cameras, start_s=start_s, end_s=end_s, min_score=min_score)
+        listed = set(gallery.sightings(cameras=cameras, start_s=start_s, end_s=end_s))
     expected = []
     for i in range(count):
         score = float(rows[i] @ query)
         on_view = (start_s is None or 10 * i + 5 >= start_s) and (end_s is None or 10 * i <= end_s)
         if i not in gone and on_view and (cameras is None or f"c{i % 3}" in cameras):
             expected.append((score, ids[i]))
+    assert listed == {number for _, number in expected}
     expected = sorted(expected, key=lambda pair: (-pair[0], pair[1]))[:k]
     if min_score is not None:
         assume(all(abs(score - min_score) > 1e-5 for score, _ in expected))
@@ -487,6 +489,22 @@ def test_threads_add_delete_and_search_at_once(gallery: Gallery) -> None:
     assert len(gallery) == 120 - 18
 
 
+def test_what_is_deleted_during_a_search_is_not_shown(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit_rows(5)
+    ids = fill(gallery, rows)
+    look_up = gallery._index.search
+
+    def and_then_delete(*args: object, **options: object) -> tuple[FloatArray, np.ndarray]:
+        found = look_up(*args, **options)  # type: ignore[arg-type]
+        gallery.delete([ids[2]])
+        return found
+
+    monkeypatch.setattr(gallery._index, "search", and_then_delete)
+    shown = [hit.sighting_id for hit in gallery.search(rows[2], 5).hits]
+    assert len(shown) == 4
+    assert ids[2] not in shown
+
+
 def test_two_openings_of_one_gallery_see_each_other(gallery: Gallery, folder: Path) -> None:
     rows = unit_rows(20)
     with Gallery.open(folder, MODEL, DIM) as other:
@@ -495,9 +513,12 @@ def test_two_openings_of_one_gallery_see_each_other(gallery: Gallery, folder: Pa
         ids += fill(other, rows[10:], first=10)
         fill(gallery, rows[:1], first=500)
         assert gallery.search(rows[15], 1).hits[0].sighting_id == ids[15]
+        fill(other, rows[:1], first=600)
+        assert fill(gallery, rows[:1]) == ids[:1]
+        assert len(gallery) == len(other) == 22
         other.delete([ids[4]])
         assert ids[4] not in [hit.sighting_id for hit in gallery.search(rows[4], 20).hits]
-        assert len(gallery) == len(other) == 20
+        assert len(gallery) == len(other) == 21
 
 
 # --- large --------------------------------------------------------------------------------------------------------

@@ -89,12 +89,15 @@ def test_a_pass_with_other_settings_takes_the_place_of_the_first(gallery: Galler
     ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery)
     ingest_camera(frames("hall"), detect, TrackletBuilder("hall"), embed, CARD, gallery)
     ingest_camera(frames(start_s=5000.0), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    # Sightings that only reach into the time of this footage are of other footage.
+    for track, start_s in ((90, 990.0), (91, 1007.0)):
+        gallery.add(unit(RED), "gate", track, start_s, start_s + 15, np.zeros((8, 8, 3), np.uint8))
     before = set(gallery.sightings())
     changed = TrackletBuilder("gate", first_track_id=50)
     report = ingest_camera(frames(), detect, changed, embed, CARD, gallery)
     assert (report.sightings, report.removed) == (2, 2)
-    assert len(gallery) == 6
-    assert len(before & set(gallery.sightings())) == 4
+    assert len(gallery) == 8
+    assert len(before & set(gallery.sightings())) == 6
     assert len(gallery.sightings(cameras=["hall"])) == 2
     assert len(gallery.sightings(cameras=["gate"], start_s=4000.0)) == 2
 
