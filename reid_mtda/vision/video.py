@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 _ASSUMED_FPS = 25.0
 _PICTURE_FPS = 5.0
 _STREAM_TIMEOUT_MS = 10_000
@@ -102,7 +103,7 @@ def redact_url(url: str) -> str:
     >>> redact_url("synthetic://street?camera=gate")
     'synthetic://street?camera=gate'
     """
-    if _scheme(url) not in STREAM_SCHEMES:
+    if _scheme(url) in ("", "device", "synthetic"):
         return url
     scheme, rest = url.split("://", 1)
     _, at, shown = rest.rpartition("@")  # the last one: a password can hold '@', '/' and '?'
@@ -177,10 +178,13 @@ def _recording(path: Path, camera: str, fps: float | None, start: float) -> Iter
 def _open_recording(path: Path) -> cv2.VideoCapture:
     _quieten()
     try:
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            start = file.read(12)
     except OSError as error:
         raise VideoError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from None
+    # FFmpeg would decode a picture as a video of one frame, whatever its size.
+    if path.suffix.lower() not in (".mjpg", ".mjpeg") and (start.startswith(_PICTURE_STARTS) or start[8:] == b"WEBP"):
+        raise VideoError(f"{path}: a picture, expected a video; put pictures in a folder and name the folder")
     # The backend is named, and the path made absolute, so that no file name is taken for a pattern, an address or a
     # protocol of FFmpeg's.
     capture = cv2.VideoCapture(str(path.resolve()), cv2.CAP_FFMPEG)
