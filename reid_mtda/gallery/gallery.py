@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from reid_mtda.types import (
 _MAX_THUMBNAIL_PX = 512
 _JPEG_QUALITY = 90
 _UNIT_TOLERANCE = 1e-3
+_PATIENCE = 8
 
 
 class Gallery:
@@ -250,8 +252,13 @@ class Gallery:
 
     def _catch_up(self) -> None:
         """Take in what other processes changed. In between own writes this is one look at one number."""
-        if self._store.changes() == self._seen:
-            return
+        wanted = self._store.changes()
+        for _ in range(_PATIENCE):
+            if self._seen >= wanted:
+                return
+            # Most likely an add of this process, written already and about to enter the index; the lock may be taken
+            # again by the next one before a searcher gets it.
+            time.sleep(0.0005)
         with self._lock:
             changes = self._store.changes()
             self._index.remove(np.setdiff1d(self._index.ids(), self._store.ids()))
