@@ -94,7 +94,7 @@ class AdaptConfig(Strict):
     adapt: TeacherMethod = TeacherMethod()
     distil: DistilSettings = DistilSettings()
     test: TestData | None = None
-    baselines: tuple[Literal["blending", "oracle"], ...] = Field(
+    baselines: tuple[Literal["blending", "per_camera", "oracle"], ...] = Field(
         default=(), description="students trained beside the distilled one, for tables; the oracle needs labels"
     )
 

@@ -1,0 +1,309 @@
+"""``reid-mtda <verb>``: every verb is one function of ``workflow``; torch is imported only by the verbs that train."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from reid_mtda.errors import ReidError
+
+app = typer.Typer(
+    name="reid-mtda",
+    help="Person re-identification that adapts itself, without labels, to every camera of a site.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(stderr=True)
+
+SiteArg = Annotated[Path, typer.Argument(help="Folder with one YAML file per camera, e.g. cameras/street.")]
+ModelOpt = Annotated[Path, typer.Option("--model", help="Exported model folder (model.onnx and manifest.json).")]
+GalleryOpt = Annotated[Path, typer.Option("--gallery", help="Gallery folder.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
+
+
+class Bars:
+    """Progress bars with remaining time, one per part of the job, on standard error."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, part: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` steps of ``part`` are over."""
+        if part not in self._tasks:
+            self._tasks[part] = self._progress.add_task(part, total=total)
+        self._progress.update(self._tasks[part], completed=done, total=max(total, done))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped demo goes on from there.")] = Path("runs/demo"),
+    config: Annotated[Path | None, typer.Option(help="Another preset than configs/adapt/demo.yaml.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. seed=1 or distil.steps=50.")] = None,
+) -> None:
+    """Run the main job on the embedded street: footage, crops, teachers, one student, gallery, answers."""
+    from reid_mtda.workflow.demo import demo as run_demo
+
+    with Bars() as bars:
+        report = run_demo(out, config, set_ or (), bars)
+    _print_results(report["results"])
+    console.print(f"\nLook at {out / 'report.html'} and {out / 'retrieval.png'}. What to type next:", highlight=False)
+    for command in report["next"]:
+        print(f"  {command}", file=sys.stderr)
+    _print_failures(report["failures"])
+
+
+@app.command()
+def harvest(
+    site: SiteArg,
+    out: Annotated[Path, typer.Option(help="Folder for the crops, one sub-folder per camera.")],
+    max_crops: Annotated[int, typer.Option(min=1, max=100, help="Best crops kept of one tracklet.")] = 8,
+) -> None:
+    """Turn a site's footage into crops: detect and follow people, keep the best pictures of each."""
+    from reid_mtda.site import load_site
+    from reid_mtda.workflow.footage import harvest_site
+
+    with Bars() as bars:
+        reports, failures = harvest_site(load_site(site), out, max_crops, bars)
+    _print_table(
+        ("camera", "frames", "detections", "tracklets", "crops"),
+        [(r.camera, str(r.frames), str(r.detections), str(r.tracklets), str(r.crops)) for r in reports.values()],
+    )
+    _print_failures(failures)
+
+
+@app.command()
+def adapt(
+    site: SiteArg,
+    config: Annotated[Path, typer.Option(help="Preset, e.g. configs/adapt/demo.yaml.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped job goes on from there.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. seed=1 or distil.steps=50.")] = None,
+) -> None:
+    """Adapt one student to every camera of a site, without labels of the site."""
+    from reid_mtda.config import load_config
+    from reid_mtda.site import load_site
+    from reid_mtda.workflow.adapt import adapt_cameras
+
+    with Bars() as bars:
+        adapted = adapt_cameras(load_site(site), load_config(config, set_ or ()), out, bars)
+    console.print(
+        f"student {adapted.manifest.model_id} stands in {adapted.model_folder}. What to type next:", highlight=False
+    )
+    print(f"  reid-mtda index {site} --model {adapted.model_folder} --gallery {out / 'gallery'}", file=sys.stderr)
+    _print_failures(adapted.failures)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder.")] = None,
+    data: Annotated[
+        str, typer.Option(help="Data set's name or layout: market1501, msmt17, cuhk03np ...")
+    ] = "market1501",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    features: Annotated[Path | None, typer.Option(help="Score a file of embeddings (.npz) instead.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="With --crops: folder of CAMERA.txt truth in MOT format.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")] = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
+    from reid_mtda.evaluate.retrieval import scores_to_json
+    from reid_mtda.workflow.answers import evaluate_model
+
+    with Bars() as bars:
+        scores, names = evaluate_model(
+            model=model, data=data, root=root, features=features, crops=crops, truth=truth, rerank=rerank, progress=bars
+        )
+    if json_:
+        _print_json(scores_to_json(scores, names))
+        return
+    ranks = {f"rank-{rank}": f"{100 * scores.cmc[rank - 1]:.1f}" for rank in (1, 5, 10) if rank <= len(scores.cmc)}
+    _print_table(
+        ("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())]
+    )
+    left_out = scores.num_queries - scores.num_valid_queries
+    console.print(f"{scores.num_valid_queries} queries; {left_out} without an answer in another camera left out")
+    rows = [
+        (
+            names[row.query_camid]
+            if row.query_camid is not None and row.query_camid < len(names)
+            else str(row.query_camid),
+            str(row.num_valid_queries),
+            f"{100 * row.mAP:.1f}",
+            f"{100 * row.rank1:.1f}",
+        )
+        for row in scores.per_camera
+    ]
+    _print_table(("query camera", "queries", "mAP %", "rank-1 %"), rows)
+
+
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="A checkpoint of a run, or weights in torchreid's names (.npz).")],
+    out: Annotated[Path, typer.Option(help="Model folder to make.")],
+    crops: Annotated[Path, typer.Option(help="Folder of real crops on which the export is compared with torch.")],
+    arch: Annotated[str | None, typer.Option(help="For torchreid's weights: the network, e.g. osnet_x0_25.")] = None,
+    height: Annotated[int | None, typer.Option(help="Crop height the network was trained at.")] = None,
+    width: Annotated[int | None, typer.Option(help="Crop width the network was trained at.")] = None,
+) -> None:
+    """Make a model folder that runs without torch; refused when it answers otherwise than torch does."""
+    from reid_mtda.workflow.answers import export_weights
+
+    manifest = export_weights(weights, out, crops=crops, arch=arch, height=height, width=width)
+    console.print(f"model {manifest.model_id} stands in {out}", highlight=False)
+
+
+@app.command()
+def index(site: SiteArg, model: ModelOpt, gallery: GalleryOpt) -> None:
+    """Fill a gallery with everyone a site's footage shows."""
+    from reid_mtda.site import load_site
+    from reid_mtda.workflow.footage import index_site
+
+    with Bars() as bars:
+        reports, failures = index_site(load_site(site), model, gallery, bars)
+    _print_table(
+        ("camera", "frames", "detections", "sightings"),
+        [(r.camera, str(r.frames), str(r.detections), str(r.sightings)) for r in reports.values()],
+    )
+    _print_failures(failures)
+
+
+@app.command()
+def search(
+    picture: Annotated[Path, typer.Argument(help="Picture of the person asked for.")],
+    model: ModelOpt,
+    gallery: GalleryOpt,
+    k: Annotated[int, typer.Option("-k", min=1, help="Sightings shown.")] = 10,
+    camera: Annotated[list[str] | None, typer.Option(help="Only this camera; may be repeated.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only sightings from this time on, ISO 8601 with zone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only sightings up to this time, ISO 8601 with zone.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="Only sightings this similar (cosine).")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Person detector for pictures that show more than one.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Where else was this person seen? Ranked sightings of a gallery."""
+    from reid_mtda.evaluate.pictures import draw_contact_sheet
+    from reid_mtda.live.search import answer_to_json
+    from reid_mtda.workflow.footage import iso_time_s, search_gallery
+
+    image, answer = search_gallery(
+        picture,
+        model,
+        gallery,
+        detector=detector,
+        k=k,
+        cameras=camera or None,
+        start_s=iso_time_s(since, where="--since") if since else None,
+        end_s=iso_time_s(until, where="--until") if until else None,
+        min_score=min_score,
+    )
+    if sheet is not None:
+        draw_contact_sheet(sheet, image, answer)
+    found = answer_to_json(answer)
+    if json_:
+        _print_json(found)
+        return
+    rows = [
+        (str(hit["rank"]), f"{hit['score']:.3f}", hit["camera"], hit["start"], f"{hit['end_s'] - hit['start_s']:.0f} s")
+        for hit in found["hits"]
+    ]
+    _print_table(("rank", "score", "camera", "seen at (UTC)", "for"), rows)
+    if not rows:
+        console.print(f"nobody found among {answer.gallery_size} sightings")
+    if sheet is not None:
+        console.print(f"look at {sheet}", highlight=False)
+
+
+def _print_results(rows: list[dict[str, Any]]) -> None:
+    cameras = list(rows[0]["per_camera"]) if rows else []
+    _print_table(
+        ("method", "mAP %", "rank-1 %", *cameras, "weights", "ms"),
+        [
+            (
+                row["method"],
+                f"{100 * row['mAP']:.1f}",
+                f"{100 * row['rank1']:.1f}",
+                *(f"{100 * row['per_camera'][camera]['mAP']:.1f}" for camera in cameras),
+                f"{row['params'] / 1e6:.2f} M",
+                f"{row['ms']:.2f}",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(head):
+        table.add_column(title, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, highlight=False)
+
+
+def _print_failures(failures: dict[str, str]) -> None:
+    for camera, message in failures.items():
+        print(f"camera {camera} failed: {message}", file=sys.stderr)
+    if failures:
+        raise ReidError(f"{len(failures)} camera(s) failed: {', '.join(failures)}; the others are done")
+
+
+def main() -> None:
+    """Run the command line: a ReidError is one line on standard error and exit code 2, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        code = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
+    except ReidError as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _fail(f"{error.filename or 'disk'}: no space left; free some and run the same command again")
+        if error.errno == errno.EPIPE:
+            sys.exit(2)
+        _fail(f"{error.filename or 'file'}: {error.strerror or error}; check the path and its permissions")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"reid-mtda: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,72 @@
+"""Pseudo-identities across cameras: which tracklets of different cameras show the same person, without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from reid_mtda.types import FloatArray, IntArray
+
+
+def camera_normalised(embeddings: FloatArray) -> FloatArray:
+    """Standardise one camera's embeddings (N, D) by their own mean and spread, rows of length 1 again.
+
+    What all pictures of a camera have in common is the camera, not a person (camera-aware similarity as in Zhuang et
+    al. 2020, "Rethinking the distribution gap of person re-identification with camera-based batch normalization").
+    """
+    centred = (embeddings - embeddings.mean(axis=0)) / (embeddings.std(axis=0) + 1e-6)
+    return np.asarray(centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-12), np.float32)
+
+
+def match_cameras(
+    embeddings: Mapping[str, FloatArray], tracklets: Mapping[str, IntArray], *, supported: bool = True
+) -> dict[str, IntArray]:
+    """Give tracklets of different cameras one pseudo-identity where they are each other's nearest neighbour.
+
+    Embeddings are normalised per camera and averaged per tracklet; two tracklets of different cameras match when each
+    is the other's nearest in that camera (mutual nearest neighbours), and, with ``supported``, when a tracklet of a
+    third camera is matched with both. Matched tracklets form one identity; a tracklet without a match is its own.
+
+    Args:
+        embeddings: per camera (N, D), one common space (one net, or teachers that share a class space).
+        tracklets: per camera int64 (N,); -1 where a crop has none.
+        supported: ask for a third camera's agreement; needs three cameras or more, else it is not asked for.
+
+    Returns:
+        Per camera int64 (N,): pseudo-identities, numbered over all cameras; -1 where there is no tracklet.
+    """
+    owners: list[tuple[str, int]] = []
+    means: list[FloatArray] = []
+    for camera, rows in embeddings.items():
+        if not len(rows):
+            continue
+        rows = camera_normalised(rows)
+        for track in np.unique(tracklets[camera][tracklets[camera] >= 0]):
+            mean = rows[tracklets[camera] == track].mean(axis=0)
+            owners.append((camera, int(track)))
+            means.append(mean / (np.linalg.norm(mean) + 1e-12))
+    result = {camera: np.full(len(rows), -1, np.int64) for camera, rows in embeddings.items()}
+    if not owners:
+        return result
+    cameras = np.unique([camera for camera, _ in owners], return_inverse=True)[1]
+    joined = _mutual_neighbours(np.stack(means), cameras)
+    if supported and cameras.max() >= 2:
+        joined &= (joined.astype(np.int32) @ joined.astype(np.int32)) > 0
+    _, identity = connected_components(coo_matrix(joined), directed=False)
+    for (camera, track), number in zip(owners, identity, strict=True):
+        result[camera][tracklets[camera] == track] = number
+    return result
+
+
+def _mutual_neighbours(means: FloatArray, cameras: IntArray) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    """(N, N) whether rows of different cameras are each other's nearest in the other's camera."""
+    similar = means @ means.T
+    nearest = np.zeros(similar.shape, bool)
+    for camera in np.unique(cameras):
+        columns = np.flatnonzero(cameras == camera)
+        others = np.flatnonzero(cameras != camera)
+        nearest[others, columns[similar[np.ix_(others, columns)].argmax(axis=1)]] = True
+    return nearest & nearest.T

@@ -1,0 +1,211 @@
+"""The main job: footage of a site to crops, a teacher per camera, one student, an exported model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reid_mtda.config import AdaptConfig, Network
+from reid_mtda.data.footage import HarvestReport
+from reid_mtda.data.reid import DATASETS, load_folder
+from reid_mtda.errors import DataError, ReidError
+from reid_mtda.export import export_student
+from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
+from reid_mtda.models.embedder import Embedder, build_embedder
+from reid_mtda.runs import Progress, Run, open_run, silent, stage
+from reid_mtda.site import Site
+from reid_mtda.train import METHODS
+from reid_mtda.train.distil import distil, give_lesson
+from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
+from reid_mtda.vision.preprocess import read_image
+from reid_mtda.workflow.footage import harvest_site
+
+log = logging.getLogger(__name__)
+
+TEACHER_SOURCE = "models/teacher_source.safetensors"
+STUDENT_SOURCE = "models/student_source.safetensors"
+STUDENT = "models/student.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What ``adapt_cameras`` leaves: the run, the exported model folder, its manifest, cameras that failed."""
+
+    run: Run
+    model_folder: Path
+    manifest: ModelManifest
+    harvests: dict[str, HarvestReport]
+    failures: dict[str, str]
+
+
+def adapt_cameras(site: Site, config: AdaptConfig, out: Path, progress: Progress = silent) -> Adapted:
+    """Adapt one student to every camera of ``site``.
+
+    Each step leaves its result under ``out``; a job that was stopped goes on at the first missing one, and inside a
+    training loop at its last saved state. A camera that fails is reported; the others go on.
+
+    Raises:
+        ConfigError: ``out`` holds a run with other settings.
+        DataError: no camera gave crops to learn from.
+    """
+    run = open_run(out, seed=config.seed, config={"site": _described(site), **config.model_dump()})
+    with stage(run, "source data"):
+        source = load_source(config, run, progress)
+    with stage(run, "harvest"):
+        harvests, failures = harvest_site(site, run.folder / "crops", config.harvest.max_crops, progress)
+        targets = usable_targets(run.folder / "crops", harvests, failures)
+    with stage(run, "source training"):
+        teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
+        student_source = pretrain(run, STUDENT_SOURCE, config.student, config.student_source, source, config, progress)
+    with stage(run, "teachers"):
+        for camera, target in list(targets.items()):
+            try:
+                adapt_teacher(run, camera, teacher_source, source, target, config, progress)
+            except ReidError as error:
+                failures[camera] = str(error)
+                del targets[camera]
+        if not targets:
+            raise DataError(f"{out}: no camera could be adapted: {'; '.join(failures.values())}")
+    with stage(run, "student"):
+        student = distil_student(run, student_source, source, targets, config, progress)
+    with stage(run, "export"):
+        model_folder = run.folder / "student"
+        manifest = export_student(
+            student,
+            model_folder,
+            arch=config.student.arch,
+            preprocess=config.input.preprocess(),
+            trained_on=f"{config.source.name} -> {site.name} ({', '.join(targets)})",
+            check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
+        )
+    return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
+
+
+def load_source(config: AdaptConfig, run: Run, progress: Progress = silent) -> LabelledSet:
+    """The labelled source: the drawn lab (drawn once into the run folder) or a data set by name."""
+    if config.source.name == "lab":
+        from reid_mtda.synthetic.street import draw_lab
+
+        folder = run.folder / "source"
+        if not (folder / "bounding_box_train").is_dir():
+            draw_lab(folder, seed=run.child_seed("lab"), identities=config.source.identities)
+        train, _ = DATASETS["market1501"](folder)
+        return replace(train, domain="lab")
+    if config.source.root is None:
+        raise DataError(f"source.root: missing, expected the folder of {config.source.name!r}; set source.root")
+    train, _ = DATASETS[config.source.name](Path(config.source.root))
+    return train
+
+
+def usable_targets(
+    crops: Path, harvests: Mapping[str, HarvestReport], failures: dict[str, str]
+) -> dict[str, UnlabelledSet]:
+    """The cameras whose crops can be learnt from; the others are added to ``failures`` with the reason."""
+    sets = load_folder(crops)
+    targets = {}
+    for camera, report in harvests.items():
+        if report.tracklets < 2:
+            failures[camera] = f"camera {camera}: got {report.tracklets} tracklets, expected 2 or more; film longer"
+        else:
+            targets[camera] = sets[camera]
+    if not targets:
+        raise DataError(f"{crops}: no camera gave people to learn from: {'; '.join(failures.values())}")
+    return targets
+
+
+def pretrain(
+    run: Run,
+    name: str,
+    network: Network,
+    settings: SourceSettings,
+    source: LabelledSet,
+    config: AdaptConfig,
+    progress: Progress = silent,
+) -> Embedder:
+    """Train ``network`` on the labelled source, or load it when ``run`` holds it already."""
+    path = run.folder / name
+    if path.exists():
+        return load_embedder(path)
+    step = run.child(path.stem)
+    model = build_embedder(network.spec(source.num_classes), seed=step.child_seed("weights"))
+    if network.weights:
+        load_zoo_weights(model, Path(network.weights))
+    model = train_source(model, source, config.input.preprocess(), settings, step, _named(progress, path.stem))
+    save_embedder(path, model, input=(config.input.height, config.input.width))
+    return model
+
+
+def adapt_teacher(
+    run: Run,
+    camera: str,
+    teacher_source: Embedder,
+    source: LabelledSet,
+    target: UnlabelledSet,
+    config: AdaptConfig,
+    progress: Progress = silent,
+) -> Path:
+    """Adapt one camera's teacher and store it; nothing of it stays in memory."""
+    path = teacher_path(run, camera)
+    if not path.exists():
+        _, adapt = METHODS[config.adapt.method]
+        model = adapt(
+            teacher_source,
+            source,
+            target,
+            config.input.preprocess(),
+            config.adapt.parsed(),
+            run.child(f"teacher_{camera}"),
+            _named(progress, f"teacher {camera}"),
+        )
+        save_embedder(path, model, input=(config.input.height, config.input.width))
+    return path
+
+
+def teacher_path(run: Run, camera: str) -> Path:
+    """Where the adapted teacher of ``camera`` stands."""
+    return run.folder / "teachers" / f"{camera}.safetensors"
+
+
+def distil_student(
+    run: Run,
+    student_source: Embedder,
+    source: LabelledSet,
+    targets: Mapping[str, UnlabelledSet],
+    config: AdaptConfig,
+    progress: Progress = silent,
+) -> Embedder:
+    """Distil the stored teachers, one in memory at a time, into the student that starts from ``student_source``."""
+    path = run.folder / STUDENT
+    if path.exists():
+        return load_embedder(path)
+    preprocess = config.input.preprocess()
+    lessons = {
+        camera: give_lesson(load_embedder(teacher_path(run, camera)), target, preprocess)
+        for camera, target in targets.items()
+    }
+    student = distil(
+        student_source.requires_grad_(True),
+        lessons,
+        targets,
+        source,
+        preprocess,
+        config.distil,
+        run.child("student_training"),
+        _named(progress, "student"),
+    )
+    save_embedder(path, student, input=(config.input.height, config.input.width))
+    return student
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    def show(part: str, done: int, total: int) -> None:
+        progress(name, done, total)
+
+    return show
+
+
+def _described(site: Site) -> dict[str, object]:
+    return {name: camera.model_dump() for name, camera in site.cameras.items()}

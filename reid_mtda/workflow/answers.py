@@ -1,0 +1,126 @@
+"""Scores and model folders asked for one at a time: ``evaluate`` and ``export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reid_mtda.data.reid import DATASETS
+from reid_mtda.data.truth import TrackletTruth, label_tracklets, read_mot
+from reid_mtda.errors import ConfigError, DataError
+from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features
+from reid_mtda.live.ingest import mean_embedding
+from reid_mtda.runs import Progress, silent
+from reid_mtda.runtime import load_exported
+from reid_mtda.types import Embed, ModelManifest, Preprocess, RetrievalScores
+
+if TYPE_CHECKING:
+    from reid_mtda.models.embedder import Embedder
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+
+
+def evaluate_model(
+    *,
+    model: Path | None,
+    data: str,
+    root: Path | None,
+    features: Path | None,
+    crops: Path | None,
+    truth: Path | None,
+    rerank: bool = False,
+    progress: Progress = silent,
+) -> tuple[RetrievalScores, tuple[str, ...]]:
+    """Score a file of embeddings, or a model on a data set or on harvested crops with truth.
+
+    Returns:
+        The scores, and camera names where they are known.
+
+    Raises:
+        ConfigError: not exactly one thing to score, or no model for it.
+    """
+    if sum(given is not None for given in (root, features, crops)) != 1:
+        raise ConfigError("evaluate: expected one of --root FOLDER, --features FILE.npz, --crops FOLDER; give one")
+    if features is not None:
+        return evaluate_features(load_features(features), rerank=rerank), ()
+    if model is None:
+        raise ConfigError("evaluate: no model given, expected --model FOLDER (or --features FILE.npz alone)")
+    embed, manifest = load_exported(model)
+    if crops is not None:
+        if truth is None:
+            raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
+        cameras = [folder.name for folder in sorted(crops.iterdir()) if folder.is_dir()] if crops.is_dir() else []
+        labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in cameras})
+        return score_tracklets(embed, manifest.preprocess, labelled, rerank=rerank), labelled.cameras
+    if data not in DATASETS:
+        raise ConfigError(f"--data: got {data!r}, expected one of {', '.join(DATASETS)}")
+    assert root is not None
+    _, split = DATASETS[data](root)
+
+    def show(done: int, total: int) -> None:
+        progress("embed", done, total)
+
+    scores = evaluate_split(embed, manifest.preprocess, split, rerank=rerank, progress=show)
+    return scores, split.camera_names
+
+
+def score_tracklets(
+    embed: Embed, preprocess: Preprocess, labelled: TrackletTruth, *, rerank: bool = False
+) -> RetrievalScores:
+    """Search every tracklet among all others: the question a user asks of the gallery, with its truth."""
+    if not labelled.paths:
+        raise DataError(
+            "crops: no tracklet overlaps a person of the truth; check that truth and footage belong together"
+        )
+    rows = np.stack([mean_embedding(embed_paths(embed, preprocess, paths)) for paths in labelled.paths])
+    truth = (labelled.pids, labelled.camids)
+    return rank_scores(rows, *truth, rows, *truth, rerank=rerank)
+
+
+def export_weights(
+    weights: Path, out: Path, *, crops: Path, arch: str | None, height: int | None, width: int | None
+) -> ModelManifest:
+    """Export a run's checkpoint, or weights in torchreid's names, as a model folder.
+
+    Raises:
+        ModelError: unreadable or unfit weights, or an export that answers otherwise than torch.
+    """
+    from reid_mtda.export import export_student
+    from reid_mtda.vision.preprocess import read_image
+
+    model = _build(weights, arch)
+    default = Preprocess() if arch else _trained_size(weights)
+    found = sorted(p for p in crops.rglob("*") if p.suffix.lower() in PICTURES) if crops.is_dir() else []
+    if not found:
+        raise DataError(f"{crops}: no pictures there, expected real crops to compare the export with torch on")
+    return export_student(
+        model,
+        out,
+        arch=model.spec.arch,
+        preprocess=Preprocess(height=height or default.height, width=width or default.width),
+        trained_on=weights.name,
+        check_crops=[read_image(path) for path in found[:32]],
+    )
+
+
+def _build(weights: Path, arch: str | None) -> Embedder:
+    from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights
+    from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+
+    if arch is None:
+        return load_embedder(weights)
+    model = build_embedder(EmbedderSpec(arch=arch, neck=False), seed=0)
+    load_zoo_weights(model, weights)
+    return model.eval()
+
+
+def _trained_size(weights: Path) -> Preprocess:
+    """The crop size stored beside a checkpoint's weights."""
+    from reid_mtda.models.checkpoint import load_tensors
+
+    _, card = load_tensors(weights, kind="embedder")
+    size = card.get("input")
+    return Preprocess(height=size[0], width=size[1]) if size else Preprocess()

@@ -1,0 +1,132 @@
+"""The demo: the main job on the embedded street, scored on people that training never saw."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.config import AdaptConfig, load_config
+from reid_mtda.errors import ConfigError
+from reid_mtda.evaluate.pictures import draw_retrieval
+from reid_mtda.evaluate.report import write_report
+from reid_mtda.evaluate.retrieval import embed_split
+from reid_mtda.live.ingest import IngestReport
+from reid_mtda.runs import Progress, Run, silent, stage, versions
+from reid_mtda.runtime import load_exported
+from reid_mtda.site import Site, load_site
+from reid_mtda.types import RetrievalSplit
+from reid_mtda.workflow.adapt import Adapted, adapt_cameras
+from reid_mtda.workflow.baselines import train_baselines
+from reid_mtda.workflow.footage import index_site
+from reid_mtda.workflow.score import SELECTION_RULE, load_test, score_run
+
+ROOT = Path(__file__).resolve().parents[2]
+TEST_SEED = 7
+"""Of the street's footage, as in cameras/street; the run's own seed draws the lab and the weights."""
+
+
+def demo(
+    out: Path, config_path: Path | None = None, overrides: Sequence[str] = (), progress: Progress = silent
+) -> dict[str, Any]:
+    """Run the main job on ``cameras/street``, score it, fill a gallery with unseen people, write the report.
+
+    Returns:
+        The report, as ``evaluate.report.write_report`` takes it.
+
+    Raises:
+        ConfigError: this is an installed package without the clone's ``cameras/`` and ``configs/``.
+    """
+    folder = ROOT / "cameras" / "street"
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such site; run the demo in a clone of the project, which holds it")
+    config = load_config(config_path or ROOT / "configs" / "adapt" / "demo.yaml", overrides)
+    site = load_site(folder)
+    adapted = adapt_cameras(site, config, out, progress)
+    run = adapted.run
+    if config.baselines:
+        with stage(run, "baselines"):
+            train_baselines(run, config, TEST_SEED, progress)
+    with stage(run, "index"):
+        sightings, lost = index_site(unseen_people(site, config), adapted.model_folder, out / "gallery", progress)
+    with stage(run, "score"):
+        split = load_test(config, run, TEST_SEED)
+        rows = score_run(run, config, split)
+        embed, manifest = load_exported(adapted.model_folder)
+        features = embed_split(embed, manifest.preprocess, split)
+        draw_retrieval(out / "retrieval.png", split, features.query_embeddings, features.gallery_embeddings)
+    report = describe_run(run, config, adapted, rows, sightings, split)
+    write_report(out, report)
+    return {**report, "failures": {**adapted.failures, **lost}}
+
+
+def unseen_people(site: Site, config: AdaptConfig) -> Site:
+    """The same cameras on another day: people whom no training saw."""
+    people = config.test.people if config.test else 40
+    cameras = {}
+    for name, camera in site.cameras.items():
+        url = re.sub(r"part=train", "part=test", camera.url) + f"&people={people}"
+        cameras[name] = camera.model_copy(update={"url": url})
+    return replace(site, cameras=cameras)
+
+
+def describe_run(
+    run: Run,
+    config: AdaptConfig,
+    adapted: Adapted,
+    rows: list[dict[str, Any]],
+    sightings: dict[str, IngestReport],
+    split: RetrievalSplit,
+) -> dict[str, Any]:
+    """The report's content: what was measured, how, on what, and what to type next."""
+    by_method = {row["method"]: row for row in rows}
+    student, before = by_method["distilled student"], by_method["source only"]
+    out = run.folder
+    stages = json.loads((out / "stages.json").read_text(encoding="utf-8"))
+    query = split.query.paths[0]
+    return {
+        "title": "reid_mtda on the embedded street",
+        "summary": (
+            "Four unlabelled cameras, one teacher each, one compact student for all of them. Scores are of "
+            f"{len(np.unique(split.query.pids))} people whom no training saw, always across cameras."
+        ),
+        "figures": {
+            "mAP, distilled student": f"{100 * student['mAP']:.1f} %",
+            "mAP, source only": f"{100 * before['mAP']:.1f} %",
+            "weights of the student": f"{student['params'] / 1e6:.2f} M",
+            "a crop on this CPU": f"{student['ms']:.2f} ms",
+        },
+        "results": rows,
+        "cameras": [
+            {
+                "camera": name,
+                "frames": report.frames,
+                "tracklets harvested": report.tracklets,
+                "crops": report.crops,
+                "sightings indexed": sightings[name].sightings if name in sightings else 0,
+            }
+            for name, report in adapted.harvests.items()
+        ],
+        "stages": [{"name": name, **numbers} for name, numbers in stages.items()],
+        "pictures": [{"file": "retrieval.png", "caption": "Queries and their ten best answers over all cameras."}],
+        "setup": {
+            "command": f"reid-mtda demo --out {out}",
+            "seed": run.seed,
+            "selection rule": SELECTION_RULE,
+            "teacher": f"{config.teacher.arch}, method {config.adapt.method}",
+            "student": config.student.arch,
+            "model": adapted.manifest.model_id,
+            "queries": f"{student['num_valid_queries']} with an answer in another camera",
+            **versions(),
+        },
+        "next": [
+            f"reid-mtda search {query} --model {adapted.model_folder} --gallery {out / 'gallery'} --sheet answers.png",
+            f"reid-mtda evaluate --model {adapted.model_folder} --data market1501 --root {out / 'test'}",
+            "reid-mtda adapt YOUR_SITE --config configs/adapt/osnet.yaml --out runs/YOUR_SITE",
+        ],
+    }

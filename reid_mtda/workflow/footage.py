@@ -1,0 +1,141 @@
+"""Footage of a site: harvested into crops, indexed into a gallery, searched. No torch on this path."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from reid_mtda.data.footage import HarvestReport, harvest_crops
+from reid_mtda.errors import ConfigError, DataError, GalleryError, ImageError, ModelError, ReidError, VideoError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.ingest import IngestReport, ingest_camera
+from reid_mtda.live.search import search_picture
+from reid_mtda.runs import Progress, silent
+from reid_mtda.runtime import load_exported
+from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.types import Detect, Frame, ImageArray, SearchAnswer
+from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.preprocess import read_image
+from reid_mtda.vision.tracklets import TrackletBuilder
+from reid_mtda.vision.video import frame_count_estimate, read_frames, redact_url
+
+log = logging.getLogger(__name__)
+
+
+def site_frames(site: Site, name: str) -> tuple[Iterator[Frame], int | None]:
+    """The frames of one camera as its file describes them, and how many to expect (None: not known)."""
+    camera = site.cameras[name]
+    url = resolve(site, camera.url)
+    where = f"{site.folder / name}.yaml: start_time"
+    start = None if camera.start_time is None else iso_time_s(camera.start_time, where=where)
+    return read_frames(url, camera=name, fps=camera.fps, start_time_s=start), frame_count_estimate(url, camera.fps)
+
+
+def iso_time_s(text: str, *, where: str) -> float:
+    """POSIX seconds of an ISO 8601 time with a zone.
+
+    Raises:
+        ConfigError: not such a time; ``where`` opens the message.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{where}: got {text!r}, expected e.g. 2026-03-01T08:00:00+00:00") from None
+    if moment.tzinfo is None:
+        raise ConfigError(f"{where}: got {text!r} without a zone, expected e.g. +00:00 at its end")
+    return moment.timestamp()
+
+
+def camera_detector(site: Site, name: str) -> Detect:
+    """A detector of its own for one camera: a motion detector remembers what it saw."""
+    camera = site.cameras[name]
+    return load_detector(resolve(site, camera.detector), min_score=camera.min_score, min_height_px=camera.min_height_px)
+
+
+def harvest_site(
+    site: Site, out: Path, max_crops: int = 8, progress: Progress = silent
+) -> tuple[dict[str, HarvestReport], dict[str, str]]:
+    """Harvest every camera of ``site`` into ``out``; a camera that fails is reported, the others go on.
+
+    Returns:
+        Reports by camera, and the message of each camera that failed.
+    """
+    reports, failures = {}, {}
+    for name, camera in site.cameras.items():
+        try:
+            frames, total = site_frames(site, name)
+            reports[name] = harvest_crops(
+                name,
+                frames,
+                camera_detector(site, name),
+                out,
+                max_crops=max_crops,
+                fps=camera.fps,
+                made_from={"camera": redacted(camera)},
+                progress=counted(progress, f"harvest {name}", total),
+            )
+        except ReidError as error:
+            log.warning("camera %s: %s", name, error)
+            failures[name] = str(error)
+    return reports, failures
+
+
+def redacted(camera: Camera) -> dict[str, object]:
+    """A camera's settings for a record: no password in its address."""
+    return {**camera.model_dump(), "url": redact_url(camera.url)}
+
+
+def counted(progress: Progress, part: str, total: int | None) -> Callable[[int], None]:
+    """A progress of one number for ``part``; an unknown total grows with what is done."""
+
+    def show(done: int) -> None:
+        progress(part, done, max(done, total or 0))
+
+    return show
+
+
+def index_site(
+    site: Site, model_folder: Path, gallery_folder: Path, progress: Progress = silent
+) -> tuple[dict[str, IngestReport], dict[str, str]]:
+    """Fill a gallery with the sightings of every camera of ``site``; a camera that fails is reported.
+
+    Returns:
+        Reports by camera, and the message of each camera that failed.
+    """
+    embed, manifest = load_exported(model_folder)
+    reports, failures = {}, {}
+    with Gallery.open(gallery_folder, manifest) as gallery:
+        for name, camera in site.cameras.items():
+            try:
+                frames, total = site_frames(site, name)
+                reports[name] = ingest_camera(
+                    frames,
+                    camera_detector(site, name),
+                    TrackletBuilder(name, fps=camera.fps),
+                    embed,
+                    manifest,
+                    gallery,
+                    progress=counted(progress, f"index {name}", total),
+                )
+            except (ConfigError, DataError, ImageError, ModelError, VideoError) as error:
+                log.warning("camera %s: %s", name, error)
+                failures[name] = str(error)
+    return reports, failures
+
+
+def search_gallery(
+    picture: Path, model_folder: Path, gallery_folder: Path, *, detector: str | None = None, k: int = 10, **filters: Any
+) -> tuple[ImageArray, SearchAnswer]:
+    """Search a picture file in a gallery on disk; ``filters`` as ``live.search.search_picture`` takes them."""
+    if k < 1:
+        raise ConfigError(f"k: got {k}, expected 1 or more")
+    image = read_image(picture)
+    if not gallery_folder.is_dir():
+        raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
+    embed, manifest = load_exported(model_folder)
+    detect = load_detector(detector, min_height_px=16) if detector else None
+    with Gallery.open(gallery_folder, manifest) as gallery:
+        return image, search_picture(image, embed, manifest, gallery, detect, k, **filters)

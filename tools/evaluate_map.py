@@ -1,0 +1,9 @@
+"""The same as ``reid-mtda evaluate``."""
+
+import sys
+
+from reid_mtda.cli import main
+
+if __name__ == "__main__":
+    sys.argv[1:1] = ["evaluate"]
+    main()
