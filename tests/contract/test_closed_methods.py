@@ -1,0 +1,338 @@
+"""Rules that every closed-set method must keep, each with a mutant that breaks it and must be caught.
+
+The public code's quirks serve as mutants where they are the very fault a rule is about.
+"""
+
+import dataclasses
+import json
+import typing
+
+import numpy as np
+import pytest
+import torch
+from closed_sets import PREPROCESS, bars, network, same_state
+
+from reid_mtda.data.classification import ClosedDomain, LabelledPictures
+from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.losses.discrepancy import mmd_loss
+from reid_mtda.runs import Run
+from reid_mtda.train import alignment as alignment_module
+from reid_mtda.train.alignment import AlignmentSettings, align_classifier
+from reid_mtda.train.common import inverse_decay, optimise
+from reid_mtda.train.progressive import (
+    OptimiserSet,
+    ProgressiveSettings,
+    _adapting,
+    distil_progressively,
+    forward_both,
+    progressive_beta,
+    student_parts,
+    teach,
+    teacher_parts,
+)
+from reid_mtda.train.staged import StagedSettings, distil_staged
+
+BUDGET = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6}
+SMALL = {**BUDGET, "discriminator_width": 8}
+SOURCE = bars("source")
+TARGETS = {"dark": bars("dark", paper=60, seed=1), "light": bars("light", paper=220, ink=20, seed=2)}
+
+
+def unlabelled(targets):
+    return {name: domain.target for name, domain in targets.items()}
+
+
+def run_alignment(run, targets=TARGETS, progress=lambda *_: None, **settings):
+    model = align_classifier(
+        network(), SOURCE.source, targets["dark"].target, PREPROCESS, AlignmentSettings(**{**SMALL, **settings}), run,
+        progress,
+    )  # fmt: skip
+    return [model]
+
+
+def run_progressive(run, targets=TARGETS, progress=lambda *_: None, **settings):
+    teachers = {name: network(seed=1) for name in targets}
+    student, taught = distil_progressively(
+        network(), teachers, SOURCE.source, unlabelled(targets), PREPROCESS,
+        ProgressiveSettings(**{**SMALL, **settings}), run, progress,
+    )  # fmt: skip
+    return [student, *taught.values()]
+
+
+def run_staged(run, targets=TARGETS, progress=lambda *_: None, **settings):
+    lessons = {
+        name: torch.randn(len(d.target), 3, generator=torch.Generator().manual_seed(0)) for name, d in targets.items()
+    }
+    return [
+        distil_staged(
+            network(), lessons, SOURCE.source, unlabelled(targets), PREPROCESS,
+            StagedSettings(**{**BUDGET, **settings}), run, progress,
+        )
+    ]  # fmt: skip
+
+
+METHODS = {
+    **{name: (run_alignment, {"alignment": name}) for name in ("none", "mmd", "dann", "cdan", "mcc")},
+    "progressive mmd": (run_progressive, {"alignment": "mmd", "feature_weight": 1.0}),
+    "progressive dann": (run_progressive, {}),
+    "progressive as published": (
+        run_progressive,
+        {
+            quirk: True
+            for quirk in (
+                "published_order",
+                "reverse_kl",
+                "teacher_attached",
+                "one_sided_confusion",
+                "mmd_restart_each_epoch",
+                "teacher_bn_train",
+            )
+        },
+    ),
+    "staged": (run_staged, {"confusion_weight": 0.5}),
+}
+
+
+def new_run(folder, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(folder, seed)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_seed_gives_one_set_of_weights_and_another_seed_another(name, tmp_path):
+    method, settings = METHODS[name]
+    first, again = (method(new_run(tmp_path / str(i)), **settings) for i in range(2))
+    other = method(new_run(tmp_path / "other", seed=1), **settings)
+    assert all(same_state(a, b) for a, b in zip(first, again, strict=True))
+    assert not same_state(first[0], other[0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resumed_is_uninterrupted(name, tmp_path):
+    method, settings = METHODS[name]
+    whole = method(new_run(tmp_path / "whole"), **settings, checkpoint_every=2)
+
+    class Stop(Exception):
+        pass
+
+    def stop(part, done, total):
+        if done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        method(new_run(tmp_path / "cut"), **settings, checkpoint_every=2, progress=stop)
+    resumed = method(new_run(tmp_path / "cut"), **settings, checkpoint_every=2)
+    assert all(same_state(a, b) for a, b in zip(whole, resumed, strict=True))
+
+
+def relabelled(domain):
+    """The same pictures with every label turned into another class."""
+    labels = (domain.source.labels + 1) % 3
+    return ClosedDomain(
+        source=LabelledPictures(domain.source.pictures, labels, 3, domain.name),
+        target=domain.target,
+        test=dataclasses.replace(domain.test, labels=labels),
+    )
+
+
+def check_target_labels_do_not_matter(method, folder, settings):
+    other = {name: relabelled(domain) for name, domain in TARGETS.items()}
+    first, second = method(new_run(folder / "a"), **settings), method(new_run(folder / "b"), targets=other, **settings)
+    assert all(same_state(a, b) for a, b in zip(first, second, strict=True)), "target labels reached training"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_target_labels_change_nothing(name, tmp_path):
+    method, settings = METHODS[name]
+    check_target_labels_do_not_matter(method, tmp_path, settings)
+
+
+def test_a_method_that_reads_target_labels_is_caught(tmp_path):
+    def leaking(run, targets=TARGETS):
+        settings = AlignmentSettings(**SMALL, alignment="none")
+        return [align_classifier(network(), targets["dark"].source, None, PREPROCESS, settings, run)]
+
+    with pytest.raises(AssertionError, match="target labels reached training"):
+        check_target_labels_do_not_matter(leaking, tmp_path, {})
+
+
+@pytest.mark.parametrize("function", [align_classifier, distil_progressively, distil_staged])
+def test_targets_arrive_in_a_type_without_labels(function):
+    hints = typing.get_type_hints(function)
+    found = str(hints.get("target", hints.get("targets")))
+    assert "UnlabelledPictures" in found and "LabelledPictures" not in found.replace("UnlabelledPictures", "")
+
+
+def student_step(folder, **settings):
+    """One teacher step, then one student step; returns the teacher and its state from before the student step."""
+    settings = ProgressiveSettings(**{**SMALL, **settings})
+    run = new_run(folder)
+    pupil, master = (_adapting(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher")))
+    pictures, labels = torch.randn(12, 3, 28, 28), torch.from_numpy(SOURCE.source.labels[:6])
+    outputs = forward_both(master.network.train(), pictures, 6, settings)
+    optimise(master.optimiser, teacher_parts(master, outputs, labels, settings, 0.3, 0.5), where="teacher", step=0)
+    before = {name: value.clone() for name, value in master.network.state_dict().items()}
+    master.optimiser.zero_grad(set_to_none=True)
+    lesson = teach(master.network, pictures, 6, settings)
+    optimise(pupil.optimiser, student_parts(pupil, lesson, pictures, labels, settings, 0.3, 0.5), where="s", step=0)
+    return master.network, before
+
+
+def check_no_teacher_gradient(folder, **settings):
+    teacher, _ = student_step(folder, **settings)
+    assert all(parameter.grad is None for parameter in teacher.parameters()), "the teacher has a gradient"
+
+
+def check_teacher_stands_still(folder, **settings):
+    teacher, before = student_step(folder, **settings)
+    after = teacher.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher moved"
+
+
+@pytest.mark.parametrize("alignment", ["mmd", "dann"])
+@pytest.mark.parametrize("order", [False, True])
+def test_a_student_step_leaves_the_teacher_without_gradient_weights_and_buffers_unchanged(alignment, order, tmp_path):
+    check_no_teacher_gradient(tmp_path, alignment=alignment, published_order=order)
+    check_teacher_stands_still(tmp_path, alignment=alignment, published_order=order)
+
+
+def test_the_attached_teacher_is_caught(tmp_path):
+    with pytest.raises(AssertionError, match="the teacher has a gradient"):
+        check_no_teacher_gradient(tmp_path, teacher_attached=True)
+
+
+def test_the_teacher_in_train_mode_is_caught(tmp_path):
+    with pytest.raises(AssertionError, match="the teacher moved"):
+        check_teacher_stands_still(tmp_path, teacher_bn_train=True)
+
+
+def test_optimisers_that_share_a_parameter_are_refused():
+    a, b = network(0), network(1)
+    own = torch.optim.SGD(a.parameters(), lr=0.1)
+    OptimiserSet([own, torch.optim.SGD(b.parameters(), lr=0.1)])
+    with pytest.raises(ValueError, match="optimisers share a parameter"):
+        OptimiserSet([own, torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.1)])
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_every_epoch_aligns_and_distils(folder, **settings):
+    run_progressive(new_run(folder), epochs=3, **settings)
+    found = records(folder)
+    assert {(r["epoch"], r["target"]) for r in found} == {(e, t) for e in (1, 2, 3) for t in TARGETS}
+    for record in found:
+        assert record["alignment"] > 0, "no alignment in an epoch"
+        assert record["target logits"] > 0 and record["source logits"] > 0, "no distillation in an epoch"
+
+
+@pytest.mark.parametrize("alignment", ["mmd", "dann"])
+def test_every_epoch_aligns_and_distils(alignment, tmp_path):
+    check_every_epoch_aligns_and_distils(tmp_path, alignment=alignment)
+
+
+def test_an_epoch_without_alignment_is_caught(tmp_path):
+    with pytest.raises(AssertionError, match="no alignment in an epoch"):
+        check_every_epoch_aligns_and_distils(tmp_path, gamma=0.0)
+
+
+def check_rates(rates, epochs):
+    """One learning rate an epoch, each the inverse decay of its epoch."""
+    assert rates == pytest.approx([inverse_decay(1e-3, e / epochs) for e in range(epochs)])
+
+
+def test_the_schedule_steps_once_an_epoch(tmp_path):
+    run_progressive(new_run(tmp_path), epochs=4)
+    check_rates([r["teacher_rate"] for r in records(tmp_path) if r["target"] == "dark"], 4)
+
+
+def test_a_schedule_that_steps_with_every_target_is_caught():
+    """The mis-indented loop: with two targets the schedule runs twice as fast."""
+    with pytest.raises(AssertionError):
+        check_rates([inverse_decay(1e-3, 2 * e / 4) for e in range(4)], 4)
+
+
+def test_beta_grows_from_its_start_towards_its_end_and_is_constant_within_an_epoch(tmp_path):
+    assert progressive_beta(0.1, 0.9, 1, 10) == pytest.approx(0.1)
+    assert progressive_beta(0.1, 0.9, 6, 10) == pytest.approx(0.3)  # half way: the geometric mean
+    assert progressive_beta(0.1, 0.9, 11, 10) == pytest.approx(0.9)
+    run_progressive(new_run(tmp_path), epochs=3, steps_per_epoch=4)
+    assert [r["beta"] for r in records(tmp_path)[:: len(TARGETS)]] == pytest.approx(
+        [progressive_beta(0.1, 0.5, e, 3) for e in (1, 2, 3)]
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_small_sets_do_not_run_out(size, tmp_path):
+    tiny = {name: domain.limited(size) for name, domain in TARGETS.items()}
+    for number, (method, settings) in enumerate(METHODS.values()):
+        method(new_run(tmp_path / str(number)), targets=tiny, **settings)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_part(tmp_path, monkeypatch):
+    monkeypatch.setitem(alignment_module.ALIGNMENTS, "mcc", lambda **roles: roles["target_logits"].sum() * float("nan"))
+    with pytest.raises(TrainingError, match=r"mcc on dark, step 0: loss part 'alignment' is nan"):
+        run_alignment(new_run(tmp_path), alignment="mcc")
+
+
+def test_lessons_and_teachers_must_fit_the_targets(tmp_path):
+    with pytest.raises(DataError, match=r"progressive: got teachers of \[\] for \['dark', 'light'\]"):
+        distil_progressively(
+            network(), {}, SOURCE.source, unlabelled(TARGETS), PREPROCESS, ProgressiveSettings(**SMALL),
+            new_run(tmp_path),
+        )  # fmt: skip
+    with pytest.raises(DataError, match=r"staged: got lessons of \['dark'\]"):
+        distil_staged(
+            network(), {"dark": torch.zeros(2, 3)}, SOURCE.source, unlabelled(TARGETS), PREPROCESS,
+            StagedSettings(**BUDGET), new_run(tmp_path),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "quirk", ["reverse_kl", "teacher_attached", "one_sided_confusion", "teacher_bn_train", "published_order"]
+)
+def test_each_quirk_changes_the_student(quirk, tmp_path):
+    plain = run_progressive(new_run(tmp_path / "plain"))
+    quirky = run_progressive(new_run(tmp_path / "quirk"), **{quirk: True})
+    if quirk == "teacher_attached":  # its gradient dies before the teacher's next step; the cost remains
+        assert same_state(plain[0], quirky[0])
+    else:
+        assert not same_state(plain[0], quirky[0])
+
+
+def test_mmd_restarting_each_epoch_changes_the_teachers(tmp_path):
+    plain = run_progressive(new_run(tmp_path / "plain"), alignment="mmd")
+    quirky = run_progressive(new_run(tmp_path / "quirk"), alignment="mmd", mmd_restart_each_epoch=True)
+    assert not same_state(plain[1], quirky[1])
+
+
+def test_alignment_provably_helps_on_two_gaussians():
+    """Class means differ along both axes; the target is shifted along the second by more than they differ.
+
+    The source alone weighs both axes and so calls every target point one class. Any direction that aligns the two
+    marginals has no part in the shifted axis, and the first axis alone separates both domains.
+    """
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(rng.integers(0, 2, 200))
+    signs = 2.0 * labels[:, None] - 1
+    source = signs * torch.tensor([1.0, 2.0]) + 0.2 * torch.from_numpy(rng.normal(size=(200, 2)))
+    target = (
+        signs * torch.tensor([1.0, 2.0]) + torch.tensor([0.0, 8.0]) + 0.2 * torch.from_numpy(rng.normal(size=(200, 2)))
+    )
+
+    def target_accuracy(weight_of_alignment):
+        direction = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        descent = torch.optim.Adam([direction], lr=0.05)
+        with torch.no_grad():
+            direction.copy_(torch.tensor([0.5, 0.5]))
+        for _ in range(150):
+            descent.zero_grad()
+            f_s, f_t = source @ direction, target @ direction
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(f_s, labels.double())
+            (loss + weight_of_alignment * mmd_loss(source=f_s[:80], target=f_t[:80])).backward()
+            descent.step()
+        return float(((target @ direction.detach() > 0) == labels.bool()).double().mean())
+
+    assert target_accuracy(0.0) < 0.6
+    assert target_accuracy(2.0) > 0.95

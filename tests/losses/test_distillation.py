@@ -1,0 +1,104 @@
+"""Distillation losses: zero when equal, gradient to the student alone, and the published direction beside ours."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from reid_mtda.losses.distillation.beliefs import belief_loss, published_kl_loss
+from reid_mtda.losses.distillation.features import feature_loss
+from reid_mtda.losses.distillation.logits import kl_loss
+from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
+
+
+def rows(seed, n=6, d=5):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def unit(seed):
+    return functional.normalize(rows(seed), dim=1)
+
+
+LOSSES = {
+    "kl": (kl_loss, rows),
+    "features": (feature_loss, rows),
+    "similarity rows": (similarity_rows_loss, unit),
+    "similarity matrix": (similarity_matrix_loss, unit),
+}
+
+
+def check_distillation(loss, draw):
+    """What every distillation loss must do; mutants below must fail it."""
+    teacher, student = draw(0).requires_grad_(), draw(1).requires_grad_()
+    value = loss(student=student, teacher=teacher)
+    assert value > 0
+    value.backward()
+    assert teacher.grad is None, "the teacher received a gradient"
+    assert student.grad.abs().sum() > 0, "the student received none"
+    same = draw(0).requires_grad_()
+    zero = loss(student=same, teacher=draw(0))
+    assert float(zero.detach()) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_distillation_contract(name):
+    check_distillation(*LOSSES[name])
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda *, student, teacher: published_kl_loss(student=student, teacher=teacher),
+        lambda *, student, teacher: kl_loss(student=teacher, teacher=student),
+        lambda *, student, teacher: kl_loss(student=student, teacher=teacher) + 0.01,
+        lambda *, student, teacher: kl_loss(student=student.detach(), teacher=teacher),
+    ],
+    ids=["teacher attached", "roles swapped", "not zero when equal", "student detached"],
+)
+def test_mutants_fail_the_distillation_contract(mutant):
+    with pytest.raises((AssertionError, RuntimeError)):
+        check_distillation(mutant, rows)
+
+
+def test_kl_is_hintons_sum_over_classes_mean_over_rows():
+    student, teacher, tau = rows(1), rows(0), 3.0
+    p, q = (teacher / tau).softmax(1), (student / tau).softmax(1)
+    wanted = tau**2 * (p * (p.log() - q.log())).sum() / len(p)
+    torch.testing.assert_close(kl_loss(student=student, teacher=teacher, temperature=tau), wanted)
+
+
+def test_the_published_kl_is_the_other_direction_and_nearly_agrees_at_tau_20():
+    student, teacher = rows(1), rows(0)
+    for tau in (1.0, 20.0):
+        reverse = published_kl_loss(student=student, teacher=teacher, temperature=tau)
+        torch.testing.assert_close(reverse, kl_loss(student=teacher, teacher=student, temperature=tau))
+        forward = published_kl_loss(student=student, teacher=teacher, temperature=tau, reverse=False)
+        torch.testing.assert_close(forward, kl_loss(student=student, teacher=teacher, temperature=tau))
+    high = published_kl_loss(student=student, teacher=teacher, temperature=20.0)
+    assert float(high) == pytest.approx(float(kl_loss(student=student, teacher=teacher, temperature=20.0)), rel=0.05)
+    sure = {"student": 4 * student, "teacher": teacher}
+    low = published_kl_loss(**sure, temperature=1.0)
+    assert float(low) != pytest.approx(float(kl_loss(**sure, temperature=1.0)), rel=0.2)
+
+
+def test_cached_beliefs_teach_as_the_logits_would():
+    student, teacher = rows(1), rows(0)
+    cached = belief_loss(student=student, beliefs=(teacher / 2).softmax(1), temperature=2.0)
+    torch.testing.assert_close(cached, kl_loss(student=student, teacher=teacher, temperature=2.0))
+
+
+def test_a_sure_belief_is_cross_entropy():
+    student, labels = rows(1), torch.tensor([0, 1, 2, 3, 4, 0])
+    hard = belief_loss(student=student, beliefs=functional.one_hot(labels, 5).double())
+    torch.testing.assert_close(hard, functional.cross_entropy(student, labels))
+
+
+def test_similarity_losses_take_networks_of_different_embedding_sizes():
+    narrow, wide = functional.normalize(rows(1, d=3), dim=1), unit(0)
+    assert torch.isfinite(similarity_rows_loss(student=narrow, teacher=wide))
+    assert torch.isfinite(similarity_matrix_loss(student=narrow, teacher=wide))
+
+
+def test_similarity_losses_do_not_see_a_rotation():
+    turn, _ = torch.linalg.qr(rows(3, n=5))
+    assert float(similarity_matrix_loss(student=unit(0) @ turn, teacher=unit(0))) == pytest.approx(0, abs=1e-5)
+    assert float(similarity_rows_loss(student=unit(0) @ turn, teacher=unit(0))) == pytest.approx(0, abs=1e-9)

@@ -1,0 +1,163 @@
+"""What the loops share: frozen teachers, seeded steps, exact resume, a stop at the first bad number, schedules."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reid_mtda.data.batches import Pictures
+from reid_mtda.errors import TrainingError
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.runs import Run
+from reid_mtda.train.common import (
+    Resumable,
+    cosine_decay,
+    embed_pictures,
+    frozen,
+    inverse_decay,
+    optimise,
+    recompute_batchnorm,
+    seeded_step,
+    set_learning_rate,
+)
+from reid_mtda.types import Preprocess
+
+
+def embedder():
+    return build_embedder(EmbedderSpec(arch="resnet10_w4", num_classes=3), seed=0)
+
+
+def pictures(count=12):
+    rng = np.random.default_rng(0)
+    return Pictures(rng.integers(0, 256, (count, 16, 16, 3)).astype(np.uint8), Preprocess(16, 16))
+
+
+def states_agree(a, b):
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_a_frozen_teacher_has_no_gradient_and_its_buffers_stand_still():
+    teacher = frozen(embedder())
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    output = teacher(torch.randn(4, 3, 16, 16))
+    assert not output.embedding.requires_grad
+    assert states_agree(before, teacher.state_dict())
+
+
+def test_a_network_that_is_not_frozen_drifts():
+    """The mutant of the test above: in train mode one forward moves BatchNorm's buffers."""
+    teacher = embedder().train()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    teacher(torch.randn(4, 3, 16, 16))
+    assert not states_agree(before, teacher.state_dict())
+
+
+def test_a_seeded_step_repeats_itself_and_leaves_the_generator_alone(tmp_path):
+    run = Run(tmp_path, seed=1)
+    state = torch.random.get_rng_state()
+    with seeded_step(run, 5):
+        first = torch.rand(3)
+    with seeded_step(run, 5):
+        again = torch.rand(3)
+    with seeded_step(run, 6):
+        other = torch.rand(3)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_loss_stops_with_the_step_and_the_part_and_changes_nothing(bad):
+    weight = nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    parts = {"classes": weight.sum(), "alignment": weight.sum() * bad}
+    with pytest.raises(TrainingError, match=r"teacher of gate, step 17: loss part 'alignment' is (nan|inf)"):
+        optimise(optimiser, parts, where="teacher of gate", step=17)
+    assert torch.equal(weight.detach(), torch.ones(2))
+
+
+def test_optimise_steps_on_the_sum_and_tells_the_parts():
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    numbers = optimise(optimiser, {"a": weight[0] * 3, "b": weight[1] * 5}, where="x", step=0)
+    assert numbers == {"a": 3.0, "b": 10.0}
+    torch.testing.assert_close(weight.detach(), torch.tensor([1 - 0.3, 2 - 0.5]))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)])
+def test_resumed_is_uninterrupted(tmp_path, kind):
+    def train(run, stop=None):
+        network = nn.Linear(3, 2)
+        with torch.no_grad():
+            network.weight.fill_(0.1), network.bias.fill_(0.0)
+        optimiser = kind(network.parameters(), lr=0.05)
+        state = Resumable(run, {"network": network}, optimiser, every=2)
+        for step in range(state.start(), 7):
+            if step == stop:
+                return None
+            with seeded_step(run, step):
+                loss = network(torch.randn(4, 3)).square().mean()
+            optimise(optimiser, {"loss": loss}, where="x", step=step)
+            state.save(step + 1)
+        return network.state_dict()
+
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    whole = train(Run(tmp_path / "a", seed=0))
+    assert train(Run(tmp_path / "b", seed=0), stop=5) is None
+    assert states_agree(whole, train(Run(tmp_path / "b", seed=0)))
+
+
+def test_a_state_of_another_network_is_refused(tmp_path):
+    run = Run(tmp_path, seed=0)
+    first = nn.Linear(3, 2)
+    Resumable(run, {"network": first}, torch.optim.Adam(first.parameters()), every=1).save(1)
+    other = nn.Linear(4, 2)
+    with pytest.raises(TrainingError, match=r"another network 'network'"):
+        Resumable(run, {"network": other}, torch.optim.Adam(other.parameters()), every=1).start()
+
+
+def test_finish_removes_the_state(tmp_path):
+    network = nn.Linear(3, 2)
+    state = Resumable(Run(tmp_path, seed=0), {"n": network}, torch.optim.Adam(network.parameters()), every=1)
+    state.save(1)
+    state.finish()
+    assert state.start() == 0
+
+
+def test_embedding_a_set_does_not_depend_on_the_batch_nor_on_the_mode():
+    model = embedder().train()
+    whole, parts = embed_pictures(model, pictures(), batch=12), embed_pictures(model, pictures(), batch=5)
+    torch.testing.assert_close(whole.embedding, parts.embedding)
+    torch.testing.assert_close(whole.embedding.norm(dim=1), torch.ones(12))
+    assert whole.logits.shape == (12, 3) and model.training
+
+
+def test_recomputed_batchnorm_holds_the_sets_own_statistics():
+    model = embedder()
+    some = pictures(16)
+    recompute_batchnorm(model, some, batch=16)
+    first = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    seen = {}
+    first.register_forward_hook(lambda m, inputs, output: seen.update(x=inputs[0]))
+    with torch.no_grad():
+        model.eval()(some.normalised(some.unit(np.arange(16))))
+    torch.testing.assert_close(first.running_mean, seen["x"].mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(first.running_var, seen["x"].var((0, 2, 3)), atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.5, 6**-0.75), (1.0, 11**-0.75)])
+def test_inverse_decay_at_the_ends_and_in_the_middle(progress, share):
+    assert inverse_decay(0.01, progress) == pytest.approx(0.01 * share)
+
+
+def test_cosine_decay_warms_up_peaks_and_ends_at_zero():
+    rates = [cosine_decay(1.0, p) for p in np.linspace(0, 1, 201)]
+    assert rates[0] < 0.05 and max(rates) == pytest.approx(1.0) and rates[-1] == pytest.approx(0.0, abs=1e-9)
+    peak = int(np.argmax(rates))
+    assert rates[:peak] == sorted(rates[:peak]) and rates[peak:] == sorted(rates[peak:], reverse=True)
+
+
+def test_every_group_gets_the_rate():
+    a, b = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    optimiser = torch.optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    set_learning_rate(optimiser, 0.03)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.03, 0.03]
