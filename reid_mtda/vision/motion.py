@@ -39,7 +39,9 @@ def motion_detector(min_height_px: float) -> Detect:
             seen, shape = 0, image.shape
         scale = min(1.0, _WORK_WIDTH_PX / image.shape[1])
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        moving = background.apply(cv2.GaussianBlur(small, (3, 3), 0), learningRate=1.0 if seen == 0 else -1)
+        # The mean of what was seen so far, then slower, so that those who pass early are not taken for the place.
+        rate = 1 / (seen + 1) if seen < _WARM_UP else 1 / min(max(60, 2 * seen), _HISTORY)
+        moving = background.apply(cv2.GaussianBlur(small, (3, 3), 0), learningRate=rate)
         seen += 1
         mask = np.where(moving == 255, 255, 0).astype(np.uint8)  # 127 is shadow
         if seen <= _WARM_UP or np.count_nonzero(mask) > _CHANGED * mask.size:

@@ -1,0 +1,250 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.types import Detections
+from reid_mtda.vision import detect
+from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.video import read_frames
+
+RED_FRAME = np.zeros((100, 200, 3), np.uint8)
+RED_FRAME[..., 0] = 250
+
+UseNetwork = Callable[[np.ndarray, tuple[int, int]], list[np.ndarray]]
+
+
+@pytest.fixture
+def use_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UseNetwork:
+    """Make 'net.onnx' in the test's folder a network with this output and input size; returns what it is fed."""
+
+    def use(output: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+        fed: list[np.ndarray] = []
+
+        def infer(tensor: np.ndarray) -> np.ndarray:
+            fed.append(tensor)
+            return output.astype(np.float32)
+
+        (tmp_path / "net.onnx").touch()
+        monkeypatch.setitem(detect._OPENERS, ".onnx", lambda path, threads: (infer, size))
+        return fed
+
+    return use
+
+
+def cell_number(column: int, row: int, stride: int, side: int) -> int:
+    """Row of the cell in an output that lists strides 8, 16, 32 of a square input, by counting."""
+    before = sum((side // s) ** 2 for s in (8, 16, 32) if s < stride)
+    return before + row * (side // stride) + column
+
+
+# ---------------------------------------------------------------------------------------------------------- layouts
+
+
+def test_ssd_boxes_are_fractions_of_the_picture(use_network: UseNetwork, tmp_path: Path) -> None:
+    rows = np.array(
+        [
+            [0, 1, 0.9, 0.1, 0.2, 0.3, 0.9],
+            [0, 2, 0.9, 0.5, 0.2, 0.6, 0.9],  # another class
+            [0, 1, 0.3, 0.7, 0.2, 0.8, 0.9],  # too weak
+            [-1, 1, 0.9, 0.4, 0.2, 0.5, 0.9],  # after the end
+        ]
+    )
+    fed = use_network(rows[None, None], (64, 96))
+    found = load_detector(str(tmp_path / "net.onnx"), min_score=0.4, min_height_px=10)(RED_FRAME)
+    np.testing.assert_allclose(found.xyxy, [[20, 20, 60, 90]], atol=1e-3)
+    np.testing.assert_allclose(found.score, [0.9])
+    assert fed[-1].shape == (1, 3, 64, 96)
+    np.testing.assert_array_equal(fed[-1][0, :, 32, 48], [0, 0, 250])  # BGR, 0..255, stretched over all of it
+    assert fed[-1][0, 2].min() == 250
+
+
+def test_yolox_is_decoded_from_cells(use_network: UseNetwork, tmp_path: Path) -> None:
+    output = np.zeros((1, 84, 85))  # a 64x64 input: 64 + 16 + 4 cells
+    row = cell_number(column=1, row=1, stride=16, side=64)
+    output[0, row, :6] = [0.5, 0.25, np.log(1.0), np.log(1.5), 0.9, 0.8]
+    other = cell_number(column=3, row=0, stride=8, side=64)
+    output[0, other, [0, 1, 2, 3, 4, 6]] = [0, 0, 2, 2, 0.9, 0.9]  # a bicycle
+    fed = use_network(output, (64, 64))
+    found = load_detector(str(tmp_path / "net.onnx"), min_score=0.4, min_height_px=10)(RED_FRAME)
+    # In the input: centre (24, 20), 16 wide, 24 high. 200x100 px are scaled by 0.32 into its upper half.
+    np.testing.assert_allclose(found.xyxy, np.array([[16, 8, 32, 32]]) / 0.32, rtol=1e-5)
+    np.testing.assert_allclose(found.score, [0.72], rtol=1e-5)
+    np.testing.assert_array_equal(fed[-1][0, :, 10, 10], [0, 0, 250])
+    np.testing.assert_array_equal(fed[-1][0, :, 60, 10], [114, 114, 114])  # letterboxed
+
+
+def test_yolov8_columns_are_boxes_in_pixels(use_network: UseNetwork, tmp_path: Path) -> None:
+    output = np.zeros((1, 5, 84))
+    output[0, :, 7] = [32, 16, 10, 20, 0.7]
+    fed = use_network(output, (64, 64))
+    found = load_detector(str(tmp_path / "net.onnx"), min_height_px=10)(RED_FRAME)
+    np.testing.assert_allclose(found.xyxy, np.array([[27, 6, 37, 26]]) / 0.32, rtol=1e-5)
+    np.testing.assert_allclose(fed[-1][0, :, 10, 10], [250 / 255, 0, 0], rtol=1e-5)  # RGB, 0..1
+
+
+def test_fastestdet_is_decoded_from_its_map(use_network: UseNetwork, tmp_path: Path) -> None:
+    output = np.zeros((1, 85, 4, 4))
+    output[0, :6, 2, 1] = [0.81, 0.0, np.arctanh(0.5), 0.0, 50.0, 0.64]  # half as wide as the input, as high as it
+    fed = use_network(output, (64, 64))
+    found = load_detector(str(tmp_path / "net.onnx"), min_height_px=10)(RED_FRAME)
+    # Centre (16, 40), 32 x 64 in the input, stretched to 200x100 and clipped.
+    np.testing.assert_allclose(found.xyxy, [[0, 12.5, 100, 100]], atol=1e-3)
+    np.testing.assert_allclose(found.score, [0.81**0.6 * 0.64**0.4], rtol=1e-5)
+    np.testing.assert_allclose(fed[-1][0, :, 10, 10], [0, 0, 250 / 255], rtol=1e-5)
+
+
+def test_an_unknown_layout_is_named_with_its_shapes(use_network: UseNetwork, tmp_path: Path) -> None:
+    use_network(np.zeros((1, 25200, 85)), (640, 640))
+    message = r"net\.onnx: output layout not known, got output 1x25200x85 for input 1x3x640x640; expected SSD 1x1xNx7"
+    with pytest.raises(ModelError, match=message):
+        load_detector(str(tmp_path / "net.onnx"))
+
+
+def test_overlapping_boxes_are_one_person_and_all_lie_in_the_frame(use_network: UseNetwork, tmp_path: Path) -> None:
+    rows = np.array(
+        [
+            [0, 1, 0.8, 0.10, 0.1, 0.30, 0.9],
+            [0, 1, 0.9, 0.11, 0.1, 0.31, 0.9],  # the same person, better
+            [0, 1, 0.7, 0.90, -0.2, 1.20, 1.3],  # beyond the edges
+            [0, 1, 0.9, 0.50, 0.5, 0.60, 0.6],  # 10 px high
+            [0, 1, 0.9, 1.20, 0.1, 1.40, 0.9],  # outside
+        ]
+    )
+    use_network(rows[None, None], (64, 64))
+    found = load_detector(str(tmp_path / "net.onnx"), min_height_px=48)(RED_FRAME)
+    order = np.argsort(found.xyxy[:, 0])
+    np.testing.assert_allclose(found.xyxy[order], [[22, 10, 62, 90], [180, 0, 200, 100]], atol=1e-3)
+    np.testing.assert_allclose(found.score[order], [0.9, 0.7])
+
+
+def test_nobody_found_is_a_value(use_network: UseNetwork, tmp_path: Path) -> None:
+    use_network(np.zeros((1, 84, 85)), (64, 64))
+    found = load_detector(str(tmp_path / "net.onnx"))(RED_FRAME)
+    assert isinstance(found, Detections) and len(found) == 0
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def onnx_file(path: Path, output_shape: list[int], input_shape: list[int | str]) -> Path:
+    """A network that answers any picture with zeros."""
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    zeros = numpy_helper.from_array(np.zeros(output_shape, np.float32), "zeros")
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["images"], ["total"], keepdims=0),
+            helper.make_node("Mul", ["total", "zeros"], ["output"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, input_shape)],
+        [helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, output_shape)],
+        [zeros],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_onnx_files_are_run(tmp_path: Path) -> None:
+    fixed = onnx_file(tmp_path / "fixed.onnx", [1, 84, 84], [1, 3, 64, 64])
+    assert len(load_detector(str(fixed))(RED_FRAME)) == 0
+    open_size = onnx_file(tmp_path / "open.onnx", [1, 84, 8400], ["batch", 3, "height", "width"])
+    assert len(load_detector(str(open_size), threads=1)(RED_FRAME)) == 0
+
+
+def test_files_that_are_no_detector_are_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    (tmp_path / "alone.xml").write_text("<net/>")
+    (tmp_path / "broken.xml").write_text("<net/>")
+    (tmp_path / "broken.bin").touch()
+    onnx_file(tmp_path / "vector.onnx", [1, 84, 84], [1, 128])
+    onnx_file(tmp_path / "grey.onnx", [1, 84, 84], [1, 1, 64, 64])
+    for name, message in (
+        ("none.onnx", r"none\.onnx: no such detector file; check the path"),
+        ("broken.onnx", r"broken\.onnx: not an ONNX network that can be loaded"),
+        ("alone.xml", r"alone\.xml: its weights are missing, expected alone\.bin beside it"),
+        ("broken.xml", r"broken\.xml: not an OpenVINO network that can be loaded"),
+        ("vector.onnx", r"vector\.onnx: not a detector, got inputs of shape .*128.*, expected one 1x3xHxW"),
+        ("grey.onnx", r"grey\.onnx: not a detector"),
+        ("mobile", r"mobile: not a detector, expected 'motion', 'hog' or a file ending in \.onnx, \.xml"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            load_detector(str(tmp_path / name))
+
+
+def test_openvino_missing_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.xml").touch()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModelError, match=r"needs the package openvino; run: pip install 'reid-mtda\[openvino\]'"):
+        load_detector(str(tmp_path / "net.xml"))
+
+
+def test_hog_is_refused_where_opencv_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(cv2, "HOGDescriptor", raising=False)
+    with pytest.raises(ConfigError, match=r"detector hog: this OpenCV .* has no HOGDescriptor.*use 'motion', or"):
+        load_detector("hog")
+
+
+def test_hog_is_used_where_opencv_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hog:
+        def setSVMDetector(self, weights: object) -> None:
+            assert weights == "people"
+
+        def detectMultiScale(self, image: np.ndarray, **how: object) -> tuple[np.ndarray, np.ndarray]:
+            assert image.ndim == 2
+            return np.array([[20, 0, 50, 100]]), np.array([1.0])
+
+    monkeypatch.setattr(cv2, "HOGDescriptor", Hog, raising=False)
+    monkeypatch.setattr(cv2, "HOGDescriptor_getDefaultPeopleDetector", lambda: "people", raising=False)
+    found = load_detector("hog")(RED_FRAME)
+    np.testing.assert_allclose(found.xyxy, [[25, 10, 65, 90]], atol=1e-3)
+    assert 0.8 < found.score[0] < 0.95
+
+
+def test_a_score_out_of_range_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"detector motion: min_score must be 0\.\.1, got 40"):
+        load_detector("motion", min_score=40)
+
+
+# -------------------------------------------------------------------------------------------------------- real clips
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU (N, M) of boxes (N, 4) and (M, 4)."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    both = np.prod(np.clip(sides, 0, None), axis=2)
+    area_a, area_b = (np.prod(x[:, 2:] - x[:, :2], axis=1) for x in (a, b))
+    return both / np.maximum(area_a[:, None] + area_b[None] - both, 1e-9)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("weights", "min_score", "precision", "recall"),
+    [
+        ("pedestrian-detection-adas-0002.FP16.xml", 0.5, 0.92, 0.66),
+        ("person-detection-retail-0013.FP16.xml", 0.5, 0.92, 0.68),
+        ("yolox_nano.onnx", 0.3, 0.75, 0.88),
+    ],
+)
+def test_people_of_a_real_street_are_found(
+    development_data: Path, weights: str, min_score: float, precision: float, recall: float
+) -> None:
+    if weights.endswith(".xml"):
+        pytest.importorskip("openvino")
+    folder = development_data / "video" / "pets_s2l1"
+    rows = np.loadtxt(folder / "gt_mot_768x576.txt", delimiter=",")
+    find = load_detector(str(development_data / "weights" / weights), min_score=min_score, min_height_px=8)
+    hits = found = there = 0
+    for frame in read_frames(str(folder / "vtest_480x360_795f_10fps.mp4"), camera="c", fps=0.5):
+        boxes = rows[rows[:, 0] == frame.index + 1, 2:6] * 0.625  # 768x576 to 480x360
+        truth = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+        people = find(frame.image).xyxy
+        hits += int(np.sum(overlap(people, truth).max(axis=1, initial=0) >= 0.5))
+        found, there = found + len(people), there + len(truth)
+    assert hits / found > precision
+    assert hits / there > recall
