@@ -99,7 +99,7 @@ def group_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, mi
     )
     if len(groups) < 2:
         raise DataError(
-            f"{where}: got {len(groups)} identities or tracklets with at least {min_size} pictures, expected 2 or more; "
+            f"{where}: got {len(groups)} identities or tracklets with at least {min_size} pictures, expected 2+; "
             "harvest more footage"
         )
     return GroupSampler(groups=groups, p=min(p, len(groups)), k=k, seed=seed)

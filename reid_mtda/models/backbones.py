@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,16 +92,16 @@ class PooledNet(nn.Module):
 class ZooNet(nn.Module):
     """A torchreid model without its classifier; what it gives in eval mode is the feature, in train mode too."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
 
     def forward(self, crops: Tensor) -> Tensor:
         """Map crops (B, 3, h, w) to features (B, D)."""
         if hasattr(self.model, "featuremaps") and hasattr(self.model, "global_avgpool"):
             feature: Tensor = self.model.global_avgpool(self.model.featuremaps(crops)).flatten(1)
             head = getattr(self.model, "fc", None)
-            return head(feature) if isinstance(head, nn.Module) else feature
+            return torch.as_tensor(head(feature)) if isinstance(head, nn.Module) else feature
         output = self.model(crops)
         while isinstance(output, tuple | list):  # a net with several heads gives (logits, feature)
             output = output[-1]
@@ -141,7 +142,7 @@ def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
     return ZooNet(model), feature_dim
 
 
-def _zoo_model(arch: str) -> nn.Module:
+def _zoo_model(arch: str) -> Any:
     ensure_torchvision()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Cython evaluation")
@@ -151,5 +152,4 @@ def _zoo_model(arch: str) -> nn.Module:
         raise ModelError(f"arch: got {arch!r}, expected resnet10_wN or one of torchreid's: {', '.join(known)}")
     if arch == "hacnn":
         raise ModelError("arch: hacnn runs on CUDA alone; choose another, e.g. osnet_x0_25")
-    model: nn.Module = models.build_model(arch, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)
-    return model
+    return models.build_model(arch, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)

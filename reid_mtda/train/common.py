@@ -79,7 +79,7 @@ class Resumable:
                 network.load_state_dict(_under(tensors, f"network.{name}."))
             except RuntimeError as error:
                 raise TrainingError(
-                    f"{path}: state of another network {name!r} ({str(error).splitlines()[0]}); remove {self.run.folder}"
+                    f"{path}: another network {name!r} ({str(error).splitlines()[0]}); remove {self.run.folder}"
                 ) from None
         state = self.optimiser.state_dict()
         state["state"] = {
