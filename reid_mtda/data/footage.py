@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 
 from reid_mtda.errors import DataError, StorageError
-from reid_mtda.runs import write_json
+from reid_mtda.runs import atomic_write, write_json
 from reid_mtda.types import Detect, Frame, Tracklet
 from reid_mtda.vision.tracklets import TrackletBuilder
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1")
 _REPORT = "harvest.json"
+_TABLE = "crops.csv"
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,28 @@ def harvest_crops(
     part = target.with_name(f".{camera_name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # what a killed harvest left
-        part.mkdir(parents=True)
+        with _writing(target):
+            part.mkdir(parents=True)
         report = _harvest(camera_name, frames, detect, part, max_crops, fps, progress)
-        write_json(part / _REPORT, {"report": asdict(report), "settings": settings})
-        part.rename(target)
-    except OSError as error:
-        raise StorageError(
-            f"{target}: crops could not be written ({error.strerror or error}); free space or choose another folder"
-        ) from error
+        with _writing(target):
+            write_json(part / _REPORT, {"report": asdict(report), "settings": settings})
+            part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     for warning in report.warnings:
         log.warning("%s", warning)
     return report
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Name ``target`` when the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{target}: crops could not be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
 
 
 def _harvest(
@@ -102,45 +112,35 @@ def _harvest(
     progress: Callable[[int], None] | None,
 ) -> HarvestReport:
     builder = TrackletBuilder(camera, fps=fps, max_crops=max_crops)
-    seen = found = crops = 0
-    tracks: set[int] = set()
-    with (folder / "crops.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(COLUMNS)
-
-        def keep(tracklets: list[Tracklet]) -> None:
-            nonlocal crops
-            for tracklet in tracklets:
-                table.writerows(_write_crops(tracklet, folder))
-                crops += len(tracklet.crops)
-                tracks.add(tracklet.track_id)
-
-        for frame in frames:
-            detections = detect(frame.image)
-            keep(builder.update(frame, detections))
-            seen, found = seen + 1, found + len(detections)
-            if progress is not None:
-                progress(seen)
-        keep(builder.flush())
-        file.flush()
-        os.fsync(file.fileno())
-    return HarvestReport(camera, seen, found, len(tracks), crops, _warnings(camera, seen, found, crops))
+    table: list[list[object]] = [list(COLUMNS)]
+    seen = found = 0
+    for frame in frames:
+        detections = detect(frame.image)
+        table += _write_crops(builder.update(frame, detections), folder)
+        seen, found = seen + 1, found + len(detections)
+        if progress is not None:
+            progress(seen)
+    table += _write_crops(builder.flush(), folder)
+    with atomic_write(folder / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(table)
+    crops, tracks = len(table) - 1, len({row[1] for row in table[1:]})
+    return HarvestReport(camera, seen, found, tracks, crops, _warnings(camera, seen, found, crops))
 
 
-def _write_crops(tracklet: Tracklet, folder: Path) -> list[list[object]]:
-    """Write the crops of ``tracklet`` and return their rows of ``crops.csv``."""
+def _write_crops(tracklets: list[Tracklet], folder: Path) -> list[list[object]]:
+    """Write the crops of ``tracklets`` and return their rows of ``crops.csv``."""
     rows: list[list[object]] = []
-    for crop, xyxy, frame, time_s in zip(
-        tracklet.crops, tracklet.xyxy, tracklet.frame_index, tracklet.time_s, strict=True
-    ):
-        name = f"{tracklet.track_id:06d}_{frame:06d}.jpg"
-        done, packed = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-        if not done:
-            raise StorageError(
-                f"{folder / name}: crop of {crop.shape[1]}x{crop.shape[0]} px could not be packed as JPEG"
-            )
-        (folder / name).write_bytes(packed.tobytes())
-        rows.append([name, tracklet.track_id, int(frame), f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy)])
+    for tracklet in tracklets:
+        for crop, xyxy, frame, time_s in zip(
+            tracklet.crops, tracklet.xyxy, tracklet.frame_index.tolist(), tracklet.time_s.tolist(), strict=True
+        ):
+            name = f"{tracklet.track_id:06d}_{frame:06d}.jpg"
+            done, packed = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            if not done:
+                raise StorageError(f"{folder / name}: a crop of {crop.shape[1]}x{crop.shape[0]} px is no JPEG's size")
+            with _writing(folder / name):
+                (folder / name).write_bytes(packed.tobytes())
+            rows.append([name, tracklet.track_id, frame, f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy)])
     return rows
 
 

@@ -1,0 +1,164 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_mtda.data.footage import HarvestReport, harvest_crops
+from reid_mtda.errors import DataError, StorageError, VideoError
+from reid_mtda.types import Detections, Frame, ImageArray
+from reid_mtda.vision.preprocess import read_image
+
+
+def footage(count: int = 20) -> Iterator[Frame]:
+    """Smooth frames whose red channel tells their number."""
+    for index in range(count):
+        image = np.zeros((120, 320, 3), np.uint8)
+        image[..., 0] = 10 * index
+        image[..., 1] = np.linspace(0, 255, 320)
+        yield Frame("gate", index, 1000 + index / 5, image)
+
+
+def one_walker(image: ImageArray) -> Detections:
+    """Somebody who walks right, 5 px a frame, found by the frame's number."""
+    x = 20 + 5 * (int(image[0, 0, 0]) // 10)
+    return Detections(np.array([[x, 20, x + 30, 100]], np.float32), np.ones(1, np.float32))
+
+
+def nobody(image: ImageArray) -> Detections:
+    return Detections.empty()
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "crops.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_crops_table_and_report_agree(tmp_path: Path) -> None:
+    report = harvest_crops("gate", footage(), one_walker, tmp_path)
+    folder = tmp_path / "gate"
+    table = rows(folder)
+    assert report == HarvestReport("gate", frames=20, detections=20, tracklets=1, crops=len(table))
+    assert {row["file"] for row in table} == {path.name for path in folder.glob("*.jpg")}
+    assert list(table[0]) == ["file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1"]
+    for row in table:
+        index = int(row["frame"])
+        assert row["file"] == f"000000_{index:06d}.jpg" and row["tracklet"] == "0"
+        assert float(row["time_s"]) == pytest.approx(1000 + index / 5)
+        assert [float(row[side]) for side in ("x0", "y0", "x1", "y1")] == [20 + 5 * index, 20, 50 + 5 * index, 100]
+        crop = read_image(folder / row["file"])
+        assert crop.shape == (80, 30, 3)  # as large as in the frame
+        assert abs(float(crop[..., 0].mean()) - 10 * index) < 4  # RGB, and of this very frame
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate"]
+
+
+def test_crops_per_tracklet_are_bounded(tmp_path: Path) -> None:
+    assert harvest_crops("gate", footage(), one_walker, tmp_path, max_crops=2).crops <= 2
+
+
+def test_a_finished_harvest_is_returned_without_looking_at_frames(tmp_path: Path) -> None:
+    def untouched() -> Iterator[Frame]:
+        raise AssertionError("frames were read again")
+        yield
+
+    first = harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "a.mp4"})
+    assert harvest_crops("gate", untouched(), one_walker, tmp_path, made_from={"url": "a.mp4"}) == first
+
+
+def test_a_harvest_of_other_settings_is_refused(tmp_path: Path) -> None:
+    harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "a.mp4"})
+    with pytest.raises(DataError, match=r"gate: was harvested with other settings \(max_crops 8, now 4\); remove it"):
+        harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "a.mp4"}, max_crops=4)
+    with pytest.raises(DataError, match=r"other settings \(url 'a\.mp4', now 'b\.mp4'\)"):
+        harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "b.mp4"})
+
+
+@pytest.mark.parametrize("card", [None, "", "[]", '{"report": {"frames": 1}}'])
+def test_a_folder_that_is_no_harvest_is_left_alone(tmp_path: Path, card: str | None) -> None:
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate" / "holiday.jpg").write_text("keep me")
+    if card is not None:
+        (tmp_path / "gate" / "harvest.json").write_text(card)
+    with pytest.raises(DataError, match=r"gate: stands there, but is no finished harvest .*choose another folder"):
+        harvest_crops("gate", footage(), one_walker, tmp_path)
+    assert (tmp_path / "gate" / "holiday.jpg").read_text() == "keep me"
+
+
+def test_nobody_found_is_a_valid_empty_harvest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report = harvest_crops("gate", footage(), nobody, tmp_path)
+    assert (report.frames, report.detections, report.crops) == (20, 0, 0)
+    assert report.warnings == (
+        "camera gate: nobody was found in 20 frames, so there are no crops; "
+        "check the detector, min_height_px and min_score in its camera file",
+    )
+    assert report.warnings[0] in caplog.text
+    assert rows(tmp_path / "gate") == []
+    assert harvest_crops("gate", footage(), nobody, tmp_path) == report
+
+
+def test_passing_detections_and_no_frames_are_told_apart(tmp_path: Path) -> None:
+    short = harvest_crops("short", footage(2), one_walker, tmp_path)
+    assert "2 detections never lasted long enough to be a person in 2 frames" in short.warnings[0]
+    assert "the footage held no frames" in harvest_crops("none", footage(0), nobody, tmp_path).warnings[0]
+
+
+def test_progress_counts_every_frame(tmp_path: Path) -> None:
+    counts: list[int] = []
+    harvest_crops("gate", footage(5), nobody, tmp_path, progress=counts.append)
+    assert counts == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("error", [VideoError("gate.mp4: broken"), KeyboardInterrupt()])
+def test_a_harvest_that_fails_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    def breaking() -> Iterator[Frame]:
+        yield from footage(15)
+        raise error
+
+    with pytest.raises(type(error)):
+        harvest_crops("gate", breaking(), one_walker, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert harvest_crops("gate", footage(), one_walker, tmp_path).crops > 0
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match=r"jpg: crops could not be written \(No space left on device\); free space"):
+        harvest_crops("gate", footage(), one_walker, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_of_the_footage_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    def unplugged() -> Iterator[Frame]:
+        yield from footage(2)
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        harvest_crops("gate", unplugged(), one_walker, tmp_path)
+    assert not isinstance(caught.value, StorageError)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_harvest_leaves_no_folder_and_can_be_repeated(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_footage import footage, one_walker, harvest_crops
+def kill(count):
+    if count == 19: os.kill(os.getpid(), signal.SIGKILL)
+harvest_crops("gate", footage(), one_walker, {str(tmp_path)!r}, progress=kill)
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ}, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "gate").exists()
+    harvest_crops("gate", footage(), one_walker, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate"]
+    assert json.loads((tmp_path / "gate" / "harvest.json").read_text())["report"]["frames"] == 20
