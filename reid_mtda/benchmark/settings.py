@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from reid_mtda.models.classifier import Arch
 from reid_mtda.schema import Strict, parse
 from reid_mtda.train.alignment import AlignmentSettings
 from reid_mtda.train.progressive import ProgressiveSettings
@@ -15,7 +16,7 @@ from reid_mtda.train.staged import StagedSettings
 class Net(Strict):
     """A network of ``models.classifier`` and the file of ImageNet weights it starts from, below ``--weights``."""
 
-    arch: Literal["lenet", "squeezenet1_1", "shufflenetv2_x0_5"] = "lenet"
+    arch: Arch = "lenet"
     width: float = 1.0
     dropout: float = 0.5
     weights: str | None = None

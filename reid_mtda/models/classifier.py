@@ -18,11 +18,13 @@ from reid_mtda.schema import Strict, parse
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+Arch = Literal["lenet", "squeezenet1_1", "shufflenetv2_x0_5", "resnet18", "resnet34", "resnet50", "resnet101"]
+
 
 class ClassifierSpec(Strict):
     """What is needed to build a Classifier again: it is stored beside its weights."""
 
-    arch: Literal["lenet", "squeezenet1_1", "shufflenetv2_x0_5"] = "lenet"
+    arch: Arch = "lenet"
     num_classes: int = Field(default=10, ge=2)
     width: float = Field(default=1.0, gt=0, le=4, description="factor on all channels of lenet; 0.5: a quarter")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="of lenet")
@@ -50,7 +52,7 @@ class Classifier(nn.Module):
         if spec.arch == "lenet":
             self.backbone, self.head, self.feature_dim = _lenet(spec)
         else:
-            self.backbone, self.feature_dim = _squeezenet() if spec.arch == "squeezenet1_1" else _shufflenet()
+            self.backbone, self.feature_dim = _imagenet_backbone(spec.arch)
             self.head = nn.Linear(self.feature_dim, spec.num_classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -94,6 +96,20 @@ def _lenet(spec: ClassifierSpec) -> tuple[nn.Module, nn.Module, int]:
         nn.Linear(hidden, spec.num_classes),
     )
     return backbone, head, 16 * second
+
+
+def _imagenet_backbone(arch: str) -> tuple[nn.Module, int]:
+    if arch == "squeezenet1_1":
+        return _squeezenet()
+    if arch == "shufflenetv2_x0_5":
+        return _shufflenet()
+    ensure_torchvision()
+    from torchvision import models
+
+    network = models.get_model(arch, weights=None)
+    features = int(network.fc.in_features)
+    network.fc = nn.Identity()
+    return network, features
 
 
 def _squeezenet() -> tuple[nn.Module, int]:
@@ -167,7 +183,9 @@ class _ShuffleDown(nn.Module):
 
 
 def load_imagenet_weights(model: Classifier, path: Path) -> None:
-    """Fill the backbone with ImageNet weights: SqueezeNet 1.1 (Caffe names) or ShuffleNetV2 x0.5 (authors' names).
+    """Fill the backbone with ImageNet weights from an .npz of named arrays.
+
+    SqueezeNet 1.1 in Caffe's names, ShuffleNetV2 x0.5 in its authors', ResNets in torchvision's.
 
     Caffe's SqueezeNet wants BGR 0..255 minus (104, 117, 123); its first layer is rewritten for RGB with ImageNet's
     mean and std, which is exact because that layer does not pad.
@@ -189,8 +207,11 @@ def load_imagenet_weights(model: Classifier, path: Path) -> None:
             if len(values) != len(wanted):
                 raise KeyError(f"{len(values)} tensors instead of {len(wanted)}")
             model.backbone.load_state_dict(_by_name(found, wanted))
+        elif model.spec.arch == "lenet":
+            raise KeyError("lenet has no ImageNet weights")
         else:
-            raise KeyError(f"{model.spec.arch} has no ImageNet weights")
+            wanted = model.backbone.state_dict()
+            model.backbone.load_state_dict({n: v.to(wanted[n].dtype) for n, v in found.items() if n in wanted})
     except (KeyError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise ModelError(f"{path}: does not fit {model.spec.arch} ({first_line}); choose its own weights") from None

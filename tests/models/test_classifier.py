@@ -81,6 +81,14 @@ def test_foreign_or_missing_weights_are_refused(tmp_path):
         load_imagenet_weights(build_classifier(ClassifierSpec(), seed=0), tmp_path / "other.npz")
 
 
+def test_resnets_take_weights_in_torchvisions_names(tmp_path):
+    first, second = (build_classifier(ClassifierSpec(arch="resnet18", num_classes=4), seed=s) for s in (0, 1))
+    np.savez(tmp_path / "r.npz", **{n: v.numpy() for n, v in first.backbone.state_dict().items()})
+    load_imagenet_weights(second, tmp_path / "r.npz")
+    assert torch.equal(second.backbone.layer4[1].conv2.weight, first.backbone.layer4[1].conv2.weight)
+    assert second.feature_dim == 512
+
+
 @pytest.mark.data
 @pytest.mark.parametrize("arch", FILES)
 def test_imagenet_weights_make_sense(arch):

@@ -1,0 +1,179 @@
+"""The closed-set benchmark: every kind of row, leaks, resuming, selection rules, tables."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from closed_sets import bars
+
+from reid_mtda.benchmark import run_benchmark
+from reid_mtda.benchmark import runner as runner_module
+from reid_mtda.benchmark.rows import KINDS
+from reid_mtda.benchmark.settings import BenchmarkConfig
+from reid_mtda.data.classification import ClosedDomain
+from reid_mtda.errors import ConfigError, DataError
+from reid_mtda.evaluate.tables import markdown, read_cells, summarise
+from reid_mtda.schema import load_yaml
+
+PRESETS = Path(__file__).parents[2] / "configs" / "benchmark"
+NET = {"arch": "lenet", "width": 0.1, "dropout": 0.0}
+
+
+def preset(path, **changes):
+    values = {
+        "data": "digits",
+        "sources": ["a"],
+        "seeds": [0],
+        "teacher": NET,
+        "student": NET,
+        "budget": {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6},
+        "progressive": {"discriminator_width": 8},
+        "rows": {kind: {"kind": kind} for kind in KINDS},
+        **changes,
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def domains(relabel=False):
+    found = {name: bars(name, paper=paper, seed=seed) for seed, (name, paper) in enumerate([("a", 20), ("b", 60), ("c", 90)])}  # fmt: skip # noqa: E501
+    if relabel:
+        for name in ("b", "c"):
+            d = found[name]
+            labels = (d.source.labels + 1) % 3
+            found[name] = ClosedDomain(dataclasses.replace(d.source, labels=labels), d.target, d.test)
+    return found
+
+
+@pytest.fixture
+def small_sets(monkeypatch):
+    monkeypatch.setitem(runner_module.CLOSED_SETS, "digits", lambda root, size: domains())
+
+
+def test_every_kind_of_row_gives_a_result_with_its_provenance(tmp_path, small_sets):
+    table = run_benchmark(preset(tmp_path / "p.yaml"), tmp_path / "run", root=tmp_path)
+    cells = {cell["row"]: cell for cell in read_cells(tmp_path / "run")}
+    assert cells.keys() == KINDS.keys()
+    for cell in cells.values():
+        assert cell["accuracy"].keys() == {"b", "c"}
+        assert all(0 <= value <= 1 for value in cell["accuracy"].values())
+        assert cell["selection"] == "last" and cell["commit"] and cell["weights"] > 0 and cell["macs"] > 0
+        assert cell["latency_ms"] > 0 and cell["peak_mb"] > 0 and cell["wall_s"] >= 0
+    assert cells["per_target"]["networks"] == cells["mean_of_teachers"]["networks"] == 2
+    assert cells["staged"]["networks"] == cells["merged"]["networks"] == 1
+    assert "last" in table.read_text()
+    for name in ("results.json", "results.csv", "results.png", "provenance.json"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+def test_no_row_but_the_oracle_depends_on_target_labels(tmp_path, monkeypatch):
+    """The oracle is this rule's mutant: it reads them, and it is caught."""
+    found = []
+    for relabel in (False, True):
+        monkeypatch.setitem(runner_module.CLOSED_SETS, "digits", lambda root, size, r=relabel: domains(relabel=r))
+        run_benchmark(preset(tmp_path / "p.yaml"), tmp_path / f"run{relabel}", root=tmp_path)
+        rows = {}
+        for file in sorted((tmp_path / f"run{relabel}").glob("cells/a/seed0/*/metrics.jsonl")):
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            rows[file.parent.name] = [{k: v for k, v in line.items() if k != "time_s"} for line in lines]
+        found.append(rows)
+    assert found[0].keys() == found[1].keys() >= {"blending", "progressive", "staged", "oracle"}
+    changed = {name for name in found[0] if found[0][name] != found[1][name]}
+    assert changed == {"oracle"}
+
+
+def test_finished_cells_are_kept_and_missing_ones_are_made(tmp_path, small_sets):
+    config = preset(tmp_path / "p.yaml", rows={"source_only": {"kind": "source_only"}, "staged": {"kind": "staged"}})
+    run_benchmark(config, tmp_path / "run", root=tmp_path)
+    place = tmp_path / "run" / "cells" / "a" / "seed0"
+    kept, first = (place / "source_only.json").stat().st_mtime_ns, json.loads((place / "staged.json").read_text())
+    (place / "staged.json").unlink()
+    run_benchmark(config, tmp_path / "run", root=tmp_path)
+    assert (place / "source_only.json").stat().st_mtime_ns == kept
+    assert json.loads((place / "staged.json").read_text())["accuracy"] == first["accuracy"]
+
+
+def test_a_run_folder_of_another_benchmark_is_refused(tmp_path, small_sets):
+    rows = {"source_only": {"kind": "source_only"}}
+    run_benchmark(preset(tmp_path / "p.yaml", rows=rows), tmp_path / "run", root=tmp_path)
+    with pytest.raises(ConfigError, match=r"holds a run with other settings"):
+        run_benchmark(preset(tmp_path / "q.yaml", rows=rows, max_pictures=9), tmp_path / "run", root=tmp_path)
+
+
+@pytest.mark.parametrize("rule", ["entropy", "mutual_information", "oracle"])
+def test_the_selection_rule_is_printed_with_every_number(rule, tmp_path, small_sets):
+    rows = {name: {"kind": name} for name in ("blending", "progressive", "staged", "teachers")}
+    config = preset(tmp_path / "p.yaml", rows=rows, selection=rule)
+    table = run_benchmark(config, tmp_path / "run", root=tmp_path).read_text()
+    assert table.count(f"| {rule} |") == len(rows)
+
+
+def test_the_oracle_rule_is_never_below_the_last_epoch(tmp_path, small_sets):
+    """The rows differ in the choice of epoch alone, and the oracle chooses on what is scored."""
+    budget, rows = {"epochs": 5, "steps_per_epoch": 2, "batch_size": 6}, {"blending": {"kind": "blending"}}
+    averages = {}
+    for rule in ("last", "oracle"):
+        config = preset(tmp_path / f"{rule}.yaml", rows=rows, selection=rule, budget=budget)
+        run_benchmark(config, tmp_path / rule, root=tmp_path)
+        averages[rule] = summarise(read_cells(tmp_path / rule))[0]["average"]
+    assert averages["oracle"] >= averages["last"]
+
+
+def test_two_workers_give_what_one_gives(tmp_path):
+    # A spawned worker loads the data itself, so this needs files rather than a patched loader.
+    rng = np.random.default_rng(0)
+    for name, shape in {"mnist": (28, 28), "mnistm": (32, 32, 3), "usps": (16, 16), "svhn_small": (32, 32, 3)}.items():
+        x, y = rng.integers(0, 256, (20, *shape)).astype(np.uint8), (np.arange(20) % 10).astype(np.uint8)
+        np.savez(tmp_path / f"{name}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / "fonts.npz", x=rng.integers(0, 256, (40, 32, 32)).astype(np.uint8),
+             y=(np.arange(40) % 10).astype(np.uint8), font=np.arange(40) // 10)  # fmt: skip
+    config = preset(tmp_path / "p.yaml", sources=["mnist", "usps"], rows={"source_only": {"kind": "source_only"}})
+    for workers in (1, 2):
+        run_benchmark(config, tmp_path / str(workers), root=tmp_path, workers=workers)
+    first, second = (summarise(read_cells(tmp_path / str(workers)))[0]["pairs"] for workers in (1, 2))
+    assert first == second
+
+
+def test_refusals_say_what_to_do(tmp_path, small_sets):
+    with pytest.raises(DataError, match=r"digits: got no --root, expected the data set's folder"):
+        run_benchmark(preset(tmp_path / "p.yaml"), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"sources: got 'z', expected some of a, b, c"):
+        run_benchmark(preset(tmp_path / "p.yaml", sources=["z"]), tmp_path / "run", root=tmp_path)
+    wrong = {"x": {"kind": "staged", "settings": {"temprature": 3.0}}}
+    with pytest.raises(ConfigError, match=r"rows.x: unknown key 'temprature'; did you mean 'temperature'"):
+        run_benchmark(preset(tmp_path / "p.yaml", rows=wrong), tmp_path / "run", root=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_full", "office31", "officehome", "imageclef"])
+def test_presets_are_complete_and_valid(name):
+    path = PRESETS / f"{name}.yaml"
+    config = load_yaml(path, BenchmarkConfig)
+    for row in config.rows.values():
+        runner_module.row_settings(config, row, where=str(path))
+        runner_module.teacher_settings(config, row)
+    assert len(config.seeds) >= 3 and config.selection == "last"
+
+
+def cell(row, seed, **accuracy):
+    costs = dict.fromkeys(("weights", "networks", "macs", "latency_ms", "wall_s", "teachers_s", "peak_mb"), 1.0)
+    return {"row": row, "kind": "staged", "source": "a", "seed": seed, "selection": "last", "accuracy": accuracy,
+            "commit": "x", **costs}  # fmt: skip
+
+
+def test_the_spread_is_over_seeds_and_targets_below_source_only_are_named():
+    rows = summarise(
+        [cell("source_only", 0, b=0.5, c=0.9), cell("ours", 0, b=0.7, c=0.8), cell("ours", 1, b=0.9, c=0.8)]
+    )
+    ours = next(row for row in rows if row["row"] == "ours")
+    assert ours["average"] == pytest.approx(0.8)
+    assert ours["spread"] == pytest.approx(np.std([0.75, 0.85], ddof=1))
+    assert ours["below_source_only"] == ["a>c"]
+    assert "| ours | 80.0 | 7.1 | last | 2 | a>c |" in markdown(rows)
+
+
+def test_a_folder_without_cells_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no finished cells, expected cells/<source>/seed<k>/<row>.json"):
+        read_cells(tmp_path)
