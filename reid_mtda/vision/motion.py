@@ -7,7 +7,8 @@ import numpy as np
 
 from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
 
-_WORK_WIDTH_PX = 480
+_WORK_WIDTH_PX = 480  # frames are shrunk to this width, but people not below _WORK_HEIGHT_PX
+_WORK_HEIGHT_PX = 20
 _HISTORY = 600
 _WARM_UP = 10
 _CHANGED = 0.5  # share of the picture beyond which light or camera moved, not people
@@ -37,7 +38,7 @@ def motion_detector(min_height_px: float) -> Detect:
         nonlocal seen, shape
         if image.shape != shape:  # another resolution: what was learnt does not fit
             seen, shape = 0, image.shape
-        scale = min(1.0, _WORK_WIDTH_PX / image.shape[1])
+        scale = min(1.0, max(_WORK_WIDTH_PX / image.shape[1], _WORK_HEIGHT_PX / max(min_height_px, 1)))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
         # The mean of what was seen so far, then slower, so that those who pass early are not taken for the place.
         rate = 1 / (seen + 1) if seen < _WARM_UP else 1 / min(max(60, 2 * seen), _HISTORY)

@@ -100,3 +100,16 @@ def test_people_of_the_drawn_street_are_found(camera: str) -> None:
         found, there = found + len(people), there + len(clear)
     assert hits > 0.8 * found
     assert hits > 0.7 * there
+
+
+def test_small_people_of_a_large_frame_are_not_shrunk_away() -> None:
+    find = load_detector("motion", min_height_px=24)
+    rng = np.random.default_rng(0)
+    scene = rng.integers(80, 160, (270, 480, 3), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    for index in range(20):
+        picture = scene.copy()
+        if index >= 15:
+            picture[500:532, 900 + 20 * index : 912 + 20 * index] = (220, 20, 20)
+            np.testing.assert_allclose(find(picture).xyxy, [[900 + 20 * index, 500, 912 + 20 * index, 532]], atol=4)
+        else:
+            assert len(find(picture)) == 0
