@@ -1,0 +1,341 @@
+"""The REST API for operators: search, sightings, cameras, reviews, live events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
+from starlette.responses import Response, StreamingResponse
+
+from reid_mtda.live.camera import LivePicture
+from reid_mtda.service import schemas as s
+from reid_mtda.service.access import AccessError, Principal, Role
+from reid_mtda.service.context import Service, service_of
+from reid_mtda.service.guard import Who
+from reid_mtda.service.review import Proposal
+from reid_mtda.service.searches import Filters, Reason, Search, SearchError, sighting_key, to_jpeg
+from reid_mtda.site import Camera
+from reid_mtda.types import Sighting
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": s.ErrorOut} for code in (400, 401, 403, 404, 409, 413, 422, 429, 503, 507)
+}
+router = APIRouter(prefix="/api/v1", responses=ERRORS)
+
+Parts = Annotated[Service, Depends(service_of)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Before = Annotated[int | None, Query(ge=1, lt=2**62)]
+_PAGE = 50
+_POLL_S = 0.4
+_HEARTBEAT_S = 15.0
+
+
+# ---------------------------------------------------------------------------------------------------------- search
+
+
+@router.post("/search", tags=["search"])
+def search(body: s.SearchIn, who: Who, parts: Parts) -> s.SearchOut:
+    """Where else was the person of a sighting, or of a live picture, seen?"""
+    reason = Reason(body.purpose, body.case_reference)
+    if (body.sighting_id is None) == (body.pick_id is None):
+        raise SearchError("got both or neither of sighting_id and pick_id, expected one of them", 422)
+    if body.sighting_id is not None:
+        query = parts.searches.query_of_sighting(who, body.sighting_id)
+    else:
+        query = parts.searches.query_of_pick(who, body.pick_id or "")
+    return s.SearchOut.of(parts.searches.search(who, query, reason, body.filters))
+
+
+@router.post("/search/picture", tags=["search"])
+def search_picture(
+    who: Who,
+    parts: Parts,
+    picture: Annotated[UploadFile, File()],
+    purpose: Annotated[str, Form(max_length=200)],
+    case_reference: Annotated[str, Form(max_length=64)],
+    k: Annotated[int, Form(ge=1, le=200)] = 20,
+    cameras: Annotated[list[str] | None, Form()] = None,
+    start_s: Annotated[float | None, Form()] = None,
+    end_s: Annotated[float | None, Form()] = None,
+    min_score: Annotated[float | None, Form(ge=-1, le=1)] = None,
+) -> s.SearchOut:
+    """Where else was the person in an uploaded picture seen?"""
+    reason = Reason(purpose, case_reference)
+    who.need(Role.OPERATOR)
+    query = parts.searches.query_of_upload(who, picture.file.read())
+    filters = Filters(k, None if cameras is None else tuple(cameras), start_s, end_s, min_score)
+    return s.SearchOut.of(parts.searches.search(who, query, reason, filters))
+
+
+@router.get("/search/{search_id}", tags=["search"])
+def search_again(search_id: s.Name, who: Who, parts: Parts) -> s.SearchOut:
+    """An answer given to you within the last two hours."""
+    return s.SearchOut.of(parts.searches.kept(who, search_id))
+
+
+# ------------------------------------------------------------------------------------------------------- sightings
+
+
+@router.get("/sightings", tags=["sightings"])
+def sightings(
+    who: Who,
+    parts: Parts,
+    camera: Annotated[list[str] | None, Query()] = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    before: Before = None,
+    limit: Limit = _PAGE,
+) -> s.SightingsOut:
+    """Sightings, newest first."""
+    page, following = sightings_page(parts, who, camera, start_s, end_s, before, limit)
+    return s.SightingsOut(sightings=[s.SightingOut.of(n, row) for n, row in page.items()], next=following)
+
+
+def sightings_page(
+    parts: Service,
+    who: Principal,
+    cameras: list[str] | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    before: int | None = None,
+    limit: int = _PAGE,
+) -> tuple[dict[int, Sighting], int | None]:
+    """A page of sightings that somebody may see, newest first, and where the next one begins."""
+    numbers = parts.system.gallery.numbers(cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
+    if before is not None:
+        numbers = numbers[numbers < before]
+    chosen = numbers[::-1][:limit].tolist()
+    rows = parts.system.gallery.lookup(chosen)
+    following = chosen[-1] if len(numbers) > limit else None
+    return {number: rows[number] for number in chosen if number in rows}, following
+
+
+@router.get("/sightings/{number}", tags=["sightings"])
+def sighting(number: s.Id, who: Who, parts: Parts) -> s.SightingOut:
+    """One sighting; looking at it is audited."""
+    found = parts.searches.sighting(who, number)
+    parts.audit.add(who.user, "sighting_opened", sighting_id=number, camera=found.camera)
+    return s.SightingOut.of(number, found)
+
+
+@router.get("/sightings/{number}/thumbnail", tags=["sightings"], response_class=Response)
+def thumbnail(number: s.Id, who: Who, parts: Parts) -> Response:
+    """Its picture, JPEG."""
+    found = parts.searches.sighting(who, number)
+    try:
+        return jpeg(found.thumbnail.read_bytes())
+    except OSError:
+        raise SearchError(f"sighting {number}: its picture is gone", 404) from None
+
+
+# --------------------------------------------------------------------------------------------------------- cameras
+
+
+@router.get("/cameras", tags=["cameras"])
+def cameras(who: Who, parts: Parts) -> list[s.CameraOut]:
+    """All cameras you may see."""
+    return [s.CameraOut.of(state) for name, state in parts.system.cameras().items() if who.sees(name)]
+
+
+@router.get("/cameras/{name}", tags=["cameras"])
+def camera(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
+    """One camera."""
+    return s.CameraOut.of(parts.system.camera(known_camera(parts, who, name)))
+
+
+def known_camera(parts: Service, who: Principal, name: str) -> str:
+    """``name``, when it is a camera that this person may see.
+
+    Raises:
+        SearchError: 404 otherwise; another's camera looks like none.
+    """
+    if not who.sees(name) or name not in parts.system.cameras():
+        raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
+    return name
+
+
+@router.post("/cameras", tags=["cameras"], status_code=201)
+def add_camera(body: s.CameraIn, who: Who, parts: Parts) -> s.CameraOut:
+    """Add a camera until the next start; its address must be on the list of the settings."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    parts.policy.check(body.url)
+    parts.system.add_camera(body.name, Camera(**body.model_dump(exclude={"name"})))
+    state = parts.system.camera(body.name)
+    parts.audit.add(who.user, "camera_added", camera=body.name, url=state.url)
+    return s.CameraOut.of(state)
+
+
+@router.delete("/cameras/{name}", tags=["cameras"], status_code=204)
+def remove_camera(name: s.Name, who: Who, parts: Parts) -> None:
+    """Remove a camera; its sightings stay until retention or erasure takes them."""
+    who.need(Role.ADMIN)
+    parts.system.remove_camera(known_camera(parts, who, name))
+    parts.audit.add(who.user, "camera_removed", camera=name)
+
+
+@router.post("/cameras/{name}/pause", tags=["cameras"])
+def pause(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
+    """Let go of a camera."""
+    return _switch(parts, who, name, paused=True)
+
+
+@router.post("/cameras/{name}/resume", tags=["cameras"])
+def resume(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
+    """Take a camera up again."""
+    return _switch(parts, who, name, paused=False)
+
+
+def _switch(parts: Service, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
+    who.need(Role.OPERATOR)
+    known_camera(parts, who, name)
+    (parts.system.pause if paused else parts.system.resume)(name)
+    parts.audit.add(who.user, "camera_paused" if paused else "camera_resumed", camera=name)
+    return s.CameraOut.of(parts.system.camera(name))
+
+
+@router.get("/cameras/{name}/picture", tags=["cameras"], response_class=Response)
+def picture(name: s.Name, who: Who, parts: Parts) -> Response:
+    """The newest picture, JPEG; the people followed in it stand in the header X-People as JSON."""
+    newest = parts.system.worker(known_camera(parts, who, name)).picture
+    if newest is None:
+        raise SearchError(f"camera {name!r}: no picture yet", 404)
+    response = jpeg(to_jpeg(newest.frame.image, longest_px=1280, quality=80))
+    response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
+    response.headers["X-Taken"] = s.iso(newest.frame.time_s)
+    return response
+
+
+def people_of(newest: LivePicture) -> list[dict[str, Any]]:
+    """The people of a picture with their boxes as shares of its width and height."""
+    height, width = newest.frame.image.shape[:2]
+    ids = newest.people.track_id
+    if ids is None:
+        return []
+    shares = newest.people.xyxy / np.array([width, height, width, height], np.float32)
+    return [
+        {"track_id": track, "box": [round(side, 4) for side in box]}
+        for track, box in zip(ids.tolist(), shares.tolist(), strict=True)
+    ]
+
+
+@router.post("/cameras/{name}/picks", tags=["cameras"], status_code=201)
+def pick(name: s.Name, body: s.PickIn, who: Who, parts: Parts) -> s.PickOut:
+    """Hold a person of the newest picture for a search."""
+    picked = parts.searches.pick(who, name, body.track_id)
+    return s.PickOut(pick_id=picked.id, camera=picked.camera)
+
+
+def jpeg(data: bytes) -> Response:
+    """A picture for the one who asked alone: no cache keeps it."""
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
+# --------------------------------------------------------------------------------------------------------- reviews
+
+
+@router.get("/reviews", tags=["reviews"])
+def reviews(
+    who: Who, parts: Parts, state: Annotated[str | None, Query(max_length=20)] = None, before: Before = None,
+    limit: Limit = _PAGE,
+) -> list[s.ReviewOut]:  # fmt: skip
+    """Reviews you may see, newest first."""
+    who.need(Role.OPERATOR)
+    return [s.ReviewOut.of(review) for review in parts.reviews.listed(who, state=state, before=before, limit=limit)]
+
+
+@router.post("/reviews", tags=["reviews"], status_code=201)
+def propose(body: s.ReviewIn, who: Who, parts: Parts) -> s.ReviewOut:
+    """The first decision on a hit of your own search."""
+    made = parts.searches.kept(who, body.search_id)
+    return s.ReviewOut.of(parts.reviews.get(who, propose_review(parts, who, made, body.sighting_id, body.decision)))
+
+
+def propose_review(parts: Service, who: Principal, made: Search, number: int, decision: str) -> int:
+    """Enter the first decision; returns the review's number.
+
+    Raises:
+        SearchError: the sighting is not among the answers.
+    """
+    judged = next((judged for judged in made.hits if judged.hit.sighting_id == number), None)
+    if judged is None:
+        raise SearchError(f"sighting {number}: is not among the answers of this search", 404)
+    candidate = judged.hit.sighting
+    proposal = Proposal(
+        query_key=made.query.key,
+        query_id=made.query.sighting_id,
+        query_camera=made.query.camera,
+        candidate_key=sighting_key(candidate),
+        candidate_id=number,
+        candidate_camera=candidate.camera,
+        score=judged.hit.score,
+        case_reference=made.reason.case_reference,
+        picture=made.query.picture,
+    )
+    review = parts.reviews.propose(who, proposal, decision)
+    parts.audit.add(
+        who.user, "review_proposed", review=review.id, decision=decision, sighting_id=number, search_id=made.id
+    )
+    return review.id
+
+
+@router.post("/reviews/{number}/decision", tags=["reviews"])
+def decide(number: s.Id, body: s.DecisionIn, who: Who, parts: Parts) -> s.ReviewOut:
+    """The second decision, by somebody else."""
+    review = parts.reviews.decide(who, number, body.decision)
+    parts.audit.add(who.user, "review_decided", review=number, decision=body.decision, state=review.state)
+    return s.ReviewOut.of(review)
+
+
+@router.get("/reviews/{number}/picture", tags=["reviews"], response_class=Response)
+def review_picture(number: s.Id, who: Who, parts: Parts) -> Response:
+    """The query's picture, JPEG."""
+    who.need(Role.OPERATOR)
+    return jpeg(parts.reviews.picture(who, number))
+
+
+# ---------------------------------------------------------------------------------------------------------- events
+
+
+@router.get("/events", tags=["events"], response_class=StreamingResponse)
+def events(request: Request, who: Who, parts: Parts) -> StreamingResponse:
+    """Server-sent events: sightings, camera states, model changes; ``Last-Event-ID`` goes on where you left off."""
+    if parts.listeners >= parts.settings.max_listeners:
+        raise AccessError("too many open event streams; close one", 503, retry_after_s=10)
+    given = request.headers.get("last-event-id", "")
+    last = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else parts.system.events.last
+    # A proxy that gathers answers would hold events back.
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(request, who, parts, last), media_type="text/event-stream", headers=headers)
+
+
+async def _events(request: Request, who: Principal, parts: Service, last: int) -> AsyncIterator[str]:
+    parts.listeners += 1
+    quiet = 0.0
+    try:
+        yield "retry: 3000\n\n"
+        while not parts.closing.is_set() and not await request.is_disconnected():
+            for event in parts.system.events.after(last):
+                last, quiet = event.number, 0.0
+                if event.camera is None or who.sees(event.camera):
+                    data = {"camera": event.camera, "time_s": event.time_s, **event.detail}
+                    yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
+            await asyncio.sleep(_POLL_S)
+            quiet += _POLL_S
+            if quiet >= _HEARTBEAT_S:
+                quiet = 0.0
+                if not await asyncio.to_thread(_still_valid, parts, who):
+                    return
+                yield ": still here\n\n"
+    finally:
+        parts.listeners -= 1
+
+
+def _still_valid(parts: Service, who: Principal) -> bool:
+    """Whether the listener's token still holds: an open stream must not outlive it."""
+    return any(token.id == who.token_id and token.is_valid(time.time()) for token in parts.access.tokens())

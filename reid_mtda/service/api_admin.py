@@ -1,0 +1,189 @@
+"""The REST API for admins: tokens, erasure, audit, the model and its thresholds; and health, for everybody."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import JSONResponse, Response
+
+from reid_mtda.service import schemas as s
+from reid_mtda.service.access import AccessError, Role
+from reid_mtda.service.api import ERRORS, Before, Limit, Parts
+from reid_mtda.service.context import Service
+from reid_mtda.service.erasure import erase
+from reid_mtda.service.guard import Who
+from reid_mtda.service.searches import SearchError
+
+router = APIRouter(prefix="/api/v1", responses=ERRORS)
+open_router = APIRouter()
+
+
+# ---------------------------------------------------------------------------------------------------------- tokens
+
+
+@router.get("/tokens", tags=["access"])
+def tokens(who: Who, parts: Parts) -> list[s.TokenOut]:
+    """All tokens, without their secrets."""
+    who.need(Role.ADMIN)
+    return [s.TokenOut.of(token) for token in parts.access.tokens()]
+
+
+@router.post("/tokens", tags=["access"], status_code=201)
+def create_token(body: s.TokenIn, who: Who, parts: Parts) -> s.NewTokenOut:
+    """Make a token; its secret is in this answer and nowhere else."""
+    who.need(Role.ADMIN)
+    # Somebody limited to some cameras must not hand out more than they have.
+    who.need_all_cameras()
+    text, info = parts.access.create(
+        body.user, Role.of(body.role), days=body.days, cameras=body.cameras, created_by=who.user
+    )
+    parts.audit.add(
+        who.user, "token_created", token=info.id, for_user=info.user, role=info.role.label, cameras=info.cameras
+    )
+    return s.NewTokenOut(**s.TokenOut.of(info).model_dump(), token=text)
+
+
+@router.delete("/tokens/{token_id}", tags=["access"], status_code=204)
+def revoke_token(token_id: s.Name, who: Who, parts: Parts) -> None:
+    """Make a token worthless at once."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    if not parts.access.revoke(token_id):
+        raise SearchError(f"token {token_id!r}: no such token, or revoked already", 404)
+    parts.audit.add(who.user, "token_revoked", token=token_id)
+
+
+@router.get("/me", tags=["access"])
+def me(who: Who) -> dict[str, Any]:
+    """Who you are to this service."""
+    return {"user": who.user, "role": who.role.label, "cameras": None if who.cameras is None else sorted(who.cameras)}
+
+
+# --------------------------------------------------------------------------------------------------------- erasure
+
+
+@router.post("/erasures", tags=["privacy"], status_code=201)
+def erasures(body: s.EraseIn, who: Who, parts: Parts) -> s.ReceiptOut:
+    """Erase sightings with vector, row, thumbnail and reviews; the answer is the receipt."""
+    who.need(Role.ADMIN)
+    if (body.sighting_ids is None) == (body.camera is None):
+        raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
+    gallery = parts.system.gallery
+    if body.sighting_ids is not None:
+        rows = gallery.lookup(body.sighting_ids)
+    elif who.sees(body.camera or ""):
+        rows = gallery.sightings(cameras=[body.camera or ""])
+        rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
+    else:
+        rows = {}
+    receipt = erase(parts, who.user, [n for n, row in rows.items() if who.sees(row.camera)], body.reason)
+    return s.ReceiptOut(
+        receipt=receipt.entry.number,
+        hash=receipt.entry.hash,
+        sightings=list(receipt.sightings),
+        reviews=receipt.reviews,
+        time=s.iso(receipt.entry.time_s),
+    )
+
+
+@router.post("/retention", tags=["privacy"])
+def retention(who: Who, parts: Parts) -> dict[str, int]:
+    """Let old sightings go now instead of at the next turn; how many by camera."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    gone = parts.system.forget_old()
+    parts.audit.add(who.user, "retention", removed=gone)
+    return gone
+
+
+# ----------------------------------------------------------------------------------------------------------- audit
+
+
+@router.get("/audit", tags=["audit"])
+def audit(
+    who: Who,
+    parts: Parts,
+    before: Before = None,
+    limit: Limit = 100,
+    action: Annotated[str | None, Query(max_length=40)] = None,
+) -> s.AuditPageOut:
+    """Who did what, newest first."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    entries = parts.audit.entries(before=before, limit=limit, action=action)
+    following = entries[-1].number if len(entries) == limit and entries[-1].number > 1 else None
+    return s.AuditPageOut(entries=[s.AuditOut.of(entry) for entry in entries], next=following)
+
+
+@router.get("/audit/verification", tags=["audit"])
+def verification(who: Who, parts: Parts) -> dict[str, Any]:
+    """Walk the whole chain now."""
+    who.need(Role.ADMIN)
+    report = parts.audit.verify()
+    return {"is_sound": report.is_sound, "entries": report.entries, "head": report.head, "fault": report.fault}
+
+
+# ----------------------------------------------------------------------------------------------------------- model
+
+
+@router.get("/model", tags=["model"])
+def model(who: Who, parts: Parts) -> s.ModelOut:
+    """The model that answers, its thresholds and drift; of the cameras you may see."""
+    manifest, thresholds = parts.system.manifest, parts.calibration.current()
+    return s.ModelOut(
+        model_id=manifest.model_id,
+        arch=manifest.arch,
+        embedding_dim=manifest.embedding_dim,
+        trained_on=manifest.trained_on,
+        gallery_size=len(parts.system.gallery),
+        is_calibrated=thresholds.is_calibrated,
+        asked_rate=thresholds.asked_rate,
+        thresholds=[
+            row for row in s.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)
+        ],
+        drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
+    )
+
+
+@router.post("/model/calibration", tags=["model"])
+def calibrate_now(who: Who, parts: Parts) -> list[s.ThresholdOut]:
+    """Measure the thresholds anew, now."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    thresholds = parts.calibration.renew()
+    parts.audit.add(who.user, "calibrated", model_id=thresholds.model_id, pairs=len(thresholds.pairs))
+    return s.thresholds_out(thresholds)
+
+
+# ---------------------------------------------------------------------------------------------------------- health
+
+
+@router.get("/health", tags=["health"])
+def health() -> dict[str, str]:
+    """The process answers. Nothing else is told to those who are not signed in."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", tags=["health"])
+def ready(parts: Parts) -> JSONResponse:
+    """200 when searches can be answered; cameras may still be connecting."""
+    problem = problems(parts)
+    return JSONResponse({"status": "not ready" if problem else "ready"}, 503 if problem else 200)
+
+
+def problems(parts: Service) -> str:
+    """Why searches cannot be answered, or ''."""
+    try:
+        len(parts.system.gallery)
+    except Exception as error:
+        return str(error)
+    return "stopping" if parts.closing.is_set() else ""
+
+
+@open_router.get("/metrics", tags=["health"], response_class=Response)
+def metrics(who: Who, parts: Parts) -> Response:
+    """Prometheus' text form; for a token that sees all cameras."""
+    if who.cameras is not None:
+        raise AccessError("metrics show all cameras, your token is limited to some; ask an admin", 403)
+    return Response(parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

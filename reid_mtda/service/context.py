@@ -1,0 +1,82 @@
+"""The service's parts in one place, made once per process and handed to every request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import Request
+
+from reid_mtda.live.addresses import UrlPolicy
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.service.access import Access, Throttle
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.calibration import Calibration
+from reid_mtda.service.metrics import Metrics
+from reid_mtda.service.review import Reviews
+from reid_mtda.service.searches import Searches
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.types import Detect
+
+
+@dataclass
+class Service:
+    """What requests work with."""
+
+    system: LiveSystem
+    settings: ServiceSettings
+    access: Access
+    audit: Audit
+    reviews: Reviews
+    searches: Searches
+    calibration: Calibration
+    metrics: Metrics
+    policy: UrlPolicy
+    throttle: Throttle = field(default_factory=Throttle)
+    closing: threading.Event = field(default_factory=threading.Event)
+    listeners: int = 0
+    secure_cookies: bool = False
+    started_s: float = field(default_factory=time.time)
+
+    def close(self) -> None:
+        """Close the service's files; the live system is stopped by whoever started it."""
+        self.closing.set()
+        for part in (self.access, self.audit, self.reviews):
+            part.close()
+
+
+def make_service(
+    system: LiveSystem, state: Path, settings: ServiceSettings | None = None, *, detect: Detect | None = None
+) -> Service:
+    """Put the parts together; ``state`` is the folder of the service's own files.
+
+    Args:
+        system: the live system, started or not.
+        state: made when missing, for its owner alone.
+        settings: of the service.
+        detect: finds people in uploaded pictures; None: an upload is one person.
+    """
+    settings = settings or ServiceSettings()
+    state = Path(state)
+    audit = Audit(state)
+    calibration = Calibration(system, state, settings)
+    metrics = Metrics(system, calibration)
+    return Service(
+        system=system,
+        settings=settings,
+        access=Access(state),
+        audit=audit,
+        reviews=Reviews(state),
+        searches=Searches(system, audit, calibration.current, detect, on_search=metrics.searched),
+        calibration=calibration,
+        metrics=metrics,
+        policy=UrlPolicy(settings.allowed_schemes, settings.allowed_hosts),
+    )
+
+
+def service_of(request: Request) -> Service:
+    """The service behind a request."""
+    service: Service = request.app.state.service
+    return service

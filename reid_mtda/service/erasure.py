@@ -1,0 +1,36 @@
+"""Letting people go: sightings with everything that hangs on them, and a receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.context import Service
+from reid_mtda.service.searches import sighting_key
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What went, and the audit entry that says so."""
+
+    entry: AuditEntry
+    sightings: tuple[int, ...]
+    reviews: int
+
+
+def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> Receipt:
+    """Remove sightings: vector, row, thumbnail, kept answers and reviews with their pictures.
+
+    The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun.
+    """
+    gallery = service.system.gallery
+    rows = gallery.lookup(numbers)
+    keys = [sighting_key(row) for row in rows.values()]
+    service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
+    removed = gallery.delete(rows)
+    reviews = service.reviews.forget(keys)
+    service.searches.forget(keys)
+    entry = service.audit.add(user, "erasure", sightings=sorted(removed), reviews=reviews, reason=reason)
+    service.system.events.tell("erased", None, count=len(removed))
+    return Receipt(entry, tuple(sorted(removed)), reviews)

@@ -1,0 +1,168 @@
+"""What Prometheus reads: taken from the system's own counts at the moment of asking, so nothing is counted twice."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reid_mtda.live.streams import StreamState
+from reid_mtda.live.system import CameraState, LiveSystem, free_disk_mb
+from reid_mtda.service.calibration import Calibration
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+_Table = dict[str, tuple[str, Callable[[CameraState], float]]]
+
+
+class Metrics:
+    """A registry of its own per service."""
+
+    def __init__(self, system: LiveSystem, calibration: Calibration) -> None:
+        self.registry = CollectorRegistry()
+        self._search = Histogram(
+            "reid_search_seconds", "Time of one gallery search.", buckets=_BUCKETS, registry=self.registry
+        )
+        self._requests = CounterRequests()
+        self.registry.register(_Live(system, calibration))
+        self.registry.register(self._requests)
+
+    def searched(self, seconds: float) -> None:
+        """A search took so long."""
+        self._search.observe(seconds)
+
+    def answered(self, status: int) -> None:
+        """A request was answered."""
+        self._requests.add(status)
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text form."""
+        return generate_latest(self.registry)
+
+
+class CounterRequests(Collector):
+    """Requests by class of status."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def add(self, status: int) -> None:
+        """Count one."""
+        kind = f"{status // 100}xx"
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The family."""
+        family = CounterMetricFamily("reid_http_requests", "Requests answered.", labels=["status"])
+        for kind, count in sorted(self._counts.items()):
+            family.add_metric([kind], count)
+        yield family
+
+
+class _Live(Collector):
+    def __init__(self, system: LiveSystem, calibration: Calibration) -> None:
+        self._system, self._calibration = system, calibration
+
+    def describe(self) -> list[Metric]:
+        return []  # asked at registration, when nothing is known yet
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._cameras()
+        yield from self._model()
+        yield from self._process()
+
+    def _cameras(self) -> Iterator[Metric]:
+        states = self._system.cameras()
+        counters: _Table = {
+            "frames": ("Frames analysed.", lambda s: s.frames),
+            "frames_dropped": ("Frames replaced by a newer one before analysis.", lambda s: s.stream.dropped),
+            "stream_stalls": ("Streams given up for want of frames.", lambda s: s.stream.stalls),
+            "stream_restarts": ("Streams opened again.", lambda s: s.stream.restarts),
+            "detections": ("People detected, once per frame.", lambda s: s.detections),
+            "tracklets": ("Tracklets ended.", lambda s: s.tracklets),
+            "sightings": ("Sightings added to the gallery.", lambda s: s.sightings),
+            "tracklets_refused": ("Tracklets lost for want of room or disk.", lambda s: s.refused),
+            "faults": ("Frames or sightings that failed.", lambda s: s.failed),
+            "detect_seconds": ("Seconds of detection.", lambda s: s.seconds["detect"]),
+            "track_seconds": ("Seconds of tracking.", lambda s: s.seconds["track"]),
+            "add_seconds": ("Seconds of writing sightings.", lambda s: s.seconds["add"]),
+        }
+        for name, (text, value) in counters.items():
+            counter = CounterMetricFamily(f"reid_{name}", text, labels=["camera"])
+            for camera, state in states.items():
+                counter.add_metric([camera], value(state))
+            yield counter
+        gauges: _Table = {
+            "camera_fps": ("Frames read a second.", lambda s: s.stream.fps),
+            "camera_healthy": ("1 when frames flow and are worked on.", lambda s: float(s.is_healthy)),
+            "camera_pending": ("Tracklets waiting for their embedding.", lambda s: s.pending),
+            "camera_hung_readers": ("Readers that hang in a driver.", lambda s: s.hung_readers),
+            "camera_last_frame_timestamp_seconds": ("When the last frame came.", lambda s: s.stream.last_frame_s or 0),
+            "searchable_delay_seconds": (
+                "Median of the last waits from a person's last frame to their sighting being searchable.",
+                lambda s: float(np.median(s.delays_s)) if s.delays_s else float("nan"),
+            ),
+        }
+        for name, (text, value) in gauges.items():
+            gauge = GaugeMetricFamily(f"reid_{name}", text, labels=["camera"])
+            for camera, state in states.items():
+                gauge.add_metric([camera], value(state))
+            yield gauge
+        family = GaugeMetricFamily("reid_camera_state", "1 for the state a camera is in.", labels=["camera", "state"])
+        for camera, state in states.items():
+            for one in StreamState:
+                family.add_metric([camera, one.value], float(state.stream.state is one))
+        yield family
+
+    def _model(self) -> Iterator[Metric]:
+        system = self._system
+        yield CounterMetricFamily("reid_embedding_batches", "Batches embedded.", value=system.batches)
+        yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=system.batched_crops)
+        yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=system.embed_seconds)
+        yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=system.crops_waiting)
+        yield GaugeMetricFamily("reid_gallery_size", "Sightings in the gallery.", value=len(system.gallery))
+        info = GaugeMetricFamily("reid_model_info", "1 for the model that answers.", labels=["model_id", "arch"])
+        info.add_metric([system.manifest.model_id, system.manifest.arch], 1)
+        yield info
+        drift = GaugeMetricFamily(
+            "reid_embedding_drift", "1 - cosine of recent to first embeddings' mean.", labels=["camera"]
+        )
+        for camera, value in system.observed.drift().items():
+            drift.add_metric([camera], value)
+        yield drift
+        within = GaugeMetricFamily(
+            "reid_tracklet_consistency", "Median cosine between the halves of one tracklet.", labels=["camera"]
+        )
+        for camera, scores in system.observed.within().items():
+            if scores:
+                within.add_metric([camera], float(np.median(scores)))
+        yield within
+        thresholds = GaugeMetricFamily("reid_match_threshold", "Calibrated threshold.", labels=["left", "right"])
+        for (left, right), pair in self._calibration.current().pairs.items():
+            thresholds.add_metric([left or "any", right or "any"], pair.threshold)
+        yield thresholds
+
+    def _process(self) -> Iterator[Metric]:
+        system = self._system
+        yield GaugeMetricFamily("reid_memory_bytes", "Resident memory of the process.", value=resident_bytes())
+        yield GaugeMetricFamily("reid_uptime_seconds", "Since the start.", value=time.time() - system.started_s)
+        free = free_disk_mb(system.gallery.folder) * 1e6
+        yield GaugeMetricFamily("reid_disk_free_bytes", "Free disk where the gallery lies.", value=free)
+        yield GaugeMetricFamily(
+            "reid_disk_full", "1 while sightings are not stored.", value=float(bool(system.disk_full))
+        )
+
+
+def resident_bytes() -> int:
+    """Memory of this process in RAM."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,219 @@
+"""Matches that people decide on: one proposes, another one decides; nobody alone.
+
+The query's picture is kept with the review, so that the second person sees what the first saw; it goes when either
+sighting is erased.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_mtda.errors import ReidError
+from reid_mtda.service.access import AccessError, Principal, Role
+from reid_mtda.service.database import Database
+
+SAME, DIFFERENT = "same", "different"
+OPEN, CONFIRMED, REJECTED, DISPUTED = "open", "confirmed", "rejected", "disputed"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS reviews (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, query_key TEXT NOT NULL, query_id INTEGER, query_camera TEXT,
+    candidate_key TEXT NOT NULL, candidate_id INTEGER NOT NULL, candidate_camera TEXT NOT NULL,
+    score REAL NOT NULL, case_reference TEXT NOT NULL, picture BLOB NOT NULL,
+    first_user TEXT NOT NULL, first_decision TEXT NOT NULL, first_s REAL NOT NULL,
+    second_user TEXT, second_decision TEXT, second_s REAL, state TEXT NOT NULL,
+    UNIQUE (query_key, candidate_key)
+);
+"""
+_COLUMNS = (
+    "id, query_key, query_id, query_camera, candidate_key, candidate_id, candidate_camera, score, case_reference, "
+    "first_user, first_decision, first_s, second_user, second_decision, second_s, state"
+)
+
+
+class ReviewError(ReidError):
+    """A decision that cannot be taken; ``status`` is what HTTP calls it."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Review:
+    """One question: is the person of the query the one of the candidate? ``state`` is what two people said to it."""
+
+    id: int
+    query_key: str
+    query_id: int | None
+    query_camera: str | None
+    candidate_key: str
+    candidate_id: int
+    candidate_camera: str
+    score: float
+    case_reference: str
+    first_user: str
+    first_decision: str
+    first_s: float
+    second_user: str | None
+    second_decision: str | None
+    second_s: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the first person says. ``query_key`` and ``candidate_key`` name the pictures for good."""
+
+    query_key: str
+    query_id: int | None
+    query_camera: str | None
+    candidate_key: str
+    candidate_id: int
+    candidate_camera: str
+    score: float
+    case_reference: str
+    picture: bytes
+
+
+class Reviews:
+    """The reviews of one service."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(Path(folder) / "reviews.sqlite", _SCHEMA)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def propose(self, principal: Principal, proposal: Proposal, decision: str) -> Review:
+        """The first decision.
+
+        Raises:
+            AccessError: a role below operator.
+            ReviewError: not a decision, or the pair has a review already.
+        """
+        principal.need(Role.OPERATOR)
+        _check(decision)
+        try:
+            with self._database.write() as connection:
+                cursor = connection.execute(
+                    "INSERT INTO reviews (query_key, query_id, query_camera, candidate_key, candidate_id, "
+                    "candidate_camera, score, case_reference, picture, first_user, first_decision, first_s, state) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        proposal.query_key,
+                        proposal.query_id,
+                        proposal.query_camera,
+                        proposal.candidate_key,
+                        proposal.candidate_id,
+                        proposal.candidate_camera,
+                        proposal.score,
+                        proposal.case_reference,
+                        proposal.picture,
+                        principal.user,
+                        decision,
+                        self._clock(),
+                        OPEN,
+                    ),
+                )
+        except sqlite3.IntegrityError:
+            raise ReviewError("this pair is under review already; see the list of reviews", 409) from None
+        return self.get(principal, int(cursor.lastrowid or 0))
+
+    def decide(self, principal: Principal, number: int, decision: str) -> Review:
+        """The second decision: by somebody else, with the role reviewer; two who disagree leave it disputed.
+
+        Raises:
+            AccessError: the same person, or too low a role.
+            ReviewError: no such review, or it is decided already.
+        """
+        principal.need(Role.REVIEWER)
+        _check(decision)
+        review = self.get(principal, number)
+        if review.state != OPEN:
+            raise ReviewError(f"review {number}: is {review.state} already; nothing was changed", 409)
+        if review.first_user == principal.user:
+            raise AccessError("four eyes: you made the first decision, somebody else must make the second", 403)
+        state = DISPUTED if decision != review.first_decision else CONFIRMED if decision == SAME else REJECTED
+        with self._database.write() as connection:
+            changed = connection.execute(
+                "UPDATE reviews SET second_user = ?, second_decision = ?, second_s = ?, state = ? "
+                "WHERE id = ? AND state = ?",
+                (principal.user, decision, self._clock(), state, number, OPEN),
+            ).rowcount
+        if not changed:
+            raise ReviewError(f"review {number}: somebody else was faster; look at it again", 409)
+        return self.get(principal, number)
+
+    def get(self, principal: Principal, number: int) -> Review:
+        """One review.
+
+        Raises:
+            ReviewError: there is none, or none that this person may see.
+        """
+        found = self._database.read(f"SELECT {_COLUMNS} FROM reviews WHERE id = ?", (number,))
+        if not found or not _visible(principal, review := Review(**dict(found[0]))):
+            raise ReviewError(f"review {number}: no such review", 404)
+        return review
+
+    def picture(self, principal: Principal, number: int) -> bytes:
+        """The query's picture, JPEG.
+
+        Raises:
+            ReviewError: as ``get``.
+        """
+        self.get(principal, number)
+        return bytes(self._database.read("SELECT picture FROM reviews WHERE id = ?", (number,))[0]["picture"])
+
+    def listed(
+        self, principal: Principal, *, state: str | None = None, before: int | None = None, limit: int = 50
+    ) -> list[Review]:
+        """Reviews that this person may see, newest first."""
+        conditions, values = ["1"], list[str | int]()
+        if state is not None:
+            conditions.append("state = ?")
+            values.append(state)
+        if before is not None:
+            conditions.append("id < ?")
+            values.append(before)
+        query = f"SELECT {_COLUMNS} FROM reviews WHERE {' AND '.join(conditions)} ORDER BY id DESC"
+        reviews = (Review(**dict(row)) for row in self._database.read(query, values))
+        return [review for review in reviews if _visible(principal, review)][:limit]
+
+    def states(self, query_key: str) -> dict[str, Review]:
+        """Reviews of one query by candidate."""
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM reviews WHERE query_key = ?", (query_key,))
+        return {row["candidate_key"]: Review(**dict(row)) for row in rows}
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """Remove the reviews of erased sightings, pictures included; returns how many."""
+        removed = 0
+        with self._database.write() as connection:
+            for key in keys:
+                removed += connection.execute(
+                    "DELETE FROM reviews WHERE query_key = ? OR candidate_key = ?", (key, key)
+                ).rowcount
+        return removed
+
+    def renumber(self, numbers: dict[str, int]) -> None:
+        """The gallery was made anew: sightings have other numbers, their keys stand."""
+        with self._database.write() as connection:
+            for key, number in numbers.items():
+                connection.execute("UPDATE reviews SET query_id = ? WHERE query_key = ?", (number, key))
+                connection.execute("UPDATE reviews SET candidate_id = ? WHERE candidate_key = ?", (number, key))
+
+
+def _visible(principal: Principal, review: Review) -> bool:
+    query_seen = review.query_camera is None or principal.sees(review.query_camera)
+    return query_seen and principal.sees(review.candidate_camera)
+
+
+def _check(decision: str) -> None:
+    if decision not in (SAME, DIFFERENT):
+        raise ReviewError(f"decision: got {decision[:40]!r}, expected {SAME!r} or {DIFFERENT!r}", 422)

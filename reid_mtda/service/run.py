@@ -1,0 +1,204 @@
+"""Starting and stopping the service: model, gallery, cameras and page in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from reid_mtda.errors import ConfigError, ReidError, StorageError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.runtime import load_exported
+from reid_mtda.schema import load_yaml
+from reid_mtda.service.access import Role
+from reid_mtda.service.app import create_app
+from reid_mtda.service.context import Service, make_service
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.site import Site, load_site, resolve
+from reid_mtda.types import Detect
+from reid_mtda.vision.detect import load_detector
+
+log = logging.getLogger(__name__)
+
+_DRAIN_S = 3
+_STOP_S = 6.0
+
+
+def serve(
+    site: Path,
+    model: Path,
+    gallery: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    config: Path | None = None,
+    state: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    tls: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
+
+    Args:
+        site: folder of camera files.
+        model: exported model folder.
+        gallery: gallery folder; made when missing.
+        host: address to serve on.
+        port: port to serve on; 0 takes a free one.
+        config: ``ServiceSettings`` as YAML, e.g. ``configs/live/street.yaml``.
+        state: folder of tokens, audit and reviews; without it, beside the gallery: ``GALLERY-service``.
+        certificate: PEM file for TLS, with ``key``.
+        key: its private key.
+        tls: serve over TLS with a certificate made here when none is given.
+        tell: shown to the person who started it, e.g. ``print``; the first-time token passes here and nowhere else.
+
+    Raises:
+        ReidError: the site, model, gallery, settings or certificate cannot be used, or the port is taken.
+    """
+    settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
+    state = state or gallery.with_name(f"{gallery.name}-service")
+    if (certificate is None) != (key is None):
+        raise ConfigError("TLS: got only one of certificate and key, expected both")
+    if host not in ("127.0.0.1", "::1", "localhost") and not tls and certificate is None:
+        log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
+    with _listening(host, port) as listener, running_service(load_site(site), model, gallery, state, settings) as parts:
+        if certificate is None and tls:
+            certificate, key = self_made_certificate(state, host)
+        secure = certificate is not None
+        app = create_app(parts, host=host, secure=secure)
+        address = f"{'https' if secure else 'http'}://{_shown(host)}:{listener.getsockname()[1]}/"
+        tell(f"reid-mtda serves {len(parts.system.cameras())} cameras at {address}")
+        if token := first_token(parts):
+            tell(f"sign in with this admin token; it is shown once, and valid {settings.first_token_days:g} days:")
+            tell(f"  {token}")
+        tell("stop with Ctrl-C")
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_DRAIN_S,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+                limit_concurrency=400,
+            )
+        )
+        _tell_parts_of_the_end(server, parts)
+        server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def running_service(
+    site: Site, model: Path, gallery: Path, state: Path, settings: ServiceSettings | None = None
+) -> Iterator[Service]:
+    """A live system with its service, running inside the block.
+
+    Raises:
+        ReidError: model, gallery or state cannot be used.
+    """
+    settings = settings or ServiceSettings()
+    embed, manifest = load_exported(model)
+    opened = Gallery.open(gallery, manifest)
+    system = LiveSystem(site, embed, manifest, opened, settings.live)
+    try:
+        service = make_service(system, state, settings, detect=upload_detector(site))
+    except BaseException:
+        opened.close()
+        raise
+    try:
+        service.audit.add("service", "started", model_id=manifest.model_id, cameras=sorted(site.cameras))
+        system.start()
+        yield service
+    finally:
+        service.closing.set()
+        system.stop(_STOP_S)
+        with contextlib.suppress(ReidError):
+            service.audit.add("service", "stopped")
+        service.close()
+
+
+def upload_detector(site: Site) -> Detect | None:
+    """A detector for uploaded pictures: the site's first that works on single pictures, else none."""
+    for camera in site.cameras.values():
+        if camera.detector == "motion":
+            continue
+        with contextlib.suppress(ReidError):
+            name = resolve(site, camera.detector)
+            return load_detector(name, min_score=camera.min_score, min_height_px=camera.min_height_px, threads=1)
+    return None
+
+
+def first_token(service: Service) -> str | None:
+    """A token for the first admin, when there is none; None otherwise."""
+    if service.access.has_admin:
+        return None
+    days = service.settings.first_token_days
+    text, info = service.access.create("admin", Role.ADMIN, days=days, created_by="service")
+    service.audit.add("service", "token_created", token=info.id, for_user="admin", role="admin", cameras=None)
+    return text
+
+
+def self_made_certificate(folder: Path, host: str) -> tuple[Path, Path]:
+    """A certificate of our own for ``host``, kept in ``folder``; browsers ask before they trust it.
+
+    Raises:
+        ConfigError: openssl is missing or fails.
+    """
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    if certificate.is_file() and key.is_file():
+        return certificate, key
+    name = "IP" if host.replace(".", "").isdigit() or ":" in host else "DNS"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-days", "397", "-subj", "/CN=reid-mtda", "-addext", f"subjectAltName={name}:{host},DNS:localhost",
+        "-keyout", str(key), "-out", str(certificate),
+    ]  # fmt: skip
+    try:
+        key.touch(mode=0o600)
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+    except (OSError, subprocess.SubprocessError) as error:
+        key.unlink(missing_ok=True)
+        raise ConfigError(
+            f"TLS: no certificate could be made ({type(error).__name__}); install openssl, or give certificate and key"
+        ) from None
+    return certificate, key
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """The port, taken before anything costly starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise StorageError(
+                f"{host}:{port}: cannot be served on ({error.strerror or error}); choose another port"
+            ) from None
+        except OverflowError:
+            raise ConfigError(f"port: got {port}, expected 0 to 65535") from None
+        yield listener
+
+
+def _tell_parts_of_the_end(server: uvicorn.Server, service: Service) -> None:
+    """Event streams end when the server is told to stop, not when its patience is over."""
+    handle = server.handle_exit
+
+    def handle_exit(sig: int, frame: object) -> None:
+        service.closing.set()
+        handle(sig, frame)  # type: ignore[arg-type]
+
+    server.handle_exit = handle_exit  # type: ignore[method-assign]
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,383 @@
+"""What the API takes and gives, as types: they are its documentation, too."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reid_mtda.live.calibrate import Thresholds
+from reid_mtda.live.system import CameraState
+from reid_mtda.service.access import TokenInfo
+from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.review import Review
+from reid_mtda.service.searches import Filters, Judged, Search
+from reid_mtda.types import Sighting
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Id = Annotated[int, Field(ge=1, lt=2**62)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorOut(BaseModel):
+    """Every refusal."""
+
+    class Detail(BaseModel):
+        """``kind`` is for programs, ``message`` for people."""
+
+        kind: str
+        message: str
+
+    error: Detail
+
+
+class SightingOut(BaseModel):
+    """One person before one camera for one stretch of time; times in POSIX seconds and ISO 8601 UTC."""
+
+    sighting_id: int
+    camera: str
+    track_id: int
+    start_s: float
+    end_s: float
+    start: str
+    end: str
+    thumbnail_url: str
+
+    @classmethod
+    def of(cls, number: int, sighting: Sighting) -> SightingOut:
+        """The API's form of a sighting."""
+        return cls(
+            sighting_id=number,
+            camera=sighting.camera,
+            track_id=sighting.track_id,
+            start_s=sighting.start_s,
+            end_s=sighting.end_s,
+            start=iso(sighting.start_s),
+            end=iso(sighting.end_s),
+            thumbnail_url=f"/api/v1/sightings/{number}/thumbnail",
+        )
+
+
+class SightingsOut(BaseModel):
+    """A page of sightings, newest first; ``next`` is the next page's ``before``, None at the end."""
+
+    sightings: list[SightingOut]
+    next: int | None
+
+
+class HitOut(SightingOut):
+    """One answer; ``is_match`` says that ``score`` reaches the calibrated ``threshold``."""
+
+    rank: int
+    score: float
+    threshold: float
+    is_match: bool
+
+    @classmethod
+    def judged(cls, rank: int, judged: Judged) -> HitOut:
+        """The API's form of a hit."""
+        base = SightingOut.of(judged.hit.sighting_id, judged.hit.sighting)
+        return cls(
+            **base.model_dump(),
+            rank=rank,
+            score=round(judged.hit.score, 6),
+            threshold=round(judged.threshold, 6),
+            is_match=judged.is_match,
+        )
+
+
+class SearchOut(BaseModel):
+    """An answer. ``matches`` 0 means *no match*: nothing reaches its threshold; the hits are shown all the same."""
+
+    search_id: str
+    model_id: str
+    gallery_size: int
+    is_calibrated: bool
+    matches: int
+    milliseconds: float
+    hits: list[HitOut]
+
+    @classmethod
+    def of(cls, search: Search) -> SearchOut:
+        """The API's form of a search."""
+        return cls(
+            search_id=search.id,
+            model_id=search.query.model_id,
+            gallery_size=search.gallery_size,
+            is_calibrated=search.is_calibrated,
+            matches=len(search.matches),
+            milliseconds=round(search.milliseconds, 3),
+            hits=[HitOut.judged(rank, judged) for rank, judged in enumerate(search.hits, start=1)],
+        )
+
+
+class SearchIn(_Body):
+    """A search by a sighting, or by a person picked from a live picture."""
+
+    sighting_id: Id | None = None
+    pick_id: Name | None = None
+    purpose: str = Field(max_length=200)
+    case_reference: str = Field(max_length=64)
+    k: int = Field(default=20, ge=1, le=200)
+    cameras: list[Name] | None = Field(default=None, max_length=1000)
+    start_s: float | None = None
+    end_s: float | None = None
+    min_score: float | None = Field(default=None, ge=-1, le=1)
+
+    @property
+    def filters(self) -> Filters:
+        """Where to look."""
+        cameras = None if self.cameras is None else tuple(self.cameras)
+        return Filters(self.k, cameras, self.start_s, self.end_s, self.min_score)
+
+
+class PickIn(_Body):
+    """Who is meant in the newest picture of a camera."""
+
+    track_id: int = Field(ge=0, lt=2**62)
+
+
+class PickOut(BaseModel):
+    """A person cut out, held for ten minutes."""
+
+    pick_id: str
+    camera: str
+
+
+class CameraOut(BaseModel):
+    """A camera and how it is."""
+
+    name: str
+    url: str
+    state: str
+    message: str
+    is_healthy: bool
+    since: str
+    fps: float
+    target_fps: float
+    frames: int
+    dropped: int
+    stalls: int
+    restarts: int
+    detections: int
+    tracklets: int
+    sightings: int
+    refused: int
+    retention_days: float
+    height_px: int
+    width_px: int
+
+    @classmethod
+    def of(cls, state: CameraState) -> CameraOut:
+        """The API's form of a camera."""
+        return cls(
+            name=state.name,
+            url=state.url,
+            state=state.stream.state.value,
+            message=state.fault or state.stream.message,
+            is_healthy=state.is_healthy,
+            since=iso(state.stream.since_s),
+            fps=round(state.stream.fps, 2),
+            target_fps=state.settings.fps,
+            frames=state.frames,
+            dropped=state.stream.dropped,
+            stalls=state.stream.stalls,
+            restarts=state.stream.restarts,
+            detections=state.detections,
+            tracklets=state.tracklets,
+            sightings=state.sightings,
+            refused=state.refused,
+            retention_days=state.settings.retention_days,
+            height_px=state.stream.height_px,
+            width_px=state.stream.width_px,
+        )
+
+
+class CameraIn(_Body):
+    """A camera to add while running."""
+
+    name: Name
+    url: str = Field(min_length=1, max_length=2000)
+    detector: Literal["motion", "hog"] = "motion"
+    fps: float = Field(default=5.0, gt=0, le=60)
+    min_height_px: int = Field(default=48, ge=8, le=4096)
+    min_score: float = Field(default=0.4, ge=0, le=1)
+    retention_days: float = Field(default=30.0, gt=0, le=3650)
+
+
+class ReviewIn(_Body):
+    """The first decision on a hit of one's own search."""
+
+    search_id: Name
+    sighting_id: Id
+    decision: Literal["same", "different"]
+
+
+class DecisionIn(_Body):
+    """The second decision."""
+
+    decision: Literal["same", "different"]
+
+
+class ReviewOut(BaseModel):
+    """A review; keys name pictures for good, ids as long as the gallery stands."""
+
+    id: int
+    state: str
+    query_id: int | None
+    query_camera: str | None
+    candidate_id: int
+    candidate_camera: str
+    score: float
+    case_reference: str
+    first_user: str
+    first_decision: str
+    first: str
+    second_user: str | None
+    second_decision: str | None
+    second: str | None
+
+    @classmethod
+    def of(cls, review: Review) -> ReviewOut:
+        """The API's form of a review."""
+        return cls(
+            first=iso(review.first_s),
+            second=None if review.second_s is None else iso(review.second_s),
+            **{name: getattr(review, name) for name in cls.model_fields if name not in ("first", "second")},
+        )
+
+
+class TokenIn(_Body):
+    """A token to make; ``cameras`` None: all."""
+
+    user: Name
+    role: Literal["viewer", "operator", "reviewer", "admin"]
+    days: float = Field(default=90, gt=0, le=3650)
+    cameras: list[Name] | None = Field(default=None, max_length=1000)
+
+
+class TokenOut(BaseModel):
+    """A token without its secret."""
+
+    id: str
+    user: str
+    role: str
+    cameras: list[str] | None
+    created: str
+    expires: str
+    revoked: str | None
+    created_by: str
+
+    @classmethod
+    def of(cls, token: TokenInfo) -> TokenOut:
+        """The API's form of a token."""
+        return cls(
+            id=token.id,
+            user=token.user,
+            role=token.role.label,
+            cameras=None if token.cameras is None else list(token.cameras),
+            created=iso(token.created_s),
+            expires=iso(token.expires_s),
+            revoked=None if token.revoked_s is None else iso(token.revoked_s),
+            created_by=token.created_by,
+        )
+
+
+class NewTokenOut(TokenOut):
+    """The only time that the token itself is shown."""
+
+    token: str
+
+
+class EraseIn(_Body):
+    """What to erase: sightings by number, or all of a camera up to a time; with a reason for the receipt."""
+
+    sighting_ids: list[Id] | None = Field(default=None, max_length=10_000)
+    camera: Name | None = None
+    before_s: float | None = None
+    reason: str = Field(min_length=3, max_length=200)
+
+
+class ReceiptOut(BaseModel):
+    """Proof of an erasure: the audit entry that records it, and what went."""
+
+    receipt: int
+    hash: str
+    sightings: list[int]
+    reviews: int
+    time: str
+
+
+class AuditOut(BaseModel):
+    """One audit entry."""
+
+    number: int
+    time: str
+    user: str
+    action: str
+    detail: dict[str, Any]
+    before: str
+    hash: str
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> AuditOut:
+        """The API's form of an entry."""
+        return cls(time=iso(entry.time_s), **{n: getattr(entry, n) for n in cls.model_fields if n != "time"})
+
+
+class AuditPageOut(BaseModel):
+    """A page of the audit, newest first."""
+
+    entries: list[AuditOut]
+    next: int | None
+
+
+class ThresholdOut(BaseModel):
+    """A threshold between two cameras (both empty: for all others)."""
+
+    cameras: tuple[str, str]
+    threshold: float
+    negatives: int
+    false_match_rate: float
+    upper_rate: float
+    positives: int
+    found_rate: float | None
+
+
+class ModelOut(BaseModel):
+    """The model that answers and how its thresholds were set."""
+
+    model_id: str
+    arch: str
+    embedding_dim: int
+    trained_on: str
+    gallery_size: int
+    is_calibrated: bool
+    asked_rate: float
+    thresholds: list[ThresholdOut]
+    drift: dict[str, float]
+
+
+def thresholds_out(thresholds: Thresholds) -> list[ThresholdOut]:
+    """The API's form of thresholds."""
+    return [
+        ThresholdOut(
+            cameras=pair,
+            threshold=value.threshold,
+            negatives=value.negatives,
+            false_match_rate=value.false_match_rate,
+            upper_rate=value.upper_rate,
+            positives=value.positives,
+            found_rate=value.found_rate if value.positives else None,
+        )
+        for pair, value in sorted(thresholds.pairs.items())
+    ]
+
+
+def iso(time_s: float) -> str:
+    """POSIX seconds as ISO 8601 UTC."""
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

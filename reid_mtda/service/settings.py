@@ -1,0 +1,33 @@
+"""The service's settings, one YAML file under ``configs/live``."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from reid_mtda.live.system import LiveSettings
+from reid_mtda.schema import Strict
+
+
+class ServiceSettings(Strict):
+    """Everything about the running service that is not a camera."""
+
+    live: LiveSettings = Field(default_factory=LiveSettings)
+    false_match_rate: float = Field(
+        default=0.001, gt=0, lt=0.5, description="Share of comparisons between different people that may match."
+    )
+    calibrate_every_s: float = Field(default=300.0, gt=0, description="Seconds between two calibrations.")
+    overlapping: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of cameras that see the same ground; simultaneous people prove nothing there."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts that cameras added at run time may stream from."
+    )
+    allowed_schemes: tuple[str, ...] = Field(
+        default=("rtsp", "rtsps", "synthetic"), description="Address schemes of cameras added at run time."
+    )
+    page_hosts: tuple[str, ...] = Field(
+        default=(), description="Names under which the page may be asked for, besides the address served on."
+    )
+    max_upload_mb: float = Field(default=20.0, gt=0, le=200, description="Largest upload in MB.")
+    max_listeners: int = Field(default=50, ge=1, description="Open event streams at most.")
+    first_token_days: float = Field(default=30.0, gt=0, description="Life of the first admin token, in days.")

@@ -1,0 +1,173 @@
+"""Tokens, sessions, throttling, and what stands before every request."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Town
+
+from reid_mtda.service.access import Access, AccessError, Role, Throttle
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def access(tmp_path: Path, clock: Clock) -> Access:
+    return Access(tmp_path, clock=clock)
+
+
+def test_a_token_stands_nowhere_on_disk(access: Access, tmp_path: Path) -> None:
+    text, _ = access.create("ann", Role.ADMIN, days=1, created_by="test")
+    session, _ = access.open_session(text)
+    access.close()
+    everything = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert text.encode() not in everything and text.split("_")[2].encode() not in everything
+    assert session.encode() not in everything
+    assert (tmp_path / "access.sqlite").stat().st_mode & 0o077 == 0
+
+
+def test_tokens_expire_and_take_their_sessions_along(access: Access, clock: Clock) -> None:
+    text, info = access.create("ann", Role.VIEWER, days=0.25, created_by="test")
+    session, seconds = access.open_session(text)
+    assert seconds == pytest.approx(0.25 * 86400)
+    assert access.resume(session).user == "ann"
+    clock.now = info.expires_s
+    for use in (lambda: access.identify(text), lambda: access.resume(session), lambda: access.open_session(text)):
+        with pytest.raises(AccessError) as refused:
+            use()
+        assert refused.value.status == 401
+
+
+def test_sessions_end_after_twelve_hours(access: Access, clock: Clock) -> None:
+    session, _ = access.open_session(access.create("ann", Role.VIEWER, days=90, created_by="test")[0])
+    clock.now += 12 * 3600 + 1
+    with pytest.raises(AccessError, match="session has ended"):
+        access.resume(session)
+
+
+def test_revoking_ends_sessions_at_once(access: Access) -> None:
+    text, info = access.create("ann", Role.ADMIN, days=1, created_by="test")
+    session, _ = access.open_session(text)
+    assert access.has_admin and access.revoke(info.id) and not access.has_admin
+    with pytest.raises(AccessError):
+        access.resume(session)
+    assert not access.revoke(info.id)
+
+
+@pytest.mark.parametrize(
+    ("user", "days", "complaint"), [("", 1, "user"), ("a" * 65, 1, "user"), ("a\nb", 1, "user"), ("ann", 0, "days")]
+)
+def test_wrong_tokens_are_not_made(access: Access, user: str, days: float, complaint: str) -> None:
+    with pytest.raises(AccessError, match=complaint):
+        access.create(user, Role.VIEWER, days=days, created_by="test")
+
+
+def test_scope_narrows_and_never_widens(access: Access) -> None:
+    text, _ = access.create("ann", Role.VIEWER, days=1, cameras=["gate", "plaza"], created_by="test")
+    ann = access.identify(text)
+    assert ann.scope(None) == ("gate", "plaza")
+    assert ann.scope(["plaza", "market"]) == ("plaza",)
+    assert ann.scope(["market"]) == ()
+    everyone, _ = access.create("bob", Role.VIEWER, days=1, created_by="test")
+    assert access.identify(everyone).scope(None) is None
+
+
+def test_guessing_gets_slower_and_a_right_token_clears_it(clock: Clock) -> None:
+    throttle, waits = Throttle(clock=clock), []
+    for _ in range(12):
+        throttle.failed("1.2.3.4")
+        try:
+            throttle.check("1.2.3.4")
+            waits.append(0.0)
+        except AccessError as error:
+            assert error.status == 429
+            waits.append(error.retry_after_s)
+    assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128]
+    throttle.check("5.6.7.8")
+    clock.now += 129
+    throttle.check("1.2.3.4")
+    throttle.passed("1.2.3.4")
+    throttle.failed("1.2.3.4")
+    throttle.check("1.2.3.4")
+
+
+def test_throttle_memory_is_bounded(clock: Clock) -> None:
+    throttle = Throttle(size=100, clock=clock)
+    for n in range(1000):
+        throttle.failed(str(n))
+    assert len(throttle._failures) == 100
+
+
+# ------------------------------------------------------------------------------------------------------- over HTTP
+
+
+def test_wrong_tokens_are_throttled(town: Town) -> None:
+    visitor = town.visitor()
+    visitor.headers["Authorization"] = "Bearer wrong"
+    assert [visitor.get("/api/v1/me").status_code for _ in range(7)] == [401] * 5 + [429] * 2
+    assert int(visitor.get("/api/v1/me").headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "bearer x y", "rmt"])
+def test_odd_authorisation_is_unauthorised(town: Town, header: str) -> None:
+    assert town.visitor().get("/api/v1/me", headers={"Authorization": header}).status_code == 401
+
+
+def test_foreign_host_names_are_refused(town: Town) -> None:
+    visitor = town.visitor()
+    assert visitor.get("/login", headers={"Host": "evil.example"}).status_code == 400
+    assert visitor.get("/login", headers={"Host": "127.0.0.1:8080"}).status_code == 200
+    assert visitor.get("/login", headers={"Host": "[::1]:8080"}).status_code == 200
+
+
+def test_every_answer_carries_the_security_headers(town: Town) -> None:
+    visitor = town.visitor()
+    for path in ("/login", "/nowhere", "/api/v1/health", "/api/v1/me", "/static/style.css"):
+        headers = visitor.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+        assert "server" not in headers
+    assert visitor.get("/static/../app.py").status_code == 404
+    assert visitor.get("/static/%2e%2e/%2e%2e/app.py").status_code == 404
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(town: Town) -> None:
+    visitor = town.visitor()
+    cookie = visitor.post("/login", data={"token": town.token("viewer")}).headers["set-cookie"].lower()
+    assert "httponly" in cookie and "samesite=strict" in cookie
+
+
+def test_a_cookie_alone_changes_nothing(town: Town) -> None:
+    client, csrf = town.signed_in("admin")
+    path = "/api/v1/cameras/gate/pause"
+    assert client.post(path).status_code == 403
+    assert client.post(path, headers={"X-CSRF-Token": "wrong"}).status_code == 403
+    assert client.post(path, headers={"X-CSRF-Token": csrf, "Origin": "https://evil.example"}).status_code == 403
+    assert client.post(path, headers={"X-CSRF-Token": csrf, "Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.post(path, headers={"X-CSRF-Token": csrf}).status_code == 200
+    assert client.post("/tokens", data={"user": "x", "role": "admin"}).status_code == 403
+    assert client.post("/logout", data={"csrf": "x"}).status_code == 403
+
+
+def test_signing_in_and_out(town: Town) -> None:
+    client, csrf = town.signed_in("viewer")
+    assert client.get("/").status_code == 200
+    assert client.post("/logout", data={"csrf": csrf}).status_code == 303
+    assert client.get("/").headers["location"] == "/login?next=/"
+
+
+@pytest.mark.parametrize("target", ["https://evil.example", "//evil.example", "/\\evil.example", "javascript:1"])
+def test_signing_in_leads_nowhere_else(town: Town, target: str) -> None:
+    answer = town.visitor().post("/login", data={"token": town.token("viewer"), "next": target})
+    assert answer.headers["location"] == "/"

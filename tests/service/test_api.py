@@ -1,0 +1,343 @@
+"""The API as programs meet it: searches, rights on objects, cameras, reviews, erasure, refusals."""
+
+import json
+import struct
+import zlib
+
+import pytest
+from conftest import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
+
+API = "/api/v1"
+
+
+def search_sighting(client, number: int, **more):
+    return client.post(f"{API}/search", json={"sighting_id": number, **REASON, **more})
+
+
+def test_a_sighting_is_found_again_in_the_other_cameras(town: Town) -> None:
+    answer = search_sighting(town.client("operator"), town.numbers[1, "gate"], k=2).json()
+    found = {hit["sighting_id"] for hit in answer["hits"]}
+    assert found == {town.numbers[1, "market"], town.numbers[1, "plaza"]}
+    assert answer["gallery_size"] == 12 and answer["hits"][0]["rank"] == 1
+    assert answer["hits"][0]["start"].endswith("Z")
+
+
+def test_an_uploaded_picture_finds_its_person(town: Town) -> None:
+    client = town.client("operator")
+    files = {"picture": ("p.png", png_of(crop_of(2)), "image/png")}
+    answer = client.post(f"{API}/search/picture", files=files, data={**REASON, "k": "3"}).json()
+    assert {hit["sighting_id"] for hit in answer["hits"]} == {
+        town.numbers[2, camera] for camera in ("gate", "market", "plaza")
+    }
+    assert client.get(f"{API}/search/{answer['search_id']}").json()["hits"] == answer["hits"]
+
+
+def test_a_person_picked_live_is_found(town: Town) -> None:
+    show_live(town, "gate", 3, track_id=77)
+    client = town.client("operator")
+    picture = client.get(f"{API}/cameras/gate/picture")
+    people = json.loads(picture.headers["X-People"])
+    assert picture.headers["content-type"] == "image/jpeg" and people[0]["track_id"] == 77
+    pick = client.post(f"{API}/cameras/gate/picks", json={"track_id": 77}).json()
+    answer = client.post(f"{API}/search", json={"pick_id": pick["pick_id"], **REASON, "k": 3}).json()
+    assert {hit["track_id"] for hit in answer["hits"]} == {30, 31, 32}
+    assert client.post(f"{API}/cameras/gate/picks", json={"track_id": 1}).status_code == 404
+
+
+def test_filters_of_camera_time_and_score(town: Town) -> None:
+    client, number = town.client("operator"), town.numbers[0, "gate"]
+    assert {h["camera"] for h in search_sighting(client, number, cameras=["market"]).json()["hits"]} == {"market"}
+    late = search_sighting(client, number, start_s=town.began + 500).json()["hits"]
+    assert {hit["camera"] for hit in late} == {"plaza"}
+    assert len(search_sighting(client, number, min_score=0.95).json()["hits"]) == 2
+    assert search_sighting(client, number, cameras=["nowhere"]).json()["hits"] == []
+
+
+def test_rights_hold_on_objects_not_on_routes(town: Town) -> None:
+    client = town.client("operator", cameras=["gate", "market"])
+    plaza = town.numbers[1, "plaza"]
+    hits = search_sighting(client, town.numbers[1, "gate"], k=100).json()["hits"]
+    assert {hit["camera"] for hit in hits} == {"gate", "market"}
+    assert {row["camera"] for row in client.get(f"{API}/sightings").json()["sightings"]} == {"gate", "market"}
+    assert client.get(f"{API}/sightings", params={"camera": "plaza"}).json()["sightings"] == []
+    assert [camera["name"] for camera in client.get(f"{API}/cameras").json()] == ["gate", "market"]
+    missing = client.get(f"{API}/sightings/999999").json()
+    for answer in (
+        client.get(f"{API}/sightings/{plaza}"),
+        client.get(f"{API}/sightings/{plaza}/thumbnail"),
+        search_sighting(client, plaza),
+        client.get(f"{API}/cameras/plaza"),
+        client.get(f"{API}/cameras/plaza/picture"),
+        client.post(f"{API}/cameras/plaza/pause"),
+        client.post(f"{API}/cameras/plaza/picks", json={"track_id": 5}),
+    ):
+        assert answer.status_code == 404
+    # A forbidden sighting reads like a missing one.
+    assert client.get(f"{API}/sightings/{plaza}").json()["error"]["message"] == missing["error"]["message"].replace(
+        "999999", str(plaza)
+    )
+    assert client.get("/metrics").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path", "body"),
+    [
+        ("viewer", "POST", "/search", {"sighting_id": 1, **REASON}),
+        ("viewer", "POST", "/cameras/gate/pause", None),
+        ("viewer", "GET", "/reviews", None),
+        ("operator", "POST", "/reviews/1/decision", {"decision": "same"}),
+        ("reviewer", "POST", "/cameras", {"name": "x", "url": "synthetic://street?camera=gate"}),
+        ("reviewer", "DELETE", "/cameras/gate", None),
+        ("reviewer", "GET", "/tokens", None),
+        ("reviewer", "POST", "/tokens", {"user": "x", "role": "admin"}),
+        ("reviewer", "POST", "/erasures", {"camera": "gate", "reason": "asked for"}),
+        ("reviewer", "GET", "/audit", None),
+        ("reviewer", "GET", "/audit/verification", None),
+        ("reviewer", "POST", "/retention", None),
+        ("reviewer", "POST", "/model/calibration", None),
+    ],
+)
+def test_lesser_roles_are_refused(town: Town, role: str, method: str, path: str, body: dict | None) -> None:
+    answer = town.client(role).request(method, API + path, json=body)
+    assert answer.status_code == 403
+    assert answer.json()["error"]["kind"] == "forbidden"
+
+
+def test_an_admin_of_some_cameras_makes_no_tokens_and_reads_no_audit(town: Town) -> None:
+    client = town.client("admin", cameras=["gate"])
+    assert client.post(f"{API}/tokens", json={"user": "x", "role": "admin"}).status_code == 403
+    assert client.get(f"{API}/audit").status_code == 403
+    erased = client.post(f"{API}/erasures", json={"camera": "market", "reason": "asked for"}).json()
+    assert erased["sightings"] == [] and len(town.service.system.gallery) == 12
+
+
+def test_every_route_but_health_wants_a_token(town: Town) -> None:
+    visitor = town.visitor()
+    paths = visitor.get(f"{API}/openapi.json").json()["paths"]
+    assert len(paths) > 20
+    for path, methods in paths.items():
+        for method in methods:
+            made = path.format(number=1, name="gate", search_id="x", token_id="x")
+            answer = visitor.request(method.upper(), made)
+            expected = {f"{API}/health": 200, f"{API}/ready": 200}.get(path, 401)
+            assert answer.status_code == expected, (method, path, answer.text)
+    assert visitor.get("/metrics").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ({}, "purpose"),
+        ({"sighting_id": 1, "purpose": "", "case_reference": "x-1"}, "purpose"),
+        ({"sighting_id": 1, "purpose": "a reason", "case_reference": ""}, "case_reference"),
+        ({**REASON}, "expected one of them"),
+        ({"sighting_id": 1, "pick_id": "x", **REASON}, "expected one of them"),
+        ({"sighting_id": "one", **REASON}, "sighting_id"),
+        ({"sighting_id": -5, **REASON}, "sighting_id"),
+        ({"sighting_id": 10**30, **REASON}, "sighting_id"),
+        ({"sighting_id": 1, **REASON, "k": 0}, "k"),
+        ({"sighting_id": 1, **REASON, "k": 10**9}, "k"),
+        ({"sighting_id": 1, **REASON, "colour": "red"}, "colour"),
+        ({"sighting_id": 1, **REASON, "start_s": 20, "end_s": 10}, "after its end"),
+        ({"sighting_id": 1, **REASON, "start_s": 1e300}, "start_s"),
+        ({"sighting_id": 1, **REASON, "min_score": 7}, "min_score"),
+        ([1, 2], "body"),
+    ],
+)
+def test_wrong_searches_are_named(town: Town, body: object, complaint: str) -> None:
+    answer = town.client("operator").post(f"{API}/search", json=body)
+    assert answer.status_code == 422 and complaint in answer.json()["error"]["message"]
+
+
+def huge_png() -> bytes:
+    """A few bytes that promise a picture of 30,000 by 30,000."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "no bytes"),
+        (b"<?php echo 1; ?>", "not a picture"),
+        (b"%PDF-1.7 " + b"x" * 500, "not a picture"),
+        (huge_png(), "too large"),
+        (png_of(crop_of(0))[:120], "damaged or cut short"),
+        (png_of(crop_of(0)[:4, :4]), "too small"),
+    ],
+)
+def test_what_is_no_picture_is_refused(town: Town, data: bytes, complaint: str) -> None:
+    files = {"picture": ("p.png", data, "image/png")}
+    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=REASON)
+    assert answer.status_code == 422 and complaint in answer.json()["error"]["message"]
+
+
+def test_huge_bodies_are_refused_with_and_without_a_stated_length(town: Town) -> None:
+    client = town.client("operator")
+    stated = client.post(f"{API}/search", content=b"x" * 300_000)
+    assert stated.status_code == 413
+    unstated = client.post(
+        f"{API}/search", content=(b"x" * 50_000 for _ in range(10)), headers={"Content-Type": "application/json"}
+    )
+    assert unstated.status_code in (400, 413)
+    lying = client.post(f"{API}/search", content=b"{}", headers={"Content-Length": "many"})
+    assert lying.status_code == 400
+
+
+def test_pages_of_sightings_go_on_where_the_last_ended(town: Town) -> None:
+    client, seen, before = town.client("viewer"), [], None
+    while True:
+        page = client.get(f"{API}/sightings", params={"limit": 5, **({"before": before} if before else {})}).json()
+        seen += [row["sighting_id"] for row in page["sightings"]]
+        before = page["next"]
+        if before is None:
+            break
+    assert seen == sorted(town.numbers.values(), reverse=True)
+
+
+def test_a_thumbnail_is_a_picture_that_no_cache_keeps(town: Town) -> None:
+    answer = town.client("viewer").get(f"{API}/sightings/{town.numbers[0, 'gate']}/thumbnail")
+    assert answer.content[:2] == b"\xff\xd8" and answer.headers["cache-control"] == "no-store"
+
+
+def test_cameras_are_added_by_the_list_and_passwords_stay_inside(town: Town) -> None:
+    client = town.client("admin")
+    body = {"name": "tunnel", "url": "synthetic://street?camera=tunnel&duration=20"}
+    assert client.post(f"{API}/cameras", json=body).status_code == 201
+    assert client.post(f"{API}/cameras", json=body).status_code == 422
+    for url in ("/etc/passwd", "rtsp://169.254.169.254/x", "http://127.0.0.1/x", "device:0"):
+        refused = client.post(f"{API}/cameras", json={"name": "x", "url": url})
+        assert refused.status_code == 422 and "not allowed" in refused.json()["error"]["message"]
+    assert client.post(f"{API}/cameras", json={**body, "name": "../x"}).status_code == 422
+    everything = client.get(f"{API}/cameras").text + client.get("/metrics").text + client.get(f"{API}/audit").text
+    assert "pa55word" not in everything and "rtsp://***@127.0.0.1" in everything
+    assert SECRET_URL not in everything
+    assert client.delete(f"{API}/cameras/tunnel").status_code == 204
+    assert client.get(f"{API}/cameras/tunnel").status_code == 404
+
+
+def test_pausing_is_shown(town: Town) -> None:
+    client = town.client("operator")
+    assert client.post(f"{API}/cameras/gate/resume").json()["state"] != "paused"
+    assert client.post(f"{API}/cameras/gate/pause").json()["state"] == "paused"
+
+
+def test_a_search_and_its_kept_answer_belong_to_one_person(town: Town) -> None:
+    mine, other = town.client("operator", user="ann"), town.client("admin", user="bob")
+    made = search_sighting(mine, town.numbers[0, "gate"]).json()["search_id"]
+    assert mine.get(f"{API}/search/{made}").status_code == 200
+    assert other.get(f"{API}/search/{made}").status_code == 404
+    body = {"search_id": made, "sighting_id": town.numbers[0, "market"], "decision": "same"}
+    assert other.post(f"{API}/reviews", json=body).status_code == 404
+
+
+def test_four_eyes(town: Town) -> None:
+    ann, bob, ann_too = (
+        town.client("operator", user="ann"),
+        town.client("reviewer", user="bob"),
+        town.client("reviewer", user="ann"),
+    )
+    made = search_sighting(ann, town.numbers[0, "gate"]).json()["search_id"]
+    body = {"search_id": made, "sighting_id": town.numbers[0, "market"], "decision": "same"}
+    review = ann.post(f"{API}/reviews", json=body).json()
+    assert review["state"] == "open" and review["first_user"] == "ann"
+    assert ann.post(f"{API}/reviews", json=body).status_code == 409
+    same = ann_too.post(f"{API}/reviews/{review['id']}/decision", json={"decision": "same"})
+    assert same.status_code == 403 and "four eyes" in same.json()["error"]["message"]
+    decided = bob.post(f"{API}/reviews/{review['id']}/decision", json={"decision": "same"}).json()
+    assert decided["state"] == "confirmed" and decided["second_user"] == "bob"
+    assert bob.post(f"{API}/reviews/{review['id']}/decision", json={"decision": "different"}).status_code == 409
+    stranger = town.client("reviewer", user="cleo", cameras=["plaza"])
+    assert stranger.get(f"{API}/reviews").json() == []
+    assert stranger.get(f"{API}/reviews/{review['id']}/picture").status_code == 404
+    assert bob.get(f"{API}/reviews/{review['id']}/picture").content[:2] == b"\xff\xd8"
+
+
+def test_erasure_takes_everything_and_gives_a_receipt(town: Town) -> None:
+    admin = town.client("admin")
+    number = town.numbers[0, "market"]
+    made = search_sighting(admin, town.numbers[0, "gate"]).json()["search_id"]
+    admin.post(f"{API}/reviews", json={"search_id": made, "sighting_id": number, "decision": "same"})
+    thumbnail = town.service.system.gallery.lookup([number])[number].thumbnail
+    assert thumbnail.is_file()
+    receipt = admin.post(f"{API}/erasures", json={"sighting_ids": [number, 999_999], "reason": "asked for"}).json()
+    assert receipt["sightings"] == [number] and receipt["reviews"] == 1
+    assert not thumbnail.exists()
+    assert admin.get(f"{API}/sightings/{number}").status_code == 404
+    assert number not in {hit["sighting_id"] for hit in admin.get(f"{API}/search/{made}").json()["hits"]}
+    entry = admin.get(f"{API}/audit", params={"action": "erasure"}).json()["entries"][0]
+    assert (entry["number"], entry["hash"]) == (receipt["receipt"], receipt["hash"])
+    gone = admin.post(
+        f"{API}/erasures", json={"camera": "plaza", "before_s": town.began + 700, "reason": "asked for"}
+    ).json()
+    assert gone["sightings"] == [town.numbers[0, "plaza"], town.numbers[1, "plaza"]]
+
+
+def test_the_audit_tells_who_searched_what_and_why(town: Town) -> None:
+    operator, admin = town.client("operator", user="ann"), town.client("admin")
+    search_sighting(operator, town.numbers[0, "gate"])
+    operator.get(f"{API}/sightings/{town.numbers[0, 'market']}")
+    entries = admin.get(f"{API}/audit").json()["entries"]
+    opened, searched = entries[0], entries[1]
+    assert (opened["action"], opened["user"]) == ("sighting_opened", "ann")
+    assert searched["detail"]["purpose"] == REASON["purpose"]
+    assert searched["detail"]["case_reference"] == REASON["case_reference"]
+    assert searched["detail"]["input"].startswith("gate/0/")
+    assert admin.get(f"{API}/audit/verification").json()["is_sound"]
+
+
+def test_tokens_are_made_once_and_revoked_at_once(town: Town) -> None:
+    admin = town.client("admin")
+    made = admin.post(f"{API}/tokens", json={"user": "dora", "role": "viewer", "cameras": ["gate"]}).json()
+    dora = town.visitor()
+    dora.headers["Authorization"] = f"Bearer {made['token']}"
+    assert dora.get(f"{API}/me").json() == {"user": "dora", "role": "viewer", "cameras": ["gate"]}
+    assert made["token"] not in admin.get(f"{API}/tokens").text
+    assert admin.delete(f"{API}/tokens/{made['id']}").status_code == 204
+    assert dora.get(f"{API}/me").status_code == 401
+    assert admin.delete(f"{API}/tokens/{made['id']}").status_code == 404
+
+
+def test_no_match_is_said_once_calibrated(town: Town) -> None:
+    """Twenty people on view at once are 190 certain negatives; a stranger then reaches no threshold."""
+    gallery = town.service.system.gallery
+    for n in range(20):
+        crop = crop_of(n % len(PEOPLE), n)
+        gallery.add(town.service.system.embed_one(crop), "gate", 900 + n, town.began, town.began + 5, crop)
+    thresholds = town.client("admin").post(f"{API}/model/calibration").json()
+    assert thresholds[0]["negatives"] >= 190
+    stranger = crop_of(0)
+    stranger[:] = (250, 0, 250)
+    files = {"picture": ("p.png", png_of(stranger), "image/png")}
+    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=REASON).json()
+    assert answer["is_calibrated"] and answer["matches"] == 0 and answer["hits"]
+
+
+def test_metrics_are_prometheus_text(town: Town) -> None:
+    client = town.client("admin")
+    search_sighting(client, town.numbers[0, "gate"])
+    text = client.get("/metrics").text
+    assert 'reid_frames_total{camera="gate"}' in text
+    assert "reid_gallery_size 12.0" in text and "reid_search_seconds_count 1.0" in text
+
+
+def test_readiness_tells_nothing_but_that(town: Town) -> None:
+    assert town.visitor().get(f"{API}/ready").json() == {"status": "ready"}
+    town.service.closing.set()
+    assert town.visitor().get(f"{API}/ready").status_code == 503
+
+
+def test_a_fault_of_ours_shows_no_traceback(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(town.service.searches, "sighting", lambda *_: 1 / 0)
+    answer = town.client("viewer").get(f"{API}/sightings/1")
+    assert answer.status_code == 500
+    assert "ZeroDivision" not in answer.text and answer.json()["error"]["kind"] == "internal"
