@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -27,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console(stderr=True)
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C."""
 
 SiteArg = Annotated[Path, typer.Argument(help="Folder with one YAML file per camera, e.g. cameras/street.")]
 ModelOpt = Annotated[Path, typer.Option("--model", help="Exported model folder (model.onnx and manifest.json).")]
@@ -46,6 +47,7 @@ class Bars:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,  # a log file wants neither bars nor the empty line after them
         )
         self._tasks: dict[str, Any] = {}
 
@@ -282,12 +284,16 @@ def _print_failures(failures: dict[str, str]) -> None:
 def main() -> None:
     """Run the command line: a ReidError is one line on standard error and exit code 2, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+    except typer.TyperException as error:
+        message, context = getattr(error, "format_message", error.__str__)(), getattr(error, "ctx", None)
+        _fail(f"{message.rstrip('.')}; see '{context.command_path if context else 'reid-mtda'} --help'")
+    except (KeyboardInterrupt, typer.Abort):
         _fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
     except ReidError as error:
         _fail(str(error))
@@ -301,7 +307,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"reid-mtda: {message}", file=sys.stderr)
+    print(f"reid-mtda: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.embedder import EmbedderSpec
-from reid_mtda.schema import Strict, parse, read_yaml
+from reid_mtda.schema import Strict, parse, read_value, read_yaml
 from reid_mtda.train import METHODS
 from reid_mtda.train.distil import DistilSettings
 from reid_mtda.train.source import SourceSettings
@@ -125,8 +124,5 @@ def _overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise ConfigError(f"--set {override}: {parent!r} is a value, not a section")
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
-        place[last] = text
+    place[last] = read_value(text)
     return result

@@ -77,6 +77,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_value(text: str) -> Any:
+    """Read one value as a YAML file would hold it; what is no YAML is text.
+
+    >>> read_value("1e-3"), read_value("no"), read_value("[flip, crop]")
+    (0.001, 'no', ['flip', 'crop'])
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (ConfigError, yaml.YAMLError):
+        return text
+
+
 def load_yaml(path: Path, kind: type[StrictT]) -> StrictT:
     """Read ``path`` into the settings class ``kind``; every complaint names the file, the key path and a near key."""
     return parse(kind, read_yaml(path), where=str(path))

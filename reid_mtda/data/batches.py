@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from reid_mtda.errors import DataError
 from reid_mtda.types import ImageArray, IntArray, Preprocess
-from reid_mtda.vision.preprocess import read_image
+from reid_mtda.vision.preprocess import read_image, resize_crop
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +31,8 @@ class Pictures:
 
     def normalised(self, unit: Tensor) -> Tensor:
         """Pictures in [0, 1] to model input, as ``vision.preprocess.to_model_input`` does it."""
+        if self.preprocess.channels == "BGR":
+            unit = unit.flip(1)
         mean, std = (
             torch.tensor(numbers, dtype=torch.float32).view(1, 3, 1, 1)
             for numbers in (self.preprocess.mean, self.preprocess.std)
@@ -40,7 +41,7 @@ class Pictures:
 
 
 def load_pictures(paths: Sequence[Path], preprocess: Preprocess) -> Pictures:
-    """Read and resize every picture once.
+    """Read and resize every picture once, as ``vision.preprocess.to_model_input`` does.
 
     Raises:
         DataError: no pictures.
@@ -48,10 +49,9 @@ def load_pictures(paths: Sequence[Path], preprocess: Preprocess) -> Pictures:
     """
     if not paths:
         raise DataError("pictures: got none, expected at least one; check the data set's folder")
-    size = (preprocess.width, preprocess.height)
     resized = np.empty((len(paths), preprocess.height, preprocess.width, 3), np.uint8)
     for row, path in enumerate(paths):
-        resized[row] = cv2.resize(read_image(path), size, interpolation=cv2.INTER_LINEAR)
+        resized[row] = resize_crop(read_image(path), preprocess.height, preprocess.width)
     return Pictures(resized=resized, preprocess=preprocess)
 
 
@@ -60,7 +60,8 @@ class GroupSampler:
     """P x K batches: P groups (identities or tracklets), K pictures each; a pure function of (seed, step).
 
     Being a function of the step it cannot run out, and a resumed run draws what an uninterrupted one would have
-    drawn. Every group comes once before any comes twice. Groups smaller than K repeat pictures.
+    drawn. No group comes twice in an epoch; where P does not divide their number, the remainder sits that epoch out,
+    another one each time. Groups smaller than K repeat pictures.
     """
 
     groups: tuple[IntArray, ...]
@@ -70,7 +71,7 @@ class GroupSampler:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches until every group has come once."""
+        """Batches of P different groups until fewer than P are left."""
         return max(1, len(self.groups) // self.p)
 
     def batch(self, step: int) -> IntArray:

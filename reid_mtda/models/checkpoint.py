@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def load_zoo_weights(model: Embedder, path: Path) -> None:
         else:
             with safe_open(path, framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError) as error:
         raise ModelError(f"{path}: not readable weights ({error}); expected .npz or .safetensors") from None
     inner = getattr(model.backbone, "model", model.backbone)
     if not isinstance(inner, nn.Module):

@@ -27,6 +27,18 @@ def frozen(model: Embedder) -> Embedder:
     return model.eval().requires_grad_(False)
 
 
+def trainable(model: Embedder) -> Embedder:
+    """Undo ``frozen``: train mode and gradients everywhere but in the BNNeck's shift, which stays 0.
+
+    The layout is that of ``Pictures.normalised``, whether the weights come from memory or from disk: another layout
+    is another order of summation, and a resumed run would differ from an uninterrupted one in the last bits.
+    """
+    model.train().requires_grad_(True)
+    if isinstance(model.neck, nn.BatchNorm1d):
+        model.neck.bias.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+
+
 @contextlib.contextmanager
 def seeded_step(run: Run, step: int) -> Iterator[None]:
     """Give one step its own randomness from (run seed, step) and leave torch's generator as it was."""

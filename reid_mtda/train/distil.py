@@ -34,6 +34,7 @@ from reid_mtda.train.common import (
     optimise,
     seeded_step,
     set_learning_rate,
+    trainable,
 )
 from reid_mtda.types import IntArray, LabelledSet, Preprocess, UnlabelledSet
 
@@ -120,10 +121,9 @@ def distil(
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     labels = torch.from_numpy(source.labels)
     identities, cameras = torch.from_numpy(crops.identities), torch.from_numpy(crops.cameras)
-    averaged = frozen(copy.deepcopy(student))
+    averaged = frozen(copy.deepcopy(trainable(student)))
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
-    student.train()
 
     for step in range(state.start(), settings.steps):
         done = step / settings.steps

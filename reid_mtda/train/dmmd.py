@@ -27,6 +27,7 @@ from reid_mtda.train.common import (
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
+    trainable,
 )
 from reid_mtda.types import LabelledSet, Preprocess, UnlabelledSet
 
@@ -64,7 +65,7 @@ def adapt_dmmd(
     """
     if target.tracklets is None:
         raise DataError(f"{target.domain}: got crops without tracklets, expected a crops.csv; harvest them from video")
-    model = copy.deepcopy(model).requires_grad_(True)
+    model = trainable(copy.deepcopy(model))
     size = (preprocess.height, preprocess.width)
     p, k = settings.identities_per_batch, settings.pictures_per_identity
     of_source, of_target = load_pictures(source.paths, preprocess), load_pictures(target.paths, preprocess)
@@ -76,7 +77,6 @@ def adapt_dmmd(
     labels, tracklets = torch.from_numpy(source.labels), torch.from_numpy(target.tracklets)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = Resumable(run, {"model": model}, optimiser, settings.checkpoint_every)
-    model.train()
 
     for step in range(state.start(), settings.steps):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))

@@ -17,6 +17,7 @@ from reid_mtda.train.common import (
     optimise,
     seeded_step,
     set_learning_rate,
+    trainable,
 )
 from reid_mtda.types import LabelledSet, Preprocess
 
@@ -56,7 +57,7 @@ def train_source(
     labels = torch.from_numpy(source.labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = Resumable(run, {"model": model}, optimiser, settings.checkpoint_every)
-    model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trainable(model)
 
     for step in range(state.start(), settings.steps):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))

@@ -104,7 +104,7 @@ def usable_targets(
     crops: Path, harvests: Mapping[str, HarvestReport], failures: dict[str, str]
 ) -> dict[str, UnlabelledSet]:
     """The cameras whose crops can be learnt from; the others are added to ``failures`` with the reason."""
-    sets = load_folder(crops)
+    sets = load_folder(crops) if harvests else {}
     targets = {}
     for camera, report in harvests.items():
         if report.tracklets < 2:
@@ -187,7 +187,7 @@ def distil_student(
         for camera, target in targets.items()
     }
     student = distil(
-        student_source.requires_grad_(True),
+        student_source,
         lessons,
         targets,
         source,
