@@ -256,6 +256,7 @@ def draw_crops(
         (others if sort in asked else first)[name] = crop
         asked.add(sort)
     gallery = _write(Path(folder) / "bounding_box_test", others)
+    (Path(folder) / "cameras.txt").write_text("\n".join(CAMERAS) + "\n", encoding="utf-8")
     return {"bounding_box_test": gallery, "query": _write(Path(folder) / "query", first)}
 
 

@@ -47,18 +47,21 @@ def train_blending(
 ) -> None:
     """Blending: the student adapts to all cameras as if they were one, without teachers.
 
-    It gets as many steps, crops per step and the learning rate that distillation gets.
+    It gets as many steps, crops per step and the learning rate that distillation gets. Triplets among tracklets are
+    left out: of two tracklets from different cameras nobody knows whether they are strangers, and with them the
+    scores were lower (street, seed 0: 16.8 mAP with, 18.5 without).
     """
     path = run.folder / "models/blending.safetensors"
     if path.exists():
         return
-    _, adapt = METHODS[config.adapt.method]
+    settings_type, adapt = METHODS[config.adapt.method]
     settings = config.adapt.parsed().model_copy(
         update={
             "steps": config.distil.steps,
             "learning_rate": config.distil.learning_rate,
             "identities_per_batch": config.distil.target_identities,
             "pictures_per_identity": config.distil.target_pictures,
+            **({"tracklet_weight": 0.0} if "tracklet_weight" in settings_type.model_fields else {}),
         }
     )
     model = adapt(
