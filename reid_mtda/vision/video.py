@@ -236,7 +236,10 @@ def _quieten() -> None:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."]
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."]
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({error.strerror}); check the folder's permissions") from None
     if not found:
         raise VideoError(
             f"{folder}: no pictures in this folder, expected files ending in {', '.join(PICTURE_SUFFIXES)}"

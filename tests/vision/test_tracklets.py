@@ -1,11 +1,14 @@
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.types import Detections, Frame, Tracklet
+from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.tracklets import TRACKERS, TrackletBuilder, crop_quality
+from reid_mtda.vision.video import read_frames
 
 SIZE = (120, 320)
 Box = tuple[float, float, float, float]
@@ -226,3 +229,32 @@ def test_every_tracker_follows_a_walker_at_every_rate(tracker: str, fps: float) 
 def test_settings_out_of_range_are_named(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrackletBuilder("gate", **setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.data
+def test_tracklets_of_a_real_street_hold_one_person_each(development_data: Path) -> None:
+    folder = development_data / "video" / "pets_s2l1"
+    rows = np.loadtxt(folder / "gt_mot_768x576.txt", delimiter=",")
+    find = load_detector(str(development_data / "weights" / "yolox_nano.onnx"), min_score=0.3, min_height_px=24)
+    builder = TrackletBuilder("pets", fps=5.0)
+    found: list[Tracklet] = []
+    for picture in read_frames(str(folder / "vtest_480x360_795f_10fps.mp4"), camera="pets", fps=5.0, start_time_s=0):
+        if picture.index >= 300:
+            break
+        found += builder.update(picture, find(picture.image))
+    found += builder.flush()
+    crops = same = 0
+    for tracklet in found:
+        names = []
+        for box, index in zip(tracklet.xyxy, tracklet.frame_index, strict=True):
+            truth = rows[rows[:, 0] == index + 1]
+            xywh = truth[:, 2:6] * 0.625  # 768x576 to 480x360
+            sides = np.minimum(box[2:], xywh[:, :2] + xywh[:, 2:]) - np.maximum(box[:2], xywh[:, :2])
+            both = np.prod(np.clip(sides, 0, None), axis=1)
+            iou = both / (np.prod(box[2:] - box[:2]) + np.prod(xywh[:, 2:], axis=1) - both)
+            names.append(int(truth[iou.argmax(), 1]) if iou.max() >= 0.3 else -1)
+        people_seen = [name for name in names if name >= 0]
+        crops += len(names)
+        same += max((people_seen.count(name) for name in set(people_seen)), default=0)
+    assert len(found) >= 8 and crops >= 40
+    assert same / crops > 0.88

@@ -266,3 +266,18 @@ def test_a_real_clip_is_read_at_the_rate_asked_for(development_data: Path) -> No
     frames = [(frame.index, frame.image.shape) for frame in read_frames(str(path), camera="c", fps=1.0)]
     assert frames == [(index, (360, 480, 3)) for index in range(0, 795, 10)]
     assert frame_count_estimate(str(path), 1.0) == 80
+
+
+def test_a_file_or_folder_without_permission_is_named(
+    write_video: WriteVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(frames=3)
+
+    def refuse(*args: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for url in (path, tmp_path):
+        with pytest.raises(VideoError, match=r"cannot be read \(Permission denied\); check the"):
+            list(read_frames(str(url), camera="c", fps=5))
