@@ -1,0 +1,157 @@
+"""Streams against a real RTSP server on loopback: it refuses, stops, stalls, talks garbage, changes, comes back."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from colour_model import write_colour_model
+
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.streams import StreamSettings
+from reid_mtda.live.system import LiveSettings, LiveSystem
+from reid_mtda.runtime import load_exported
+from reid_mtda.site import Camera, Site
+
+PYTHON = "/usr/bin/python3"
+PACKAGES = (
+    "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad"
+)
+SETTINGS = LiveSettings(streams=StreamSettings(stall_s=4.5, retry_s=0.5, retry_max_s=0.5, restarts_per_minute=100))
+
+
+def has_server() -> bool:
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    try:
+        return subprocess.run([PYTHON, "-c", probe], capture_output=True, timeout=20, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(
+    not has_server(), reason=f"no RTSP server; run: apt-get update && apt-get install -y {PACKAGES}"
+)
+
+
+def until(true: Callable[[], bool], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.05)
+
+
+class Server:
+    """Starts, stalls and kills the server on one port."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"rtsp://127.0.0.1:{self.port}/live"
+
+    def start(self, width: int = 160, height: int = 128) -> None:
+        script = str(Path(__file__).with_name("rtsp_server.py"))
+        command = [PYTHON, script, str(self.port), str(width), str(height)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+        assert self.process.stdout is not None and self.process.stdout.readline() == "ready\n"
+
+    def stall(self) -> None:
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(5)
+            self.process = None
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def system(tmp_path: Path, server: Server) -> Iterator[LiveSystem]:
+    write_colour_model(tmp_path / "model")
+    embed, manifest = load_exported(tmp_path / "model", threads=1)
+    cameras = {
+        "far": Camera(url=server.url, fps=10),
+        "near": Camera(url="synthetic://street?camera=gate&duration=60", fps=10),
+    }
+    made = LiveSystem(
+        Site("site", tmp_path, cameras), embed, manifest, Gallery.open(tmp_path / "gallery", manifest), SETTINGS
+    )
+    yield made
+    made.stop(3)
+
+
+def flows(system: LiveSystem, camera: str, count: int = 5) -> None:
+    before = system.cameras()[camera].frames
+    until(lambda: system.cameras()[camera].frames >= before + count)
+
+
+def test_a_server_that_refuses_dies_stalls_changes_and_comes_back(system: LiveSystem, server: Server) -> None:
+    state = lambda: system.cameras()["far"].stream  # noqa: E731
+    system.start()
+    until(lambda: state().state == "waiting" and state().restarts >= 1)  # nobody listens: refused
+    server.start()
+    flows(system, "far")
+    assert (state().height_px, state().width_px) == (128, 160)
+
+    server.kill()  # dies
+    until(lambda: state().state in ("waiting", "stalled"))
+    server.start(width=320, height=240)  # and is back with another resolution
+    until(lambda: (state().height_px, state().width_px) == (240, 320))
+    flows(system, "far")
+
+    stalls = state().stalls
+    server.stall()  # its sockets stay open and no frame comes
+    until(lambda: state().stalls == stalls + 1, 15)
+    server.kill()
+    server.start()
+    until(lambda: state().state == "running" and state().width_px == 160)
+    flows(system, "far")
+
+    near = system.cameras()["near"]
+    elapsed = time.time() - system.started_s
+    assert near.stream.state == "running" and near.stream.restarts == 0 and near.stream.stalls == 0
+    assert near.frames > 0.7 * 10 * (elapsed - 1.5), "the other camera stopped meanwhile"
+
+
+def test_garbage_instead_of_rtsp_is_a_failure_that_is_retried(system: LiveSystem, server: Server) -> None:
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", server.port)) as listener:
+        listener.settimeout(0.2)
+
+        def babble() -> None:
+            while not done.is_set():
+                try:
+                    connection, _ = listener.accept()
+                except TimeoutError:
+                    continue
+                with connection:
+                    connection.sendall(b"\xff\xd8" + os.urandom(2000) + b"\r\n\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        try:
+            system.start()
+            until(lambda: system.cameras()["far"].stream.restarts >= 2)
+            assert system.cameras()["far"].frames == 0
+            flows(system, "near")
+        finally:
+            done.set()
+            thread.join(5)
+    server.start()
+    flows(system, "far")

@@ -1,0 +1,154 @@
+"""The page in a real browser: sign in, search by click and by upload, filter, confirm, a forbidden page; keyboard."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from conftest import REASON, Town, crop_of, png_of, show_live
+
+from reid_mtda.service.app import create_app
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason="no browser; run: apt-get update && apt-get install -y chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def address(town: Town) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(create_app(town.service), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    town.service.closing.set()
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def browse(chromium, address: str, town: Town) -> Iterator[object]:
+    """(role, screen) -> a page signed in; whatever its console complains about fails the test."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(role: str, *, user: str = "", width: int = 1280, cameras: list[str] | None = None):
+        context = chromium.new_context(viewport={"width": width, "height": 800})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda told: complaints.append(told.text) if "Content Security" in told.text else None)
+        page.goto(address + "/")
+        page.get_by_label("Access token").fill(town.token(role, user=user, cameras=cameras))
+        page.keyboard.press("Enter")
+        page.wait_for_url(address + "/")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def test_search_by_click_filter_and_confirm_by_two(browse, town: Town) -> None:
+    show_live(town, "gate", 1)
+    page = browse("operator", user="ann")
+    page.get_by_role("button", name="Search for this person before gate").click()
+    page.get_by_label("Purpose").fill(REASON["purpose"])
+    page.get_by_label("Case reference").fill(REASON["case_reference"])
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.wait_for_url("**/searches/*")
+    assert page.locator(".hit").count() == 12
+    assert page.locator("svg.timeline a").count() == 12
+    page.get_by_text("Filters").click()
+    page.locator("main").get_by_text("market", exact=True).first.click()
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_load_state()
+    assert page.locator(".hit .line b").all_inner_texts() == ["market"] * 4
+    page.get_by_role("button", name="Answer 1 is the same person").click()
+    page.get_by_text("waits for a second person").wait_for()
+    # Whoever proposed has no buttons; somebody else has.
+    page.goto(page.url.split("/searches")[0] + "/reviews")
+    assert page.get_by_role("button", name="Same person").count() == 0
+    second = browse("reviewer", user="bob")
+    second.get_by_role("link", name="Reviews").click()
+    second.get_by_role("button", name="Same person").click()
+    second.get_by_role("link", name="confirmed").click()
+    second.get_by_text("bob says").wait_for()
+
+
+def test_search_by_upload_on_a_phone(browse, tmp_path: Path) -> None:
+    picture = tmp_path / "somebody.png"
+    picture.write_bytes(png_of(crop_of(2)))
+    page = browse("operator", width=390)
+    page.get_by_role("link", name="Search").click()
+    page.get_by_label("Picture of one person").set_input_files(picture)
+    page.get_by_alt_text("The picture chosen").wait_for(state="visible")
+    page.get_by_label("Purpose").fill(REASON["purpose"])
+    page.get_by_label("Case reference").fill(REASON["case_reference"])
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.wait_for_url("**/searches/*")
+    assert set(page.locator(".hit .line b").all_inner_texts()[:3]) == {"gate", "market", "plaza"}
+    for path in ("/", "/sightings", "/search", "/reviews", "/status"):
+        page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/", 3)[2] + path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_a_forbidden_page_says_so(browse) -> None:
+    page = browse("viewer")
+    answer = page.goto(page.url + "audit")
+    assert answer.status == 403
+    assert page.get_by_role("heading", name="Not allowed").is_visible()
+    assert page.get_by_role("link", name="Search").count() == 0
+
+
+def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, town: Town) -> None:
+    page, other = browse("viewer"), browse("viewer", user="guest", cameras=["market"])
+    before = page.locator("#strip li").count()
+    town.service.system.events.tell(
+        "sighting", "gate", sighting_id=town.numbers[0, "gate"], track_id=0, start_s=town.began, end_s=town.began + 1
+    )
+    page.locator("#strip li.new").wait_for()
+    assert page.locator("#strip li").count() in (before + 1, 12)
+    time.sleep(1)
+    assert other.locator("#strip li.new").count() == 0
+
+
+def test_the_keyboard_reaches_content_and_people(browse, town: Town) -> None:
+    show_live(town, "gate", 0)
+    page = browse("operator")
+    page.locator("button.person").wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if "person" in page.evaluate("document.activeElement.className"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search?pick=*")

@@ -1,0 +1,131 @@
+"""The page without a browser: every page renders for every role, forms work without scripts, errors are pages."""
+
+import re
+
+import pytest
+from conftest import REASON, SECRET_URL, Town, crop_of, png_of, show_live
+
+PAGES = ("/", "/sightings", "/search", "/reviews", "/status", "/tokens", "/audit")
+ALLOWED = {
+    "viewer": {"/", "/sightings", "/status"},
+    "operator": {"/", "/sightings", "/search", "/reviews", "/status"},
+    "reviewer": {"/", "/sightings", "/search", "/reviews", "/status"},
+    "admin": set(PAGES),
+}
+
+
+@pytest.mark.parametrize("role", ALLOWED)
+def test_each_role_sees_its_pages_and_links_to_no_others(town: Town, role: str) -> None:
+    client, _ = town.signed_in(role)
+    linked = set(re.findall(r'<a href="(/[a-z]*)"', client.get("/").text))
+    for path in PAGES:
+        answer = client.get(path)
+        assert answer.status_code == (200 if path in ALLOWED[role] else 403), path
+        assert (path in linked) == (path in ALLOWED[role]), path
+        assert "pa55word" not in answer.text and SECRET_URL not in answer.text
+
+
+def test_nobody_gets_in_without_signing_in(town: Town) -> None:
+    visitor = town.visitor()
+    visitor.headers["Accept"] = "text/html"
+    for path in PAGES:
+        answer = visitor.get(path)
+        assert answer.status_code == 303 and answer.headers["location"].startswith("/login?next=")
+
+
+def test_search_by_upload_refine_and_confirm_with_forms_alone(town: Town) -> None:
+    client, csrf = town.signed_in("operator", user="ann")
+    made = client.post(
+        "/search",
+        data={"csrf": csrf, **REASON},
+        files={"picture": ("p.png", png_of(crop_of(1)), "image/png")},
+    )
+    assert made.status_code == 303
+    answer = client.get(made.headers["location"])
+    assert answer.status_code == 200 and "12 sightings searched" in answer.text
+    refined = client.post(
+        made.headers["location"] + "/filters", data={"csrf": csrf, "cameras": ["market"], "k": "3", "min_score": "0.5"}
+    )
+    page = client.get(refined.headers["location"]).text
+    assert set(re.findall(r'<p class="line"><b>([a-z]+)</b>', page)) == {"market"}
+    number = town.numbers[1, "market"]
+    said = client.post(
+        refined.headers["location"] + "/reviews", data={"csrf": csrf, "sighting_id": number, "decision": "same"}
+    )
+    assert said.status_code == 303
+    assert "waits for a second person" in client.get(refined.headers["location"]).text
+    reviewer, secret = town.signed_in("reviewer", user="bob")
+    assert reviewer.post("/reviews/1", data={"csrf": secret, "decision": "same"}).status_code == 303
+    assert "bob says" in reviewer.get("/reviews?state=confirmed").text
+    assert "confirmed by two" in client.get(refined.headers["location"]).text
+
+
+def test_a_picked_person_is_shown_before_searching(town: Town) -> None:
+    client, csrf = town.signed_in("operator")
+    show_live(town, "gate", 0)
+    pick = client.post("/api/v1/cameras/gate/picks", json={"track_id": 5}, headers={"X-CSRF-Token": csrf}).json()
+    form = client.get("/search", params={"pick": pick["pick_id"]}).text
+    assert f"/picks/{pick['pick_id']}/picture" in form
+    assert client.get(f"/picks/{pick['pick_id']}/picture").content[:2] == b"\xff\xd8"
+    other, _ = town.signed_in("operator", user="bob")
+    assert other.get(f"/picks/{pick['pick_id']}/picture").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "complaint"),
+    [
+        ({"purpose": "", "case_reference": "x-1"}, 422, "purpose"),
+        ({**REASON}, 422, "choose a picture"),
+        ({**REASON, "sighting_id": "abc"}, 422, "expected a number"),
+        ({**REASON, "sighting_id": "99999"}, 404, "no such sighting"),
+        ({**REASON, "sighting_id": "1", "k": "many"}, 422, "cannot be read"),
+        ({**REASON, "sighting_id": "1", "start": "yesterday"}, 422, "cannot be read"),
+        ({**REASON, "sighting_id": "1", "min_score": "nan"}, 422, "min_score"),
+        ({**REASON, "pick_id": "x"}, 404, "no longer held"),
+    ],
+)
+def test_wrong_forms_come_back_as_a_page_with_words(town: Town, data: dict, status: int, complaint: str) -> None:
+    client, csrf = town.signed_in("operator")
+    answer = client.post("/search", data={"csrf": csrf, **data})
+    assert answer.status_code == status and complaint in answer.text and "<h1>" in answer.text
+
+
+def test_names_are_escaped(town: Town) -> None:
+    name = "<script>alert(1)</script>"
+    client, _ = town.signed_in("admin", user=name)
+    for path in ("/", "/tokens", "/audit"):
+        text = client.get(path).text
+        assert "<script>alert" not in text and "&lt;script&gt;alert" in text
+
+
+def test_a_wrong_token_is_told_on_the_form(town: Town) -> None:
+    visitor = town.visitor()
+    visitor.headers["Accept"] = "text/html"
+    answer = visitor.post("/login", data={"token": "rmt_x_y"})
+    assert answer.status_code == 401 and "unknown, expired or revoked" in answer.text
+
+
+def test_a_token_made_on_the_page_is_shown_once(town: Town) -> None:
+    client, csrf = town.signed_in("admin")
+    form = {"csrf": csrf, "user": "dora", "role": "viewer", "days": "3", "cameras": ["gate"]}
+    made = client.post("/tokens", data=form).text
+    (token,) = re.findall(r"rmt_[0-9a-f]{8}_[\w-]{43}", made)
+    assert town.service.access.identify(token).cameras == frozenset({"gate"})
+    assert token not in client.get("/tokens").text
+    number = token.split("_")[1]
+    assert client.post(f"/tokens/{number}/revoke", data={"csrf": csrf}).status_code == 303
+
+
+def test_pausing_from_the_status_page(town: Town) -> None:
+    client, csrf = town.signed_in("operator")
+    assert client.post("/cameras/gate/resume", data={"csrf": csrf}).status_code == 303
+    assert town.service.system.camera("gate").stream.state != "paused"
+    assert client.post("/cameras/gate/explode", data={"csrf": csrf}).status_code == 404
+
+
+def test_pages_hold_no_inline_script_or_style_and_nothing_from_elsewhere(town: Town) -> None:
+    client, _ = town.signed_in("admin")
+    for path in PAGES:
+        text = client.get(path).text
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=", text), path
+        assert not re.search(r'(?:src|href|action)="(?:https?:)?//', text), path
