@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,7 +94,8 @@ def serve(
             )
         )
         _tell_parts_of_the_end(server, parts)
-        server.run(sockets=[listener])
+        with _signals_end_the_server_alone():
+            server.run(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -180,6 +183,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen(128)  # whoever reads the address may connect at once, and waits for the first answer
         except OSError as error:
             raise StorageError(
                 f"{host}:{port}: cannot be served on ({error.strerror or error}); choose another port"
@@ -198,6 +202,20 @@ def _tell_parts_of_the_end(server: uvicorn.Server, service: Service) -> None:
         handle(sig, frame)  # type: ignore[arg-type]
 
     server.handle_exit = handle_exit  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _signals_end_the_server_alone() -> Iterator[None]:
+    """Uvicorn raises the signal that ended it once more, which would end the process before its files are closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _shown(host: str) -> str:

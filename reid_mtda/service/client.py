@@ -1,0 +1,125 @@
+"""A small client of the API, for scripts and for ``reid-mtda search --server``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from reid_mtda.errors import ImageError, ReidError
+
+
+class ServerError(ReidError):
+    """The service refused or could not be reached; ``status`` is HTTP's, 0 when nothing answered."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Asks a service; use it as a context, or ``close`` it.
+
+    Args:
+        server: its address, e.g. ``http://127.0.0.1:8080``.
+        token: an access token.
+        certificate: PEM file to trust, for a service with a certificate of its own.
+        timeout_s: seconds one request may take.
+    """
+
+    def __init__(self, server: str, token: str, *, certificate: Path | None = None, timeout_s: float = 30.0) -> None:
+        self._server = server.rstrip("/")
+        if not self._server.startswith(("http://", "https://")):
+            raise ServerError(f"{server}: not an address of a service, expected e.g. http://127.0.0.1:8080")
+        self._http = httpx.Client(
+            base_url=f"{self._server}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout_s,
+            verify=True if certificate is None else str(certificate),
+        )
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def search_picture(
+        self,
+        picture: Path,
+        *,
+        purpose: str,
+        case_reference: str,
+        k: int = 20,
+        cameras: Sequence[str] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        min_score: float | None = None,
+    ) -> dict[str, Any]:
+        """Where else was the person in the file ``picture`` seen? The answer as the API gives it.
+
+        Raises:
+            ImageError: the file cannot be read.
+            ServerError: the service refused.
+        """
+        try:
+            data = picture.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{picture}: cannot be read ({error.strerror}); check the path") from None
+        fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, "cameras": cameras}
+        fields |= {"start_s": start_s, "end_s": end_s, "min_score": min_score}
+        form = {name: value for name, value in fields.items() if value is not None}
+        files = {"picture": (picture.name, data, "application/octet-stream")}
+        return dict(self._ask("POST", "/search/picture", data=form, files=files))
+
+    def search_sighting(self, sighting_id: int, *, purpose: str, case_reference: str, **filters: Any) -> dict[str, Any]:
+        """Where else was the person of a sighting seen? ``filters`` as in ``search_picture``."""
+        body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, **filters}
+        return dict(self._ask("POST", "/search", json=body))
+
+    def cameras(self) -> list[dict[str, Any]]:
+        """All cameras that the token may see."""
+        return list(self._ask("GET", "/cameras"))
+
+    def sightings(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """All sightings, newest first, page after page; ``filters``: camera, start_s, end_s."""
+        before: int | None = None
+        while True:
+            page = self._ask("GET", "/sightings", params=filters | ({"before": before} if before else {}))
+            yield from page["sightings"]
+            before = page["next"]
+            if before is None:
+                return
+
+    def thumbnail(self, sighting_id: int) -> bytes:
+        """A sighting's picture, JPEG."""
+        return self._send("GET", f"/sightings/{sighting_id}/thumbnail").content
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> Any:
+        answer = self._send(method, path, **arguments)
+        try:
+            return answer.json()
+        except ValueError:
+            raise ServerError(f"{self._server}: does not answer like this service; check the address") from None
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise ServerError(f"{self._server}: cannot be reached ({error}); is the service running there?") from None
+        if answer.is_success:
+            return answer
+        try:
+            message = str(answer.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            message = f"answered {answer.status_code}"
+        raise ServerError(f"{self._server}: {message}", answer.status_code)

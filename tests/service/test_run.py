@@ -1,0 +1,144 @@
+"""The service as a process: ready, searched through the client, told to stop, killed; and never a torch in it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REASON
+
+from reid_mtda.errors import ConfigError, StorageError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.service.audit import Audit, verify_audit
+from reid_mtda.service.client import Client, ServerError
+from reid_mtda.service.run import self_made_certificate, serve
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from reid_mtda.service.run import serve
+site, model, gallery, tls = sys.argv[1:]
+serve(Path(site), Path(model), Path(gallery), port=0, tls=tls == "tls", tell=lambda line: print(line, flush=True))
+print("torch" in sys.modules, flush=True)
+"""
+
+
+class Process:
+    def __init__(self, folder: Path, model: Path, tls: bool = False) -> None:
+        self.folder = folder
+        command = [sys.executable, "-c", SCRIPT, str(folder / "site"), str(model), str(folder / "gallery")]
+        self.process = subprocess.Popen([*command, "tls" if tls else ""], stdout=subprocess.PIPE, text=True)
+        self.address = self.token = ""
+        for line in self.process.stdout:
+            self.address = self.address or next(iter(re.findall(r"https?://\S+", line)), "")
+            self.token = self.token or next(iter(re.findall(r"rmt_\S+", line)), "")
+            if line.startswith("stop with"):
+                break
+
+    def client(self, token: str = "") -> Client:
+        certificate = self.folder / "gallery-service" / "certificate.pem"
+        return Client(self.address, token or self.token, certificate=certificate if certificate.exists() else None)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "site").mkdir()
+    for camera in ("gate", "tunnel"):
+        text = f"url: synthetic://street?camera={camera}&duration=60\nfps: 8\n"
+        (tmp_path / "site" / f"{camera}.yaml").write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for one in started:
+        one.process.kill()
+        one.process.wait(5)
+
+
+def sightings_of(process: Process, count: int) -> list[dict]:
+    with process.client() as client:
+        deadline = time.monotonic() + 60
+        while len(found := list(client.sightings())) < count:
+            assert time.monotonic() < deadline, "nobody was seen"
+            time.sleep(0.2)
+    return found
+
+
+def test_killed_searched_and_stopped(site: Path, model_folder: Path, processes: list[Process], tmp_path: Path) -> None:
+    first = Process(site, model_folder)
+    processes.append(first)
+    told = {row["sighting_id"] for row in sightings_of(first, 2)}
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait(5)
+    with Gallery.open(site / "gallery") as gallery:
+        assert told <= set(gallery.sightings())
+
+    second = Process(site, model_folder)
+    processes.append(second)
+    assert second.token == ""  # the first admin token still holds
+    with second.client(first.token) as client:
+        picture = tmp_path / "person.jpg"
+        number = min(told)
+        picture.write_bytes(client.thumbnail(number))
+        answer = client.search_picture(picture, **REASON, k=5)
+        assert answer["hits"][0]["sighting_id"] == number
+        assert {camera["name"] for camera in client.cameras()} == {"gate", "tunnel"}
+        with pytest.raises(ServerError, match="purpose") as refused:
+            client.search_sighting(number, purpose="", case_reference="x-1")
+        assert refused.value.status == 422
+        began = time.monotonic()
+        second.process.send_signal(signal.SIGTERM)
+        rest = second.process.stdout.read()
+        assert second.process.wait(10) == 0
+        assert time.monotonic() - began < 10
+        with pytest.raises(ServerError, match="cannot be reached"):
+            client.cameras()
+    assert rest.split() == ["False"]  # it ran to its end, and torch was never there
+    with contextlib.closing(Audit(site / "gallery-service")) as audit:
+        assert [entry.action for entry in audit.entries(limit=3)] == ["stopped", "search", "started"]
+    report = verify_audit(site / "gallery-service")
+    assert report.is_sound and report.entries >= 4
+    assert first.token not in (site / "gallery-service" / "access.sqlite").read_text(errors="replace")
+
+
+def test_over_tls_with_a_certificate_of_its_own(site: Path, model_folder: Path, processes: list[Process]) -> None:
+    process = Process(site, model_folder, tls=True)
+    processes.append(process)
+    assert process.address.startswith("https://")
+    with process.client() as client:
+        assert len(client.cameras()) == 2
+    with Client(process.address, process.token) as stranger, pytest.raises(ServerError, match="cannot be reached"):
+        stranger.cameras()
+    assert (site / "gallery-service" / "key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(StorageError, match="choose another port"):
+            serve(site / "site", model_folder, site / "gallery", port=taken.getsockname()[1])
+    with pytest.raises(ConfigError, match="expected both"):
+        serve(site / "site", model_folder, site / "gallery", certificate=site / "x.pem")
+    with pytest.raises(ConfigError, match="port"):
+        serve(site / "site", model_folder, site / "gallery", port=70_000)
+    with pytest.raises(ServerError, match="not an address"):
+        Client("127.0.0.1:8080", "x")
+
+
+def test_without_openssl_tls_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="install openssl, or give certificate and key"):
+        self_made_certificate(tmp_path, "127.0.0.1")
+    assert not (tmp_path / "key.pem").exists()
