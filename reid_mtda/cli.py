@@ -169,17 +169,18 @@ def evaluate(
 
 @app.command()
 def export(
-    weights: Annotated[Path, typer.Argument(help="A checkpoint of a run, or weights in torchreid's names (.npz).")],
+    weights: Annotated[Path, typer.Argument(help="A run's checkpoint, torchreid weights (.npz), or .onnx / .xml.")],
     out: Annotated[Path, typer.Option(help="Model folder to make.")],
-    crops: Annotated[Path, typer.Option(help="Folder of real crops on which the export is compared with torch.")],
+    crops: Annotated[Path | None, typer.Option(help="Real crops on which the export is compared with torch.")] = None,
     arch: Annotated[str | None, typer.Option(help="For torchreid's weights: the network, e.g. osnet_x0_25.")] = None,
-    height: Annotated[int | None, typer.Option(help="Crop height the network was trained at.")] = None,
-    width: Annotated[int | None, typer.Option(help="Crop width the network was trained at.")] = None,
+    height: Annotated[int | None, typer.Option(min=8, help="Crop height the network was trained at.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Crop width the network was trained at.")] = None,
+    bgr255: Annotated[bool, typer.Option("--bgr255", help="A ready-made network that takes BGR in 0..255.")] = False,
 ) -> None:
     """Make a model folder that runs without torch; refused when it answers otherwise than torch does."""
     from reid_mtda.workflow.answers import export_weights
 
-    manifest = export_weights(weights, out, crops=crops, arch=arch, height=height, width=width)
+    manifest = export_weights(weights, out, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255)
     console.print(f"model {manifest.model_id} stands in {out}", highlight=False)
 
 
@@ -245,6 +246,23 @@ def search(
         console.print(f"nobody found among {answer.gallery_size} sightings")
     if sheet is not None:
         console.print(f"look at {sheet}", highlight=False)
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run folders of one experiment, a seed each.")],
+    stages: Annotated[bool, typer.Option("--stages", help="Time and memory of the first run instead.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Write it into this page between <!-- NAME --> markers.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the markers.")] = "street",
+) -> None:
+    """Make the results table of finished runs: mean and spread over seeds, from the run folders alone."""
+    from reid_mtda.evaluate.seeds import fill_page, seeds_table, stages_table
+
+    text = stages_table(runs[0]) if stages else seeds_table(runs)
+    if page is None:
+        print(text)
+    else:
+        fill_page(page, name, text)
 
 
 def _print_results(rows: list[dict[str, Any]]) -> None:

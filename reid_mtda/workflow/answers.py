@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features
 from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.runs import Progress, silent
-from reid_mtda.runtime import load_exported
+from reid_mtda.runtime import load_exported, write_manifest
 from reid_mtda.types import Embed, ModelManifest, Preprocess, RetrievalScores
+from reid_mtda.vision.preprocess import read_image
 
 if TYPE_CHECKING:
     from reid_mtda.models.embedder import Embedder
@@ -81,21 +83,34 @@ def score_tracklets(
 
 
 def export_weights(
-    weights: Path, out: Path, *, crops: Path, arch: str | None, height: int | None, width: int | None
+    weights: Path,
+    out: Path,
+    *,
+    crops: Path | None = None,
+    arch: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    bgr255: bool = False,
 ) -> ModelManifest:
-    """Export a run's checkpoint, or weights in torchreid's names, as a model folder.
+    """Make a model folder from a run's checkpoint, weights in torchreid's names, or a ready-made ONNX / IR file.
 
     Raises:
         ModelError: unreadable or unfit weights, or an export that answers otherwise than torch.
+        DataError: no crops to compare the export on; a ready-made file needs none.
     """
+    if weights.suffix in (".onnx", ".xml"):
+        preprocess = Preprocess(height=height or 256, width=width or 128)
+        if bgr255:
+            preprocess = replace(preprocess, mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255), channels="BGR")
+        return write_manifest(weights, out, arch=arch or weights.stem, preprocess=preprocess, trained_on=weights.name)
     from reid_mtda.export import export_student
-    from reid_mtda.vision.preprocess import read_image
 
     model = _build(weights, arch)
     default = Preprocess() if arch else _trained_size(weights)
-    found = sorted(p for p in crops.rglob("*") if p.suffix.lower() in PICTURES) if crops.is_dir() else []
+    folder = Path("(none)") if crops is None else crops
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
     if not found:
-        raise DataError(f"{crops}: no pictures there, expected real crops to compare the export with torch on")
+        raise DataError(f"--crops {folder}: no pictures there, expected real crops to compare the export with torch on")
     return export_student(
         model,
         out,

@@ -1,0 +1,102 @@
+"""Several runs of one experiment, seed by seed, as one table: mean and spread, written into a page by its markers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.errors import DataError
+from reid_mtda.runs import atomic_write
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """One run's ``run.json``, ``scores.json`` and ``stages.json``.
+
+    Raises:
+        DataError: a file is missing or damaged: the run has not come to its end.
+    """
+    found = {}
+    for name in ("run", "scores", "stages"):
+        path = Path(folder) / f"{name}.json"
+        try:
+            found[name] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); expected a finished run, run it to its end") from None
+    return found
+
+
+def check_alike(runs: Sequence[dict[str, Any]]) -> list[int]:
+    """The seeds of ``runs``.
+
+    Raises:
+        DataError: runs that differ in more than the seed, or a seed that stands twice: no table may mix them.
+    """
+    configs = [{key: value for key, value in run["run"]["config"].items() if key != "seed"} for run in runs]
+    if any(config != configs[0] for config in configs):
+        raise DataError("runs: they differ in more than the seed, expected one experiment; make a table of each")
+    seeds = [int(run["run"]["seed"]) for run in runs]
+    if len(set(seeds)) != len(seeds):
+        raise DataError(f"runs: got seeds {seeds}, expected each once")
+    return seeds
+
+
+def seeds_table(folders: Sequence[Path]) -> str:
+    """Markdown: a row per method with mean and standard deviation over seeds, in percent, and what it costs."""
+    runs = [read_run(folder) for folder in folders]
+    seeds = check_alike(runs)
+    cameras = list(runs[0]["scores"][0]["per_camera"])
+    lines = [
+        "| method | mAP | rank-1 | " + " | ".join(f"mAP {camera}" for camera in cameras) + " | weights | MACs | ms |",
+        "|---|" + "---|" * (5 + len(cameras)),
+    ]
+    for number, row in enumerate(runs[0]["scores"]):
+        rows = [run["scores"][number] for run in runs]
+        cells = [_spread([each[key] for each in rows]) for key in ("mAP", "rank1")]
+        cells += [_spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
+        name = f"**{row['method']}**" if row["ours"] else row["method"]
+        milliseconds = np.median([each["ms"] for each in rows])
+        cost = [f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M", f"{milliseconds:.2f}"]
+        lines.append(f"| {name} | " + " | ".join(cells + cost) + " |")
+    card = runs[0]["run"]
+    commits = ", ".join(sorted({run["run"]["versions"]["commit"] for run in runs}))
+    lines += [
+        "",
+        f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
+        f"ms: one crop through ONNX Runtime. Commit {commits}, torch {card['versions'].get('torch', '?')}, "
+        f"{card['versions']['machine']}.",
+    ]
+    return "\n".join(lines)
+
+
+def stages_table(folder: Path) -> str:
+    """Markdown: seconds and peak memory of each stage of one run."""
+    stages = read_run(folder)["stages"]
+    lines = ["| stage | seconds | peak memory |", "|---|---|---|"]
+    lines += [f"| {name} | {row['seconds']:.0f} | {row['peak_mb']:.0f} MB |" for name, row in stages.items()]
+    total = sum(row["seconds"] for row in stages.values())
+    return "\n".join([*lines, f"| all | {total:.0f} | {max(row['peak_mb'] for row in stages.values()):.0f} MB |"])
+
+
+def fill_page(page: Path, name: str, text: str) -> None:
+    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in ``page``.
+
+    Raises:
+        DataError: the page lacks the markers.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    content = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise DataError(f"{page}: expected the lines {begin} and {end}, once each; add them where the table belongs")
+    head, rest = content.split(begin)
+    _, tail = rest.split(end)
+    with atomic_write(page) as temporary:
+        temporary.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = 100 * float(np.mean(values))
+    return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {100 * float(np.std(values, ddof=1)):.1f}"
