@@ -68,6 +68,7 @@ class CounterRequests(Collector):
 class _Live(Collector):
     def __init__(self, system: LiveSystem, calibration: Calibration) -> None:
         self._system, self._calibration = system, calibration
+        self._recall = SampledRecall(system)
 
     def describe(self) -> list[Metric]:
         return []  # asked at registration, when nothing is known yet
@@ -126,6 +127,8 @@ class _Live(Collector):
         yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=system.batched_crops)
         yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=system.embed_seconds)
         yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=system.crops_waiting)
+        if (recall := self._recall.now()) is not None:
+            yield GaugeMetricFamily("reid_index_recall", "Sampled recall@10 against exact search.", value=recall)
         yield GaugeMetricFamily("reid_gallery_size", "Sightings in the gallery.", value=len(system.gallery))
         info = GaugeMetricFamily("reid_model_info", "1 for the model that answers.", labels=["model_id", "arch"])
         info.add_metric([system.manifest.model_id, system.manifest.arch], 1)
@@ -157,6 +160,44 @@ class _Live(Collector):
         yield GaugeMetricFamily(
             "reid_disk_full", "1 while sightings are not stored.", value=float(bool(system.disk_full))
         )
+
+
+class SampledRecall:
+    """How many of the ten nearest the index finds, measured on a few sightings every ten minutes at most.
+
+    Exact search here is over a sample of the gallery, so that a large one costs no more than a small one: of the
+    sample's rows that belong to the true answer above the index's last score, how many did the index give?
+    """
+
+    def __init__(self, system: LiveSystem, *, every_s: float = 600.0, queries: int = 5, sample: int = 5000) -> None:
+        self._system, self._every_s, self._queries, self._sample = system, every_s, queries, sample
+        self._due, self._value = 0.0, None  # type: tuple[float, float | None]
+
+    def now(self) -> float | None:
+        """The share found, None while the gallery is too small to say."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._every_s
+            self._value = self._measure()
+        return self._value
+
+    def _measure(self) -> float | None:
+        gallery = self._system.gallery
+        numbers = gallery.numbers()
+        if len(numbers) < 50:
+            self._due = 0.0
+            return None
+        rng = np.random.default_rng(len(numbers))
+        chosen = rng.choice(numbers, min(self._sample, len(numbers)), replace=False).tolist()
+        vectors = gallery.vectors(chosen)
+        matrix, ids = np.stack(list(vectors.values())), np.array(list(vectors))
+        found = wanted = 0
+        for query in matrix[: self._queries]:
+            answer = gallery.search(query, 10)
+            given = {hit.sighting_id for hit in answer.hits}
+            near = matrix @ query >= answer.hits[-1].score + 1e-6
+            wanted += int(near.sum())
+            found += sum(int(number) in given for number in ids[near])
+        return found / wanted if wanted else None
 
 
 def resident_bytes() -> int:
