@@ -117,7 +117,8 @@ def train_per_camera(
 def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, progress: Progress) -> None:
     """The upper bound: the student's network trained with the true identities of source and targets.
 
-    On the street the crops are cut at the true boxes of the same footage that the other methods harvest.
+    It trains for the steps that source training and distillation take together, on batches as large as those of
+    distillation. On the street the crops are cut at the true boxes of the same footage that the others harvest.
     """
     path = run.folder / "models/oracle.safetensors"
     if path.exists():
@@ -136,7 +137,13 @@ def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, 
     )
     step = run.child("oracle")
     model = build_embedder(config.student.spec(both.num_classes), seed=step.child_seed("weights"))
-    settings = config.student_source.model_copy(update={"steps": config.student_source.steps + config.distil.steps})
+    settings = config.student_source.model_copy(
+        update={
+            "steps": config.student_source.steps + config.distil.steps,
+            "identities_per_batch": config.distil.target_identities + config.distil.source_identities // 2,
+            "pictures_per_identity": config.distil.target_pictures,
+        }
+    )
     model = train_source(
         model,
         both,
