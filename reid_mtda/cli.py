@@ -126,9 +126,7 @@ def adapt(
 @app.command()
 def evaluate(
     model: Annotated[Path | None, typer.Option("--model", help="Exported model folder.")] = None,
-    data: Annotated[
-        str, typer.Option(help="Data set's name or layout: market1501, msmt17, cuhk03np ...")
-    ] = "market1501",
+    data: Annotated[str, typer.Option(help="market1501, msmt17, cuhk03np, torchreid:NAME.")] = "market1501",
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     features: Annotated[Path | None, typer.Option(help="Score a file of embeddings (.npz) instead.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.footage import HarvestReport
-from reid_mtda.data.reid import DATASETS, load_folder
+from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import DataError, ReidError
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
@@ -22,6 +22,7 @@ from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
+from reid_mtda.workflow.named import load_named
 
 log = logging.getLogger(__name__)
 
@@ -92,11 +93,9 @@ def load_source(config: AdaptConfig, run: Run, progress: Progress = silent) -> L
         folder = run.folder / "source"
         if not (folder / "bounding_box_train").is_dir():
             draw_lab(folder, seed=run.child_seed("lab"), identities=config.source.identities)
-        train, _ = DATASETS["market1501"](folder)
+        train, _ = load_named("market1501", folder, where="source")
         return replace(train, domain="lab")
-    if config.source.root is None:
-        raise DataError(f"source.root: missing, expected the folder of {config.source.name!r}; set source.root")
-    train, _ = DATASETS[config.source.name](Path(config.source.root))
+    train, _ = load_named(config.source.name, config.source.root, where="source")
     return train
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_mtda.data.reid import DATASETS
 from reid_mtda.data.truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
@@ -18,6 +17,7 @@ from reid_mtda.runs import Progress, silent
 from reid_mtda.runtime import load_exported, write_manifest
 from reid_mtda.types import Embed, ModelManifest, Preprocess, RetrievalScores
 from reid_mtda.vision.preprocess import read_image
+from reid_mtda.workflow.named import load_named
 
 if TYPE_CHECKING:
     from reid_mtda.models.embedder import Embedder
@@ -57,10 +57,7 @@ def evaluate_model(
         cameras = [folder.name for folder in sorted(crops.iterdir()) if folder.is_dir()] if crops.is_dir() else []
         labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in cameras})
         return score_tracklets(embed, manifest.preprocess, labelled, rerank=rerank), labelled.cameras
-    if data not in DATASETS:
-        raise ConfigError(f"--data: got {data!r}, expected one of {', '.join(DATASETS)}")
-    assert root is not None
-    _, split = DATASETS[data](root)
+    _, split = load_named(data, root, where="--data")
 
     def show(done: int, total: int) -> None:
         progress("embed", done, total)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.config import AdaptConfig
-from reid_mtda.data.reid import DATASETS, load_folder
+from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
@@ -21,6 +21,7 @@ from reid_mtda.train import METHODS
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
 from reid_mtda.workflow.adapt import STUDENT_SOURCE, load_source, teacher_path
+from reid_mtda.workflow.named import load_named
 
 
 def train_baselines(run: Run, config: AdaptConfig, seed: int, progress: Progress) -> None:
@@ -128,7 +129,7 @@ def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, 
     folder = run.folder / "oracle_labels"
     if not (folder / "bounding_box_train").is_dir():
         draw_crops(folder, seed=seed, part="train", per_camera=config.harvest.max_crops)
-    labelled, _ = DATASETS["market1501"](folder)
+    labelled, _ = load_named("market1501", folder, where="oracle")
     both = LabelledSet(
         paths=source.paths + labelled.paths,
         labels=np.concatenate([source.labels, labelled.labels + source.num_classes]),

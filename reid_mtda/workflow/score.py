@@ -15,7 +15,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
-from reid_mtda.data.reid import DATASETS
 from reid_mtda.errors import ConfigError
 from reid_mtda.evaluate.retrieval import embed_split, evaluate_features, evaluate_split
 from reid_mtda.export import export_student
@@ -23,9 +22,10 @@ from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
 from reid_mtda.runtime import load_exported
-from reid_mtda.synthetic.street import CAMERAS, draw_crops
+from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.types import Embed, FloatArray, Preprocess, RetrievalScores, RetrievalSplit
 from reid_mtda.vision.preprocess import read_image
+from reid_mtda.workflow.named import load_named
 
 SELECTION_RULE = "last weights"
 OURS = "distilled student"
@@ -54,10 +54,8 @@ def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
         folder = run.folder / "test"
         if not (folder / "query").is_dir():
             draw_crops(folder, seed=seed, part="test", people=config.test.people)
-        return replace(DATASETS["market1501"](folder)[1], camera_names=CAMERAS)
-    if config.test.root is None:
-        raise ConfigError(f"test.root: missing, expected the folder of {config.test.name!r}; set test.root")
-    return DATASETS[config.test.name](Path(config.test.root))[1]
+        return load_named("market1501", folder, where="test")[1]
+    return load_named(config.test.name, config.test.root, where="test")[1]
 
 
 def as_embed(model: Embedder) -> Embed:
