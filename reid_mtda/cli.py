@@ -247,6 +247,21 @@ def search(
 
 
 @app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="A preset of configs/benchmark, e.g. configs/benchmark/digits.yaml.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped benchmark goes on from there.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    weights: Annotated[Path, typer.Option(help="Folder of the ImageNet weights that the preset names.")] = Path(),
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
+) -> None:
+    """Run a closed-set benchmark (Digits, Office31, OfficeHome, ImageClef-DA): every method under one budget."""
+    from reid_mtda.benchmark import run_benchmark
+
+    made = run_benchmark(config, out, root=root, weights=weights, workers=workers)
+    print(made.read_text(encoding="utf-8"))
+
+
+@app.command()
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished run folders of one experiment, a seed each.")],
     stages: Annotated[bool, typer.Option("--stages", help="Time and memory of the first run instead.")] = False,

@@ -1,8 +1,9 @@
-"""Run a closed-set benchmark: tools/benchmark_uda.py configs/benchmark/digits.yaml OUT --root DATA --workers 2."""
+"""The same as ``reid-mtda benchmark``."""
 
-import typer
+import sys
 
-from reid_mtda.benchmark import run_benchmark
+from reid_mtda.cli import main
 
 if __name__ == "__main__":
-    typer.run(run_benchmark)
+    sys.argv[1:1] = ["benchmark"]
+    main()
