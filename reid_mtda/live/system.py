@@ -20,6 +20,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.camera import AddedSighting, CameraWorker, Serving
 from reid_mtda.live.events import Events
+from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.observe import Observations
 from reid_mtda.live.streams import CameraStream, StreamSettings, StreamStatus
 from reid_mtda.schema import Strict
@@ -104,11 +105,12 @@ class LiveSystem:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings or LiveSettings()
-        self.site, self.events, self.observed = site, Events(), Observations()
+        self.site, self.events, self.observed, self.samples = site, Events(), Observations(), GateSamples()
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
         self.started_s = time.time()
         self.disk_full = ""
+        self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
         self._open_frames, self._clock = open_frames, clock
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -147,6 +149,17 @@ class LiveSystem:
         for thread in (*self._embedders, *self._threads):
             _join(thread, deadline)
         self._serving.gallery.close()
+        if self.set_aside is not None:
+            self.set_aside.close()
+
+    def run_aside(self, work: Callable[[], None], name: str) -> None:
+        """Run a long job on a thread of its own; it must ask ``is_stopping`` from time to time."""
+        with self._lock:
+            self._threads.append(self._thread(work, name))
+
+    def is_stopping(self) -> bool:
+        """``stop`` was called."""
+        return self._stop.is_set()
 
     def __enter__(self) -> LiveSystem:
         self.start()
@@ -319,6 +332,7 @@ class LiveSystem:
 
     def _added(self, added: AddedSighting) -> None:
         tracklet = added.tracklet
+        self.samples.take(tracklet)
         self.observed.sighting(tracklet.camera, added.vector, added.rows)
         self.events.tell(
             "sighting",
@@ -393,7 +407,10 @@ class LiveSystem:
         gone: dict[str, int] = {}
         for name, state in self.cameras().items():
             try:
-                removed = self.gallery.forget_before(name, time.time() - state.settings.retention_days * 86400)
+                limit = time.time() - state.settings.retention_days * 86400
+                removed = self.gallery.forget_before(name, limit)
+                if self.set_aside is not None:
+                    self.set_aside.forget_before(name, limit)
             except ReidError as error:
                 log.error("retention of camera %s: %s", name, error)
                 continue

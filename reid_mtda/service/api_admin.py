@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -154,6 +155,39 @@ def calibrate_now(who: Who, parts: Parts) -> list[s.ThresholdOut]:
     thresholds = parts.calibration.renew()
     parts.audit.add(who.user, "calibrated", model_id=thresholds.model_id, pairs=len(thresholds.pairs))
     return s.thresholds_out(thresholds)
+
+
+@router.get("/model/candidates", tags=["model"])
+def candidates(who: Who, parts: Parts) -> s.ModelsOut:
+    """Which models could be put in service, and how the last change went."""
+    who.need(Role.ADMIN)
+    models = parts.models
+    job = None if models.job is None else s.JobOut(**asdict(models.job))
+    return s.ModelsOut(candidates=models.candidates(), can_roll_back=models.can_roll_back, job=job)
+
+
+@router.post("/model/verdicts", tags=["model"])
+def judge(body: s.CandidateIn, who: Who, parts: Parts) -> s.GateOut:
+    """Would the gate let this candidate pass?"""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    return s.GateOut.of(parts.models.judge(who.user, body.name))
+
+
+@router.post("/model/promotions", tags=["model"], status_code=202)
+def promote(body: s.CandidateIn, who: Who, parts: Parts) -> s.JobOut:
+    """Put a candidate in service, through the gate; old answers keep working until its gallery is complete."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    return s.JobOut(**asdict(parts.models.promote(who.user, body.name)))
+
+
+@router.post("/model/rollback", tags=["model"], status_code=202)
+def roll_back(who: Who, parts: Parts) -> s.JobOut:
+    """Go back to the model before."""
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    return s.JobOut(**asdict(parts.models.roll_back(who.user)))
 
 
 # ---------------------------------------------------------------------------------------------------------- health

@@ -15,10 +15,11 @@ from reid_mtda.service.access import Access, Throttle
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.metrics import Metrics
+from reid_mtda.service.models import Models
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.types import Detect
+from reid_mtda.types import Detect, Embed
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Service:
     searches: Searches
     calibration: Calibration
     metrics: Metrics
+    models: Models
     policy: UrlPolicy
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -48,7 +50,13 @@ class Service:
 
 
 def make_service(
-    system: LiveSystem, state: Path, settings: ServiceSettings | None = None, *, detect: Detect | None = None
+    system: LiveSystem,
+    state: Path,
+    settings: ServiceSettings | None = None,
+    *,
+    model: Path,
+    embed: Embed,
+    detect: Detect | None = None,
 ) -> Service:
     """Put the parts together; ``state`` is the folder of the service's own files.
 
@@ -56,6 +64,8 @@ def make_service(
         system: the live system, started or not.
         state: made when missing, for its owner alone.
         settings: of the service.
+        model: folder of the model that answers.
+        embed: that model.
         detect: finds people in uploaded pictures; None: an upload is one person.
     """
     settings = settings or ServiceSettings()
@@ -63,13 +73,17 @@ def make_service(
     audit = Audit(state)
     calibration = Calibration(system, state, settings)
     metrics = Metrics(system, calibration)
+    reviews = Reviews(state)
+    searches = Searches(system, audit, calibration.current, detect, on_search=metrics.searched)
+    candidates = Path(settings.candidates) if settings.candidates else None
     return Service(
         system=system,
         settings=settings,
         access=Access(state),
         audit=audit,
-        reviews=Reviews(state),
-        searches=Searches(system, audit, calibration.current, detect, on_search=metrics.searched),
+        reviews=reviews,
+        searches=searches,
+        models=Models(system, state, model, embed, audit, reviews, searches, candidates),
         calibration=calibration,
         metrics=metrics,
         policy=UrlPolicy(settings.allowed_schemes, settings.allowed_hosts),

@@ -26,9 +26,13 @@ def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> R
     """
     gallery = service.system.gallery
     rows = gallery.lookup(numbers)
-    keys = [sighting_key(row) for row in rows.values()]
+    keys = {sighting_key(row) for row in rows.values()}
     service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
     removed = gallery.delete(rows)
+    if (aside := service.system.set_aside) is not None:
+        aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
+    for row in rows.values():
+        service.system.samples.forget(row.camera, [row.track_id])
     reviews = service.reviews.forget(keys)
     service.searches.forget(keys)
     entry = service.audit.add(user, "erasure", sightings=sorted(removed), reviews=reviews, reason=reason)

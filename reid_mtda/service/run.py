@@ -21,6 +21,7 @@ from reid_mtda.schema import load_yaml
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.context import Service, make_service
+from reid_mtda.service.models import promoted
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site, resolve
 from reid_mtda.types import Detect
@@ -109,10 +110,13 @@ def running_service(
     """
     settings = settings or ServiceSettings()
     embed, manifest = load_exported(model)
+    if instead := promoted(state, manifest.model_id):
+        model, gallery = instead
+        embed, manifest = load_exported(model)
     opened = Gallery.open(gallery, manifest)
     system = LiveSystem(site, embed, manifest, opened, settings.live)
     try:
-        service = make_service(system, state, settings, detect=upload_detector(site))
+        service = make_service(system, state, settings, model=model, embed=embed, detect=upload_detector(site))
     except BaseException:
         opened.close()
         raise

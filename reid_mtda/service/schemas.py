@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from reid_mtda.live.calibrate import Thresholds
+from reid_mtda.live.gate import GateReport
 from reid_mtda.live.system import CameraState
 from reid_mtda.service.access import TokenInfo
 from reid_mtda.service.audit import AuditEntry
@@ -360,6 +361,45 @@ class ModelOut(BaseModel):
     asked_rate: float
     thresholds: list[ThresholdOut]
     drift: dict[str, float]
+
+
+class CandidateIn(_Body):
+    """A model folder among the candidates, by name."""
+
+    name: Name
+
+
+class GateOut(BaseModel):
+    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance."""
+
+    passes: bool
+    reason: str
+    scores: dict[str, tuple[float, float]]
+    skipped: list[str]
+
+    @classmethod
+    def of(cls, report: GateReport) -> GateOut:
+        """The API's form of a verdict."""
+        scores = {name: (verdict.current, verdict.candidate) for name, verdict in report.cameras.items()}
+        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=list(report.skipped))
+
+
+class JobOut(BaseModel):
+    """A change of model."""
+
+    candidate: str
+    state: str
+    message: str
+    done: int
+    total: int
+
+
+class ModelsOut(BaseModel):
+    """Candidates, whether one can go back, and the last change."""
+
+    candidates: list[str]
+    can_roll_back: bool
+    job: JobOut | None
 
 
 def thresholds_out(thresholds: Thresholds) -> list[ThresholdOut]:

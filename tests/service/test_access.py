@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import Town
+from town import Town
 
 from reid_mtda.service.access import Access, AccessError, Role, Throttle
 

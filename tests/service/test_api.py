@@ -5,7 +5,7 @@ import struct
 import zlib
 
 import pytest
-from conftest import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
+from town import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
 API = "/api/v1"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from conftest import REASON, Town, crop_of, png_of, show_live
+from town import REASON, Town, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
 

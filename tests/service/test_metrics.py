@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Town
+from town import Town
 
 from reid_mtda.schema import load_yaml, read_yaml
 from reid_mtda.service.metrics import SampledRecall

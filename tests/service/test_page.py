@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import REASON, SECRET_URL, Town, crop_of, png_of, show_live
+from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
 PAGES = ("/", "/sightings", "/search", "/reviews", "/status", "/tokens", "/audit")
 ALLOWED = {

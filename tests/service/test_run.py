@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REASON
+from town import REASON
 
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery

@@ -1,0 +1,162 @@
+"""Whether a candidate student may go live: no camera worse, judged without labels on what the cameras saw lately.
+
+Two pictures of one tracklet are one person; tracklets of one camera that overlap in time are different people. How
+often the first score higher than the second (the area under the ROC curve) needs no label, and falls when a model
+fits a camera badly.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from reid_mtda.errors import ModelError
+from reid_mtda.types import DoubleArray, Embed, ImageArray, ModelManifest, Tracklet
+from reid_mtda.vision.preprocess import to_model_input
+
+_PER_CAMERA = 150
+MIN_TRACKLETS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class GateSample:
+    """One tracklet: when, and two of its crops, an early and a late one."""
+
+    camera: str
+    track_id: int
+    start_s: float
+    end_s: float
+    early: ImageArray
+    late: ImageArray
+
+
+class GateSamples:
+    """The last tracklets of each camera, in memory alone; retention has nothing to do here after a restart."""
+
+    def __init__(self, per_camera: int = _PER_CAMERA) -> None:
+        self._lock = threading.Lock()
+        self._per_camera = per_camera
+        self._kept: dict[str, deque[GateSample]] = {}
+
+    def take(self, tracklet: Tracklet) -> None:
+        """Keep the first and last crop of a tracklet with at least two."""
+        if len(tracklet.crops) < 2:
+            return
+        early, late = tracklet.crops[0], tracklet.crops[-1]
+        sample = GateSample(tracklet.camera, tracklet.track_id, tracklet.start_s, tracklet.end_s, early, late)
+        with self._lock:
+            self._kept.setdefault(tracklet.camera, deque(maxlen=self._per_camera)).append(sample)
+
+    def forget(self, camera: str, track_ids: Sequence[int]) -> None:
+        """Drop erased tracklets."""
+        gone = set(track_ids)
+        with self._lock:
+            kept = self._kept.get(camera, deque())
+            self._kept[camera] = deque((s for s in kept if s.track_id not in gone), maxlen=self._per_camera)
+
+    def all(self) -> list[GateSample]:
+        """What is kept, of all cameras."""
+        with self._lock:
+            return [sample for kept in self._kept.values() for sample in kept]
+
+
+@dataclass(frozen=True)
+class CameraVerdict:
+    """One camera's scores, 0.5 (chance) to 1; ``is_worse``: by more than chance and more than the tolerance."""
+
+    current: float
+    candidate: float
+    tracklets: int
+    is_worse: bool
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The verdict on a candidate; ``skipped`` cameras had too few tracklets to judge."""
+
+    cameras: dict[str, CameraVerdict]
+    skipped: tuple[str, ...]
+
+    @property
+    def passes(self) -> bool:
+        """At least one camera could be judged, and none got worse."""
+        return bool(self.cameras) and not any(verdict.is_worse for verdict in self.cameras.values())
+
+    @property
+    def reason(self) -> str:
+        """Why, in words."""
+        if not self.cameras:
+            return "no camera saw enough people yet to judge"
+        worse = [
+            f"{name} ({verdict.current:.3f} -> {verdict.candidate:.3f})"
+            for name, verdict in self.cameras.items()
+            if verdict.is_worse
+        ]
+        return f"worse at {', '.join(worse)}" if worse else f"no worse at {', '.join(self.cameras)}"
+
+
+def judge(
+    samples: Sequence[GateSample],
+    current: tuple[Embed, ModelManifest],
+    candidate: tuple[Embed, ModelManifest],
+    *,
+    tolerance: float = 0.005,
+) -> GateReport:
+    """Compare two models camera by camera.
+
+    A camera counts as worse when its score falls by more than ``tolerance`` and a paired test over its tracklets
+    (Wilcoxon, one-sided, 5 %) agrees: a coin's luck must not stop a good model, nor let a bad one pass unseen.
+
+    Raises:
+        ModelError: a model fails on the crops.
+    """
+    verdicts, skipped = {}, []
+    for camera in sorted({sample.camera for sample in samples}):
+        own = [sample for sample in samples if sample.camera == camera]
+        before, after = separation(own, *current), separation(own, *candidate)
+        usable = np.isfinite(before) & np.isfinite(after)
+        if np.count_nonzero(usable) < MIN_TRACKLETS:
+            skipped.append(camera)
+            continue
+        before, after = before[usable], after[usable]
+        verdicts[camera] = CameraVerdict(
+            float(before.mean()), float(after.mean()), len(before), _is_worse(before, after, tolerance)
+        )
+    return GateReport(verdicts, tuple(skipped))
+
+
+def separation(samples: Sequence[GateSample], embed: Embed, manifest: ModelManifest) -> DoubleArray:
+    """For each tracklet of one camera, the share of others on view at its time that it scores below itself.
+
+    Returns:
+        float64 (N,) in [0, 1]; NaN for a tracklet that was alone.
+    """
+    if not samples:
+        return np.zeros(0)
+    early = embed(to_model_input([sample.early for sample in samples], manifest.preprocess))
+    late = embed(to_model_input([sample.late for sample in samples], manifest.preprocess))
+    if not (np.isfinite(early).all() and np.isfinite(late).all()):
+        raise ModelError(f"model {manifest.model_id}: gave numbers that are not finite; export it again")
+    scores = early @ late.T
+    found = np.full(len(samples), np.nan)
+    for row, one in enumerate(samples):
+        others = [
+            column
+            for column, other in enumerate(samples)
+            if other.track_id != one.track_id and other.start_s <= one.end_s and one.start_s <= other.end_s
+        ]
+        if others:
+            rest = scores[row, others]
+            found[row] = np.mean((rest < scores[row, row]) + 0.5 * (rest == scores[row, row]))
+    return found
+
+
+def _is_worse(before: DoubleArray, after: DoubleArray, tolerance: float) -> bool:
+    if before.mean() - after.mean() <= tolerance or np.array_equal(before, after):
+        return False
+    return bool(stats.wilcoxon(before, after, alternative="greater", zero_method="zsplit").pvalue < 0.05)

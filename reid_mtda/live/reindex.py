@@ -1,0 +1,85 @@
+"""A gallery for another model: the thumbnails of the old one embedded anew, while the old one goes on answering."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from reid_mtda.errors import GalleryError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.types import Embed, ImageArray, ModelManifest, Sighting
+from reid_mtda.vision.preprocess import to_model_input
+
+log = logging.getLogger(__name__)
+
+_BATCH = 32
+
+Key = tuple[str, int, float]
+
+
+def key_of(sighting: Sighting) -> Key:
+    """What names a sighting in every gallery."""
+    return sighting.camera, sighting.track_id, sighting.start_s
+
+
+def reindex(
+    old: Gallery,
+    new: Gallery,
+    embed: Embed,
+    manifest: ModelManifest,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int, int]:
+    """Bring ``new`` up to ``old``: add what is missing, remove what is no longer there. Can be stopped and repeated.
+
+    Args:
+        old: the gallery that answers; only read.
+        new: bound to ``manifest``'s model.
+        embed: that model.
+        manifest: its card.
+        stopped: asked before each batch; True: leave off.
+        progress: called with (done, total).
+
+    Returns:
+        New number by old number, of all sightings that stand in both.
+
+    Raises:
+        GalleryError: ``new`` belongs to another model.
+        StorageError: the disk is full; what was carried over stays.
+    """
+    if new.model_id != manifest.model_id:
+        raise GalleryError(f"gallery {new.folder} holds model {new.model_id}, got {manifest.model_id} to re-index with")
+    there = {key_of(row): number for number, row in new.sightings().items()}
+    wanted = old.sightings()
+    # Erased in the old one meanwhile: it must not stand up again in the new one.
+    alive = {key_of(row) for row in wanted.values()}
+    gone = [number for key, number in there.items() if key not in alive]
+    if gone:
+        new.delete(gone)
+    missing = [number for number, row in sorted(wanted.items()) if key_of(row) not in there]
+    for start in range(0, len(missing), _BATCH):
+        if stopped():
+            break
+        pictures = {number: _read(wanted[number]) for number in missing[start : start + _BATCH]}
+        readable = {number: picture for number, picture in pictures.items() if picture is not None}
+        rows = embed(to_model_input(list(readable.values()), manifest.preprocess))
+        for (number, picture), vector in zip(readable.items(), rows, strict=True):
+            row = wanted[number]
+            there[key_of(row)] = new.add(
+                np.asarray(vector, np.float32), row.camera, row.track_id, row.start_s, row.end_s, picture
+            )
+        progress(min(start + _BATCH, len(missing)), len(missing))
+    return {number: there[key_of(row)] for number, row in wanted.items() if key_of(row) in there}
+
+
+def _read(sighting: Sighting) -> ImageArray | None:
+    """The thumbnail as RGB; None when it was deleted meanwhile or is damaged."""
+    picture = cv2.imread(str(sighting.thumbnail), cv2.IMREAD_COLOR)
+    if picture is None:
+        log.warning("%s: cannot be read; this sighting is not carried over", sighting.thumbnail)
+        return None
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

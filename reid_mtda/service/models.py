@@ -1,0 +1,194 @@
+"""New students: judged by the gate, put in service with a gallery of their own, and taken back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_mtda.errors import ReidError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.gate import GateReport, judge
+from reid_mtda.live.reindex import reindex
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.runs import write_json
+from reid_mtda.runtime import load_exported
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.review import Reviews
+from reid_mtda.service.searches import SearchError, Searches, sighting_key
+from reid_mtda.site import NAME
+from reid_mtda.types import Embed, ModelManifest
+
+log = logging.getLogger(__name__)
+
+_RECORD = "serving.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A change of model under way or over: ``state`` is running, done or failed."""
+
+    candidate: str
+    state: str
+    message: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class _Place:
+    model: str
+    gallery: str
+
+
+class Models:
+    """Which model answers, and how it is changed.
+
+    Args:
+        system: the live system.
+        state: folder of the service's files; galleries of new models are made in it.
+        model: folder of the model that answers now.
+        embed: that model.
+        candidates: folder of model folders to choose from; None: none.
+    """
+
+    def __init__(
+        self,
+        system: LiveSystem,
+        state: Path,
+        model: Path,
+        embed: Embed,
+        audit: Audit,
+        reviews: Reviews,
+        searches: Searches,
+        candidates: Path | None,
+    ) -> None:
+        self._system, self._state, self._candidates = system, Path(state), candidates
+        self._audit, self._reviews, self._searches = audit, reviews, searches
+        self._lock = threading.Lock()
+        self._now = _Place(str(model), str(system.gallery.folder))
+        self._before: _Place | None = None
+        self._embed = embed
+        self.job: Job | None = None
+
+    def candidates(self) -> list[str]:
+        """Names of the model folders to choose from."""
+        if self._candidates is None or not self._candidates.is_dir():
+            return []
+        return sorted(path.name for path in self._candidates.iterdir() if (path / "manifest.json").is_file())
+
+    @property
+    def can_roll_back(self) -> bool:
+        """There was a model before."""
+        return self._before is not None
+
+    def judge(self, user: str, name: str) -> GateReport:
+        """Compare a candidate with the model that answers, on what the cameras saw lately; audited.
+
+        Raises:
+            SearchError: no such candidate.
+            ModelError: its folder cannot be used.
+        """
+        embed, manifest = load_exported(self._folder(name))
+        report = judge(self._system.samples.all(), (self._embed, self._system.manifest), (embed, manifest))
+        scores = {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in report.cameras.items()}
+        self._audit.add(
+            user,
+            "candidate_judged",
+            candidate=name,
+            model_id=manifest.model_id,
+            passes=report.passes,
+            reason=report.reason,
+            scores=scores,
+        )
+        return report
+
+    def promote(self, user: str, name: str) -> Job:
+        """Put a candidate in service once the gate lets it pass; its gallery is made in the background.
+
+        Raises:
+            SearchError: no such candidate, it does not pass, or another change is under way.
+        """
+        report = self.judge(user, name)
+        if not report.passes:
+            raise SearchError(f"candidate {name}: does not pass the gate, {report.reason}; nothing was changed", 409)
+        return self._begin(user, name, _Place(str(self._folder(name)), ""))
+
+    def roll_back(self, user: str) -> Job:
+        """Go back to the model before, with all that was seen since.
+
+        Raises:
+            SearchError: there is none, or another change is under way.
+        """
+        if self._before is None:
+            raise SearchError("there is no model to go back to", 409)
+        return self._begin(user, "the model before", self._before)
+
+    def _folder(self, name: str) -> Path:
+        if not NAME.match(name) or name not in self.candidates() or self._candidates is None:
+            raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
+        return self._candidates / name
+
+    def _begin(self, user: str, name: str, place: _Place) -> Job:
+        with self._lock:
+            if self.job is not None and self.job.state == "running":
+                raise SearchError(f"{self.job.candidate} is being put in service; wait for it", 409)
+            self.job = job = Job(name, "running")
+        self._system.run_aside(lambda: self._change(user, name, place), "re-index")
+        return job
+
+    def _change(self, user: str, name: str, place: _Place) -> None:
+        try:
+            embed, manifest = load_exported(Path(place.model))
+            folder = Path(place.gallery) if place.gallery else self._state / "galleries" / manifest.model_id
+            if manifest.model_id == self._system.manifest.model_id:
+                raise SearchError(f"{name} is the model that answers already", 409)
+            self._exchange(user, _Place(place.model, str(folder)), embed, manifest)
+            self.job = Job(name, "done", f"model {manifest.model_id} answers")
+        except ReidError as error:
+            log.error("changing the model: %s", error)
+            self.job = Job(name, "failed", str(error))
+            self._audit.add(user, "model_change_failed", candidate=name, message=str(error))
+        except Exception:
+            log.exception("changing the model")
+            self.job = Job(name, "failed", "something failed here; it is in the service's log")
+
+    def _exchange(self, user: str, place: _Place, embed: Embed, manifest: ModelManifest) -> None:
+        system, set_aside = self._system, self._system.set_aside
+        reopened = set_aside is not None and str(set_aside.folder) == place.gallery
+        new = set_aside if reopened and set_aside is not None else Gallery.open(Path(place.gallery), manifest)
+
+        def progress(done: int, total: int) -> None:
+            if self.job is not None:
+                self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
+
+        reindex(system.gallery, new, embed, manifest, stopped=system.is_stopping, progress=progress)
+        if system.is_stopping():
+            raise SearchError("the service stopped before the new gallery was complete; start it again", 503)
+        old_id = system.manifest.model_id
+        old = system.switch(embed, manifest, new)
+        # What was under way during the switch went to the old gallery: it is carried over now.
+        numbers = reindex(old, new, embed, manifest)
+        rows = old.lookup(numbers)
+        self._reviews.renumber({sighting_key(row): numbers[number] for number, row in rows.items()})
+        self._searches.forget_all()
+        if set_aside is not None and not reopened:
+            set_aside.close()
+        system.set_aside = old
+        self._before, self._now, self._embed = self._now, place, embed
+        write_json(self._state / _RECORD, {"model": place.model, "gallery": place.gallery, "instead_of": old_id})
+        self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
+
+
+def promoted(state: Path, model_id: str) -> tuple[Path, Path] | None:
+    """Model and gallery folder that were last put in service in place of ``model_id``, if they still stand."""
+    try:
+        there = json.loads((Path(state) / _RECORD).read_text(encoding="utf-8"))
+        model, gallery = Path(there["model"]), Path(there["gallery"])
+        if there["instead_of"] == model_id and (model / "manifest.json").is_file() and gallery.is_dir():
+            return model, gallery
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None

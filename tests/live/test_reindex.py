@@ -1,0 +1,78 @@
+"""A gallery for another model holds the same people under the same keys, and answers alike."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colour_model import write_colour_model
+
+from reid_mtda.errors import GalleryError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.reindex import key_of, reindex
+from reid_mtda.runtime import load_exported
+from reid_mtda.vision.preprocess import to_model_input
+
+
+def picture(person: int) -> np.ndarray:
+    return np.random.default_rng(person).integers(0, 255, (6, 3, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+
+
+@pytest.fixture
+def models(tmp_path: Path):
+    for turn in (0, 1):
+        write_colour_model(tmp_path / f"model{turn}", turn=turn)
+    return [load_exported(tmp_path / f"model{turn}", threads=1) for turn in (0, 1)]
+
+
+@pytest.fixture
+def old(tmp_path: Path, models) -> Gallery:
+    embed, manifest = models[0]
+    gallery = Gallery.open(tmp_path / "old", manifest)
+    for n in range(40):
+        vector = embed(to_model_input([picture(n)], manifest.preprocess))[0]
+        gallery.add(vector, f"camera{n % 3}", n, 100.0 + n, 105.0 + n, picture(n))
+    return gallery
+
+
+def test_everything_is_carried_over_and_answers_alike(tmp_path: Path, models, old: Gallery) -> None:
+    embed, manifest = models[1]
+    new, told = Gallery.open(tmp_path / "new", manifest), []
+    numbers = reindex(old, new, embed, manifest, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (40, 40) and len(numbers) == len(new) == 40
+    was, now = old.lookup(numbers), new.lookup(numbers.values())
+    assert all(key_of(was[a]) == key_of(now[b]) for a, b in numbers.items())
+    for number in list(numbers)[:10]:
+        before = [numbers[hit.sighting_id] for hit in old.search(old.vector(number), 3).hits]
+        after = [hit.sighting_id for hit in new.search(new.vector(numbers[number]), 3).hits]
+        assert before[0] == after[0]
+
+
+def test_stopped_and_repeated_it_adds_what_is_missing_and_removes_what_went(tmp_path: Path, models, old) -> None:
+    embed, manifest = models[1]
+    new, calls = Gallery.open(tmp_path / "new", manifest), []
+
+    def stopped() -> bool:
+        calls.append(1)
+        return len(calls) > 1
+
+    reindex(old, new, embed, manifest, stopped=stopped)
+    assert len(new) == 32
+    gone = next(iter(old.sightings()))
+    key = key_of(old.lookup([gone])[gone])
+    old.delete([gone])
+    numbers = reindex(old, new, embed, manifest)
+    assert len(new) == len(numbers) == 39
+    assert key not in {key_of(row) for row in new.sightings().values()}
+
+
+def test_a_damaged_thumbnail_costs_its_own_sighting_alone(tmp_path: Path, models, old) -> None:
+    embed, manifest = models[1]
+    number, row = next(iter(old.sightings().items()))
+    row.thumbnail.write_bytes(b"no picture")
+    numbers = reindex(old, Gallery.open(tmp_path / "new", manifest), embed, manifest)
+    assert number not in numbers and len(numbers) == 39
+
+
+def test_a_gallery_of_another_model_is_refused(models, old: Gallery) -> None:
+    with pytest.raises(GalleryError, match="to re-index with"):
+        reindex(old, old, *models[1])

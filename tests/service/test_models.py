@@ -1,0 +1,86 @@
+"""A candidate goes live through the gate alone, takes the gallery and the reviews along, and can be taken back."""
+
+import time
+from collections import deque
+
+from town import CAMERAS, PEOPLE, REASON, Town, crop_of
+
+from reid_mtda.live.gate import GateSample
+from reid_mtda.service.models import promoted
+
+API = "/api/v1"
+
+
+def watch(town: Town) -> None:
+    """Enough people at once for the gate to judge."""
+    system = town.service.system
+    for camera in CAMERAS:
+        for n in range(60):
+            early, late = (crop_of(n % len(PEOPLE), 3 * light) for light in range(2))
+            sample = GateSample(camera, n, float(n), n + 3.0, early, late)
+            system.samples._kept.setdefault(camera, deque(maxlen=150)).append(sample)
+
+
+def finished(town: Town, client) -> dict:
+    deadline = time.monotonic() + 20
+    while (job := client.get(f"{API}/model/candidates").json()["job"])["state"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return job
+
+
+def test_promoted_searched_and_rolled_back(town: Town) -> None:
+    watch(town)
+    admin = town.client("admin")
+    before = admin.get(f"{API}/model").json()["model_id"]
+    made = admin.post(f"{API}/search", json={"sighting_id": town.numbers[1, "gate"], "k": 2, **REASON}).json()
+    body = {"search_id": made["search_id"], "sighting_id": town.numbers[1, "market"], "decision": "same"}
+    review = admin.post(f"{API}/reviews", json=body).json()
+    town.service.system.gallery.delete([town.numbers[0, "gate"]])  # numbers shift in the new gallery
+    assert admin.get(f"{API}/model/candidates").json()["candidates"] == ["turned"]
+    assert admin.post(f"{API}/model/verdicts", json={"name": "turned"}).json()["passes"]
+    assert admin.post(f"{API}/model/promotions", json={"name": "turned"}).status_code == 202
+    assert finished(town, admin)["state"] == "done"
+    after = admin.get(f"{API}/model").json()
+    assert after["model_id"] != before and after["gallery_size"] == 11
+    assert promoted(town.folder / "state", before) is not None
+
+    rows = {(r["camera"], r["track_id"]): r["sighting_id"] for r in admin.get(f"{API}/sightings").json()["sightings"]}
+    hits = admin.post(f"{API}/search", json={"sighting_id": rows["gate", 10], "k": 2, **REASON}).json()["hits"]
+    assert {(hit["camera"], hit["track_id"]) for hit in hits} == {("market", 11), ("plaza", 12)}
+    (moved,) = admin.get(f"{API}/reviews").json()
+    assert moved["id"] == review["id"] and moved["candidate_id"] == rows["market", 11]
+
+    # What is erased now must not come back with the old gallery.
+    admin.post(f"{API}/erasures", json={"sighting_ids": [rows["plaza", 12]], "reason": "asked for"})
+    aside = town.service.system.set_aside
+    assert (12, "plaza") not in {(row.track_id, row.camera) for row in aside.sightings().values()}
+    assert admin.post(f"{API}/model/rollback").status_code == 202
+    assert finished(town, admin)["state"] == "done"
+    assert admin.get(f"{API}/model").json()["model_id"] == before
+    left = {(row["camera"], row["track_id"]) for row in admin.get(f"{API}/sightings").json()["sightings"]}
+    assert len(left) == 10 and ("plaza", 12) not in left
+    actions = [entry["action"] for entry in admin.get(f"{API}/audit").json()["entries"]]
+    assert actions.count("model_switched") == 2 and "candidate_judged" in actions
+
+
+def test_a_candidate_that_fails_changes_nothing(town: Town) -> None:
+    admin = town.client("admin")
+    model_id = admin.get(f"{API}/model").json()["model_id"]
+    refused = admin.post(f"{API}/model/promotions", json={"name": "turned"})  # nobody was seen yet
+    assert refused.status_code == 409 and "does not pass the gate" in refused.json()["error"]["message"]
+    watch(town)
+    weights = town.folder / "candidates" / "turned" / "model.onnx"
+    weights.write_bytes(weights.read_bytes()[:-8] + b"tampered")
+    assert admin.post(f"{API}/model/promotions", json={"name": "turned"}).status_code == 503
+    for name in ("../model", "nowhere", "/etc"):
+        assert admin.post(f"{API}/model/promotions", json={"name": name}).status_code == 404
+    assert admin.post(f"{API}/model/rollback").status_code == 409
+    assert admin.get(f"{API}/model").json()["model_id"] == model_id
+
+
+def test_only_admins_of_all_cameras_change_models(town: Town) -> None:
+    for client in (town.client("reviewer"), town.client("admin", cameras=["gate"])):
+        for path in ("verdicts", "promotions"):
+            assert client.post(f"{API}/model/{path}", json={"name": "turned"}).status_code == 403
+        assert client.post(f"{API}/model/rollback").status_code == 403

@@ -1,0 +1,278 @@
+"""What the live service costs: where the time of one camera goes, the running system, search at size, embedding.
+
+    tools/benchmark_live.py loop   MODEL [CLIP ...]     cameras per core, by stage
+    tools/benchmark_live.py system MODEL                delay from frame to searchable, memory per camera
+    tools/benchmark_live.py search [--dim 256]          p50, p99, recall@10 at 10 k, 100 k and 1 M sightings
+    tools/benchmark_live.py embed  MODEL STATE          our queue against torchreid's FeatureExtractor, same weights
+
+Each prints a table and, with --out, writes JSON. Models are model folders; STATE is a ``.npz`` of OSNet x0.25's weights
+by torchreid's parameter names, those that MODEL was exported from.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
+from reid_mtda.gallery.rows import Rows
+from reid_mtda.live.batcher import Batcher, BatcherSettings
+from reid_mtda.live.ingest import add_tracklet, mean_embedding
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.runtime import load_exported
+from reid_mtda.site import Camera, Site
+from reid_mtda.synthetic.street import CAMERAS, street_frames
+from reid_mtda.types import Frame, Tracklet
+from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.vision.tracklets import TrackletBuilder
+from reid_mtda.vision.video import read_frames
+
+FPS = 5.0
+
+
+def loop(model: Path, clips: list[str], seconds: float) -> dict[str, Any]:
+    """One camera on one thread, as fast as it goes, for the street and for each clip."""
+    urls = [f"synthetic://street?camera={CAMERAS[0]}&duration={seconds}", *clips]
+    return {url.rsplit("/", 1)[-1]: _one_loop(model, url, seconds) for url in urls}
+
+
+def _one_loop(model: Path, url: str, seconds: float) -> dict[str, Any]:
+    """Milliseconds of work by stage for each second of footage."""
+    embed, manifest = load_exported(model, threads=1)
+    spent: dict[str, float] = defaultdict(float)
+    detect, builder = load_detector("motion"), TrackletBuilder("camera", fps=FPS)
+    ended: list[Tracklet] = []
+    frames = crops = 0
+    for frame in each(read_frames(url, camera="camera", fps=FPS), spent):
+        with timed(spent, "detect"):
+            found = detect(frame.image)
+        with timed(spent, "track"):
+            ended += builder.update(frame, found)
+        frames += 1
+        if frames >= seconds * FPS:
+            break
+    ended += builder.flush()
+    with tempfile.TemporaryDirectory() as folder, Gallery.open(Path(folder) / "gallery", manifest) as gallery:
+        for tracklet in ended:
+            with timed(spent, "embed"):
+                rows = embed(to_model_input(tracklet.crops, manifest.preprocess))
+            with timed(spent, "index"):
+                add_tracklet(gallery, tracklet, rows)
+            with timed(spent, "search"):
+                gallery.search(mean_embedding(rows), 10)
+            crops += len(tracklet.crops)
+    work = {name: 1000 * value / (frames / FPS) for name, value in spent.items()}
+    # A real camera's frames are decoded, not drawn: drawing is shown, but no part of the sum.
+    total = sum(value for name, value in work.items() if name != "read" or not url.startswith("synthetic"))
+    return {
+        "ms per second of footage": {name: round(value, 2) for name, value in work.items()},
+        "cameras per core": round(1000 / total, 1),
+        "frames": frames,
+        "sightings": len(ended),
+        "crops": crops,
+    }
+
+
+class timed:
+    """Adds the seconds of its block to ``spent[name]``."""
+
+    def __init__(self, spent: dict[str, float], name: str) -> None:
+        self.spent, self.name = spent, name
+
+    def __enter__(self) -> None:
+        self.began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.spent[self.name] += time.perf_counter() - self.began
+
+
+def each(frames: Iterator[Frame], spent: dict[str, float]) -> Iterator[Frame]:
+    """``frames``, with the time of making each one."""
+    while True:
+        with timed(spent, "read"):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
+    """The running system with so many street cameras in real time."""
+    report = {}
+    for count in counts:
+        embed, manifest = load_exported(model)
+        cameras = {
+            f"{CAMERAS[n % len(CAMERAS)]}{n}": Camera(
+                url=f"synthetic://street?camera={CAMERAS[n % len(CAMERAS)]}&seed={7 + n}", fps=FPS
+            )
+            for n in range(count)
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            gallery = Gallery.open(Path(folder) / "gallery", manifest)
+            before, cpu = resident_mb(), cpu_s()
+            running = LiveSystem(Site("bench", Path(folder), cameras), embed, manifest, gallery)
+            running.start()
+            time.sleep(seconds)
+            states, memory = running.cameras().values(), resident_mb()
+            used = (cpu_s() - cpu) / seconds
+            delays = [delay for state in states for delay in state.delays_s]
+            frames, dropped = sum(s.frames for s in states), sum(s.stream.dropped for s in states)
+            running.stop()
+        report[f"{count} cameras"] = {
+            "cores used": round(used, 2),
+            "frames analysed": frames,
+            "frames dropped": dropped,
+            "sightings": len(delays),
+            "delay p50 s": round(statistics.median(delays), 2) if delays else None,
+            "delay p95 s": round(float(np.percentile(delays, 95)), 2) if delays else None,
+            "memory MB": round(memory),
+            "MB per camera": round((memory - before) / count, 1),
+        }
+    return report
+
+
+def search(dim: int, sizes: list[int]) -> dict[str, Any]:
+    """The index alone: people as clusters of 20 sightings each, queries beside them."""
+    report = {}
+    for size in sizes:
+        rng = np.random.default_rng(size)
+        people = unit(rng.normal(size=(size // 20 + 1, dim)))
+        rows = np.repeat(people, 20, axis=0)[:size]
+        # Noise of about the people's own length: cosines of one person's sightings lie around 0.5.
+        vectors = unit(rows + rng.normal(size=rows.shape).astype(np.float32) / np.sqrt(dim))
+        began = time.perf_counter()
+        training = vectors[:: max(1, size // TRAINING_ROWS)] if size >= CLUSTERED_FROM else None
+        index = Index(dim, training)
+        for start in range(0, size, 20_000):
+            ids = np.arange(start, min(start + 20_000, size), dtype=np.int64)
+            names, times_s = ("camera",) * len(ids), ids.astype(np.float64)
+            index.add(Rows(ids, vectors[ids], names, times_s, times_s))
+        built = time.perf_counter() - began
+        queries = unit(people[:200] + rng.normal(size=(min(200, len(people)), dim)).astype(np.float32) / np.sqrt(dim))
+        times, found = [], 0
+        for query in queries:
+            began = time.perf_counter()
+            _, ids = index.search(query, 10)
+            times.append(1000 * (time.perf_counter() - began))
+            exact = np.argpartition(-(vectors @ query), 10)[:10]
+            found += len(set(ids.tolist()) & set(exact.tolist()))
+        report[f"{size:,} sightings"] = {
+            "p50 ms": round(float(np.percentile(times, 50)), 2),
+            "p99 ms": round(float(np.percentile(times, 99)), 2),
+            "recall@10": round(found / (10 * len(queries)), 4),
+            "built in s": round(built, 1),
+        }
+        del vectors, rows, index
+    return report
+
+
+def embed(model: Path, state: Path, crops: int) -> dict[str, Any]:
+    """Crops a second through the queue, from many askers at once, and through torchreid's FeatureExtractor."""
+    pictures = drawn_crops(crops)
+    ours, manifest = load_exported(model)
+    batcher = Batcher(ours, manifest, BatcherSettings(max_waiting=10**6))
+    worker = threading.Thread(target=batcher.run)
+    worker.start()
+    batcher.submit(pictures[:32], key="warm")
+    while batcher.depth:
+        time.sleep(0.01)
+    began = time.perf_counter()
+    asked = [batcher.submit([picture], key=f"camera{n % 16}") for n, picture in enumerate(pictures)]
+    rows = np.concatenate([future.result() for future in asked if future is not None])
+    ours_s = time.perf_counter() - began
+    batcher.close()
+    worker.join()
+
+    import torch
+
+    from reid_mtda.models.torchvision_compat import ensure_torchvision
+
+    ensure_torchvision()
+    from torchreid.reid.utils import FeatureExtractor
+
+    weights = {name: torch.from_numpy(value) for name, value in np.load(state, allow_pickle=False).items()}
+    with tempfile.TemporaryDirectory() as folder:  # without a file of weights the extractor would download some
+        torch.save({"state_dict": weights}, f"{folder}/weights.pth")
+        extractor = FeatureExtractor("osnet_x0_25", f"{folder}/weights.pth", device="cpu", verbose=False)
+    report: dict[str, Any] = {"ours, through the queue": {"crops/s": round(len(pictures) / ours_s, 1)}}
+    for batch in (1, 32):
+        some = pictures if batch > 1 else pictures[: len(pictures) // 4]
+        extractor(some[:batch])
+        began = time.perf_counter()
+        theirs = torch.cat([extractor(some[n : n + batch]) for n in range(0, len(some), batch)]).numpy()
+        rate = len(some) / (time.perf_counter() - began)
+        report[f"torchreid FeatureExtractor, {batch} at once"] = {
+            "crops/s": round(rate, 1),
+            "ours is faster by": round(len(pictures) / ours_s / rate, 1),
+            "lowest cosine to ours": round(float(np.sum(unit(theirs) * rows[: len(some)], axis=1).min()), 6),
+        }
+    return report
+
+
+def drawn_crops(count: int) -> list[np.ndarray]:
+    """People of the street, cut at their true boxes."""
+    found: list[np.ndarray] = []
+    for frame in street_frames(CAMERAS[0], fps=FPS):
+        for x0, y0, x1, y1 in frame.xyxy.astype(int):
+            if x1 - x0 >= 16 and y1 - y0 >= 32:
+                found.append(frame.image[y0:y1, x0:x1].copy())
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float32."""
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def resident_mb() -> float:
+    """Memory of this process in MB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def cpu_s() -> float:
+    """Processor seconds of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Run one part and print it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("loop", "system", "search", "embed"))
+    parser.add_argument("inputs", nargs="*")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of footage, or of running")
+    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--crops", type=int, default=512)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    inputs = [Path(path) for path in given.inputs]
+    if given.part == "loop":
+        report = loop(inputs[0], given.inputs[1:], given.seconds)
+    elif given.part == "system":
+        report = system(inputs[0], given.seconds, given.cameras)
+    elif given.part == "search":
+        report = search(given.dim, given.sizes)
+    else:
+        report = embed(inputs[0], inputs[1], given.crops)
+    print(json.dumps(report, indent=2))
+    if given.out:
+        given.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
