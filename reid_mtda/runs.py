@@ -189,7 +189,7 @@ def stage(run: Run, name: str) -> Iterator[None]:
         yield
     finally:
         path = run.folder / "stages.json"
-        stages = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        stages = _stages(path)
         before = stages.get(name, {"seconds": 0.0, "peak_mb": 0.0})
         stages[name] = {
             "seconds": round(before["seconds"] + time.perf_counter() - began, 2),
@@ -198,6 +198,15 @@ def stage(run: Run, name: str) -> Iterator[None]:
         # Sorted keys would lose the order in which the stages ran.
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(stages, indent=2) + "\n", encoding="utf-8")
+
+
+def _stages(path: Path) -> dict[str, Any]:
+    """The times kept so far; none where the file is missing or damaged: they never stop a job."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _reset_peak_memory() -> None:

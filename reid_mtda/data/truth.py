@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def read_mot(path: Path) -> dict[int, tuple[IntArray, FloatArray]]:
         if not line.strip():
             continue
         try:
-            frame, pid, left, top, width, height = (float(word) for word in line.split(",")[:6])
+            frame, pid, left, top, width, height = _numbers(line.split(",")[:6])
         except ValueError:
             raise DataError(f"{path}, line {number}: got {line[:60]!r}, expected frame,id,left,top,w,h") from None
         frames.setdefault(int(frame) - 1, []).append((pid, left, top, left + width, top + height))
@@ -70,9 +70,9 @@ def label_tracklets(crops: Path, truths: Mapping[str, Truth], *, min_iou: float 
     for camid, (camera, target) in enumerate(sets.items()):
         if camera not in truths:
             raise DataError(f"{crops / camera}: no truth for this camera, got truth of {', '.join(truths)}")
-        votes = _votes(crops / camera / "crops.csv", truths[camera], min_iou)
         if target.tracklets is None:
             continue
+        votes = _votes(crops / camera / "crops.csv", truths[camera], min_iou)
         for track in np.unique(target.tracklets[target.tracklets >= 0]):
             mine = [target.paths[i] for i in np.flatnonzero(target.tracklets == track)]
             cast = [votes[path.name] for path in mine if path.name in votes]
@@ -89,14 +89,28 @@ def _votes(table: Path, truth: Truth, min_iou: float) -> dict[str, int]:
     """File name -> pid of the truth box that the crop's box overlaps most."""
     votes = {}
     with table.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            box = np.array([float(row[key]) for key in ("x0", "y0", "x1", "y1")], np.float32)
-            pids, boxes = truth.get(int(row["frame"]), (np.zeros(0, np.int64), np.zeros((0, 4), np.float32)))
+        rows = csv.DictReader(file)
+        for row in rows:
+            try:
+                frame, *box = _numbers(row[key] for key in ("frame", "x0", "y0", "x1", "y1"))
+            except (ValueError, KeyError, TypeError):
+                raise DataError(
+                    f"{table}, line {rows.line_num}: got no numbers frame, x0, y0, x1, y1, expected them as 'harvest' "
+                    "writes them; harvest the footage again"
+                ) from None
+            pids, boxes = truth.get(int(frame), (np.zeros(0, np.int64), np.zeros((0, 4), np.float32)))
             if len(boxes):
-                overlap = iou(box, boxes)
+                overlap = iou(np.array(box, np.float32), boxes)
                 if overlap.max() >= min_iou:
                     votes[row["file"]] = int(pids[overlap.argmax()])
     return votes
+
+
+def _numbers(words: Iterable[str]) -> list[float]:
+    numbers = [float(word) for word in words]
+    if not np.isfinite(numbers).all():
+        raise ValueError
+    return numbers
 
 
 def iou(box: FloatArray, boxes: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ from reid_mtda.errors import ModelError
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 
 SMALL_ARCH = re.compile(r"^resnet10_w(\d{1,3})$")
+_UNFIT = {"hacnn": "runs on CUDA alone", "resnet50mid": "has no single feature"}
 
 
 class ResNet10(nn.Module):
@@ -135,9 +136,9 @@ def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
         if not hasattr(model, "global_avgpool"):
             raise ModelError(f"pooling: {arch} has no average pooling to replace; use pooling: avg")
         model.global_avgpool = GeM()
-    feature_dim = model.feature_dim if isinstance(getattr(model, "feature_dim", None), int) else None
-    if feature_dim is None:
-        raise ModelError(f"arch: {arch} does not tell its feature size; choose another, e.g. osnet_x0_25")
+    feature_dim = getattr(model.classifier, "in_features", None)
+    if not isinstance(feature_dim, int):
+        raise ModelError(f"arch: {arch} has no single feature; choose another, e.g. osnet_x0_25")
     model.classifier = nn.Identity()
     return ZooNet(model), feature_dim
 
@@ -150,6 +151,6 @@ def _zoo_model(arch: str) -> Any:
     known = sorted(models.__dict__["__model_factory"])
     if arch not in known:
         raise ModelError(f"arch: got {arch!r}, expected resnet10_wN or one of torchreid's: {', '.join(known)}")
-    if arch == "hacnn":
-        raise ModelError("arch: hacnn runs on CUDA alone; choose another, e.g. osnet_x0_25")
+    if arch in _UNFIT:
+        raise ModelError(f"arch: {arch} {_UNFIT[arch]}; choose another, e.g. osnet_x0_25")
     return models.build_model(arch, num_classes=1, loss="softmax", pretrained=False, use_gpu=False)

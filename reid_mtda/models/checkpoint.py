@@ -26,7 +26,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, card: 
     """Write named tensors and a JSON card; ``kind`` says what the file is (``embedder``, ``resume``)."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(plain, temporary, metadata={_KIND: json.dumps({"kind": kind, **card})})
+        try:
+            save_file(plain, temporary, metadata={_KIND: json.dumps({"kind": kind, **card})})
+        except SafetensorError as error:  # its form of a full or read-only disk
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

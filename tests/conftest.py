@@ -1,0 +1,34 @@
+"""What every test shares: two threads at most, and small things that are made once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads():
+    """Several people share the machine that runs the tests, and sums are the same on any number of cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of development data; skips where it is absent."""
+    root = Path(__file__).resolve().parents[1]
+    folder = Path(os.environ.get("REID_MTDA_DATA") or root / ".." / "shared" / "data")
+    if not (folder / "weights").is_dir():
+        pytest.skip(f"no development data at {folder}: set REID_MTDA_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_street(tmp_path_factory):
+    """One adapted street for the whole session: see ``builders.adapt_street``."""
+    import builders
+
+    return builders.adapt_street(tmp_path_factory.mktemp("street"))

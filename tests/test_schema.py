@@ -1,0 +1,101 @@
+"""Settings are strict: unknown keys, other types and YAML's surprises are refused with the file and the nearest key."""
+
+import pytest
+from pydantic import Field
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.schema import Strict, load_yaml, parse, read_value, read_yaml
+
+
+class Inner(Strict):
+    steps: int = Field(default=3, ge=1)
+    names: tuple[str, ...] = ()
+
+
+class Outer(Strict):
+    place: str
+    rate: float = 0.5
+    inner: Inner = Inner()
+
+
+def written(tmp_path, text):
+    path = tmp_path / "some.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_good_file_is_read(tmp_path):
+    found = load_yaml(written(tmp_path, "place: gate\nrate: 1e-3\ninner: {steps: 4, names: [a, b]}\n"), Outer)
+    assert found == Outer(place="gate", rate=0.001, inner=Inner(steps=4, names=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("place: a\nrat: 1.0", r"some\.yaml: unknown key 'rat'; did you mean 'rate'\?"),
+        ("place: a\ninner: {stepps: 1}", r"unknown key 'inner\.stepps'; did you mean 'steps'\?"),
+        ("place: a\ninner: {xyz: 1}", r"unknown key 'inner\.xyz'; known keys: names, steps"),
+        ("rate: 1.0", r"missing key 'place'; add it"),
+        ("place: 3", r"place: got 3, input should be a valid string"),
+        ("place: a\nrate: fast", r"rate: got 'fast'"),
+        ("place: a\ninner: {steps: 0}", r"inner\.steps: got 0, input should be greater than or equal to 1"),
+        ("place: a\ninner: {steps: true}", r"inner\.steps: got True"),
+        ("place: a\nplace: b", r"some\.yaml: line 2: key 'place' stands twice; keep one of them"),
+        ("inner: {steps: 1, steps: 2}", r"line 1: key 'steps' stands twice"),
+        ("- a\n- b", r"got list, expected 'key: value' lines"),
+        ("3: a", r"expected 'key: value' lines"),
+        ("place: [a", r"not valid YAML"),
+        ("place: !!python/object:os.system x", r"not valid YAML"),
+        (b"place: \xff\xfe", r"cannot be read as text"),
+    ],
+)
+def test_complaints_name_the_file_and_the_key(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_yaml(written(tmp_path, text), Outer)
+    assert "\n" not in str(caught.value) and "some.yaml" in str(caught.value)
+
+
+def test_all_complaints_come_at_once():
+    with pytest.raises(ConfigError, match=r"here: .*missing key 'place'.*unknown key 'bogus'"):
+        parse(Outer, {"bogus": 1}, where="here")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file; check the path"):
+        read_yaml(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"cannot be read as text"):
+        read_yaml(tmp_path)
+
+
+def test_an_empty_file_is_an_empty_mapping(tmp_path):
+    assert read_yaml(written(tmp_path, "# nothing yet\n")) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"),
+        ("on", "on"),
+        ("12:30:45", "12:30:45"),
+        ("2026-03-01", "2026-03-01"),
+        ("0x10", "0x10"),
+        ("007", 7),
+        ("true", True),
+        ("1e-3", 0.001),
+        ("-.5", -0.5),
+        ("[flip, crop]", ["flip", "crop"]),
+        ("", None),
+        ("[a", "[a"),
+        ("{a: 1, a: 2}", "{a: 1, a: 2}"),
+    ],
+)
+def test_values_are_what_they_look_like(text, value):
+    found = read_value(text)
+    assert found == value and type(found) is type(value)
+
+
+def test_settings_are_frozen_and_not_coerced():
+    with pytest.raises(ConfigError, match=r"steps: got '4'"):
+        parse(Inner, {"steps": "4"}, where="x")
+    with pytest.raises(ValueError, match="frozen"):
+        Inner().steps = 4
