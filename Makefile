@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/reid-mtda demo
 
+serve: $(STAMP)
+	@test -f runs/demo/student/manifest.json || { echo "make serve: runs/demo/student is missing, expected the demo's student; run 'make demo' first" >&2; exit 2; }
+	$(BIN)/reid-mtda serve cameras/street --model runs/demo/student --gallery runs/serve/gallery --config configs/live/street.yaml
+
 test: $(STAMP)
 	$(BIN)/python -m pytest
 

@@ -1,0 +1,75 @@
+"""Tables over seeds: figures from run folders alone, never from different experiments."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reid_mtda.errors import DataError
+from reid_mtda.evaluate.seeds import fill_page, seeds_table, stages_table
+
+
+def finished_run(folder: Path, seed: int, mean_ap: float, **config: object) -> Path:
+    folder.mkdir()
+    row = {
+        "method": "distilled student",
+        "ours": True,
+        "mAP": mean_ap,
+        "rank1": mean_ap,
+        "params": 340_000,
+        "macs": 19.2e6,
+        "ms": 0.3,
+        "per_camera": {"gate": {"mAP": mean_ap, "rank1": mean_ap}},
+    }
+    card = {"config": {"seed": seed, **config}, "seed": seed, "versions": {"commit": "abc", "machine": "x86_64"}}
+    for name, value in (
+        ("run", card),
+        ("scores", [row]),
+        ("stages", {"harvest": {"seconds": 2.0, "peak_mb": 100.0}, "student": {"seconds": 3.0, "peak_mb": 200.0}}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    return folder
+
+
+def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
+    runs = [finished_run(tmp_path / str(seed), seed, value) for seed, value in enumerate((0.50, 0.54, 0.58))]
+    text = seeds_table(runs)
+    assert "| **distilled student** | 54.0 ± 4.0 | 54.0 ± 4.0 | 54.0 ± 4.0 | 0.34 M | 19 M | 0.30 |" in text
+    assert "seeds 0, 1, 2" in text and "last weights" in text
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    assert "| 50.0 | 50.0 |" in seeds_table([finished_run(tmp_path / "a", 0, 0.5)])
+
+
+def test_different_experiments_never_share_a_table(tmp_path: Path) -> None:
+    runs = [finished_run(tmp_path / "a", 0, 0.5, steps=1), finished_run(tmp_path / "b", 1, 0.5, steps=2)]
+    with pytest.raises(DataError, match="differ in more than the seed"):
+        seeds_table(runs)
+
+
+def test_one_seed_twice_is_refused(tmp_path: Path) -> None:
+    runs = [finished_run(tmp_path / "a", 0, 0.5), finished_run(tmp_path / "b", 0, 0.6)]
+    with pytest.raises(DataError, match=r"seeds \[0, 0\], expected each once"):
+        seeds_table(runs)
+
+
+def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "a", 0, 0.5)
+    (folder / "scores.json").unlink()
+    with pytest.raises(DataError, match=r"scores\.json: cannot be read .* run it to its end"):
+        seeds_table([folder])
+
+
+def test_stages_sum_up(tmp_path: Path) -> None:
+    assert stages_table(finished_run(tmp_path / "a", 0, 0.5)).endswith("| all | 5 | 200 MB |")
+
+
+def test_a_page_is_filled_between_its_markers_and_again(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- t -->\nold\n<!-- /t -->\nafter\n")
+    for text in ("one", "two"):
+        fill_page(page, "t", text)
+        assert page.read_text() == f"before\n<!-- t -->\n{text}\n<!-- /t -->\nafter\n"
+    with pytest.raises(DataError, match="expected the lines <!-- u -->"):
+        fill_page(page, "u", "text")
