@@ -1,0 +1,377 @@
+"""Rules that every teacher method and the distillation must keep, each with a mutant that breaks it and must be caught.
+
+A new entry of ``METHODS`` is tested by being listed.
+"""
+
+import dataclasses
+import shutil
+import typing
+
+import numpy as np
+import pytest
+import torch
+from builders import PREPROCESS, same_weights, source_set, target_set
+
+from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.losses import identity
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.runs import Run
+from reid_mtda.train import METHODS, common
+from reid_mtda.train import distil as distil_module
+from reid_mtda.train.distil import DistilSettings, distil, give_lesson
+from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.types import UnlabelledSet
+
+STEPS = 7
+SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """(source, {camera: target}) of coats."""
+    folder = tmp_path_factory.mktemp("coats")
+    tints = {"gate": (0.7, 0.9, 1.1), "plaza": (1.2, 1.0, 0.7), "tunnel": (1.1, 0.6, 0.4)}
+    return source_set(folder), {camera: target_set(folder, camera, tint) for camera, tint in tints.items()}
+
+
+def new_run(folder, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    return Run(folder, seed)
+
+
+def teacher_loop(name):
+    """A method of ``METHODS`` on one camera, as ``loop(run, source, targets, progress)``."""
+    settings_class, adapt = METHODS[name]
+
+    def loop(run, source, targets, progress=lambda *_: None, **settings):
+        small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
+        chosen = settings_class(**{**small, **settings})
+        start = build_embedder(SPEC, seed=1)
+        return adapt(start, source, targets["gate"], PREPROCESS, chosen, run, progress)
+
+    return loop
+
+
+def source_loop(run, source, targets, progress=lambda *_: None, **settings):
+    small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
+    chosen = SourceSettings(**{**small, **settings})
+    return train_source(build_embedder(SPEC, seed=1), source, PREPROCESS, chosen, run, progress)
+
+
+def lessons_of(targets):
+    return {
+        camera: give_lesson(build_embedder(SPEC, seed=10 + number), target, PREPROCESS)
+        for number, (camera, target) in enumerate(targets.items())
+    }
+
+
+def distil_loop(run, source, targets, progress=lambda *_: None, **settings):
+    small = {
+        "steps": STEPS, "source_identities": 3, "target_identities": 4, "source_pictures": 2, "target_pictures": 3,
+        "checkpoint_every": 3,
+    }  # fmt: skip
+    chosen = DistilSettings(**{**small, **settings})
+    return distil(build_embedder(SPEC, seed=2), lessons_of(targets), targets, source, PREPROCESS, chosen, run, progress)
+
+
+TEACHERS = {name: teacher_loop(name) for name in METHODS}
+ON_TARGETS = {**TEACHERS, "distil": distil_loop}
+LOOPS = {**ON_TARGETS, "source": source_loop}
+every_loop = pytest.mark.parametrize("name", LOOPS)
+
+
+# --- one seed, one result; a stopped run goes on as if it had not been stopped
+
+
+@every_loop
+def test_one_seed_gives_one_set_of_weights_and_another_seed_another(name, sets, tmp_path):
+    first, again = (LOOPS[name](new_run(tmp_path / str(i)), *sets) for i in range(2))
+    other = LOOPS[name](new_run(tmp_path / "other", seed=1), *sets)
+    assert same_weights(first, again) and not same_weights(first, other)
+
+
+@every_loop
+def test_a_loop_neither_reads_nor_moves_the_global_generators(name, sets, tmp_path):
+    results = []
+    for seed in (3, 4):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - it is this generator that must not matter
+        before = torch.random.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        results.append(LOOPS[name](new_run(tmp_path / str(seed)), *sets))
+        assert torch.equal(before[0], torch.random.get_rng_state())
+        assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert same_weights(*results)
+
+
+class Stop(Exception):
+    pass
+
+
+def check_resumed_is_uninterrupted(loop, sets, folder, stops):
+    whole = loop(new_run(folder / "whole"), *sets)
+    assert not list((folder / "whole").glob("checkpoints/*")), "a finished loop leaves its state behind"
+    for stop in stops:
+        run = new_run(folder / f"cut{stop}")
+
+        def kill(part, done, total, stop=stop):
+            if done == stop:
+                raise Stop
+
+        with pytest.raises(Stop):
+            loop(run, *sets, progress=kill)
+        assert same_weights(whole, loop(run, *sets)), f"stopped after step {stop} it goes on to another result"
+
+
+@every_loop
+def test_resumed_is_uninterrupted(name, sets, tmp_path):
+    """Stopped before the first saved state, at one, between two, and after the last step."""
+    check_resumed_is_uninterrupted(LOOPS[name], sets, tmp_path, stops=(2, 3, 5, STEPS))
+
+
+def test_a_loop_stopped_twice_is_uninterrupted(sets, tmp_path):
+    check_resumed_is_uninterrupted(distil_loop, sets, tmp_path / "once", stops=())
+    run = new_run(tmp_path / "twice")
+    for stop in (4, 6):
+        with pytest.raises(Stop):
+            distil_loop(run, *sets, progress=lambda part, done, total, stop=stop: _raise_at(done, stop))
+    assert same_weights(distil_loop(run, *sets), distil_loop(new_run(tmp_path / "again"), *sets))
+
+
+def _raise_at(done, stop):
+    if done == stop:
+        raise Stop
+
+
+def forget_optimiser(monkeypatch):
+    start = common.Resumable.start
+
+    def without(self):
+        fresh = self.optimiser.state_dict()
+        step = start(self)
+        self.optimiser.load_state_dict(fresh)
+        return step
+
+    monkeypatch.setattr(common.Resumable, "start", without)
+
+
+def forget_average(monkeypatch):
+    start = common.Resumable.start
+
+    def without(self):
+        kept = {name: network for name, network in self.networks.items() if name != "averaged"}
+        return start(dataclasses.replace(self, networks=kept))
+
+    monkeypatch.setattr(common.Resumable, "start", without)
+
+
+def draw_without_the_step(monkeypatch):
+    monkeypatch.setattr(
+        distil_module, "seeded_step", lambda run, step: torch.random.fork_rng(devices=[])
+    )  # the global generator's state, which no checkpoint holds
+
+
+@pytest.mark.parametrize("mutant", [forget_optimiser, forget_average, draw_without_the_step])
+def test_a_state_that_forgets_something_is_caught(mutant, sets, tmp_path, monkeypatch):
+    mutant(monkeypatch)
+    torch.manual_seed(0)
+
+    def loop(run, *given, **settings):
+        torch.rand(1)
+        return distil_loop(run, *given, **settings)
+
+    with pytest.raises(AssertionError, match="goes on to another result"):
+        check_resumed_is_uninterrupted(loop, sets, tmp_path, stops=(5,))
+
+
+def test_a_state_of_another_network_is_refused(sets, tmp_path):
+    run = new_run(tmp_path)
+    with pytest.raises(Stop):
+        source_loop(run, *sets, progress=lambda part, done, total: _raise_at(done, 4))
+    with pytest.raises(TrainingError, match=r"resume\.safetensors: another network 'model' .*; remove"):
+        train_source(
+            build_embedder(SPEC.model_copy(update={"arch": "resnet10_w8"}), seed=1), sets[0], PREPROCESS,
+            SourceSettings(steps=STEPS, identities_per_batch=3), run,
+        )  # fmt: skip
+
+
+# --- teachers stand still
+
+
+def check_a_lesson_leaves_the_teacher_alone(target, give):
+    teacher = build_embedder(SPEC, seed=0).train()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    lesson = give(teacher, target, PREPROCESS)
+    after = teacher.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher moved"
+    assert not teacher.training and not any(weight.requires_grad for weight in teacher.parameters()), "not frozen"
+    assert not lesson.embedding.requires_grad and not lesson.logits.requires_grad, "the lesson has a gradient"
+
+
+def test_a_lesson_leaves_weights_and_buffers_alone(sets):
+    check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+
+
+def test_a_teacher_in_train_mode_is_caught(sets, monkeypatch):
+    def drifting(model, pictures):
+        return model.train()(pictures.normalised(pictures.unit(np.arange(len(pictures)))))
+
+    monkeypatch.setattr(distil_module, "embed_pictures", drifting)
+    with pytest.raises(AssertionError, match="the teacher moved"):
+        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+
+
+def test_a_teacher_that_is_not_frozen_is_caught(sets, monkeypatch):
+    monkeypatch.setattr(distil_module, "frozen", lambda model: model)
+    with pytest.raises(AssertionError, match="not frozen"):
+        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+
+
+def check_distillation_leaves_lessons_alone(sets, folder, loop=distil):
+    source, targets = sets
+    lessons = lessons_of(targets)
+    before = {camera: (lesson.embedding.clone(), lesson.logits.clone()) for camera, lesson in lessons.items()}
+    settings = DistilSettings(steps=3, source_identities=3, target_identities=4, target_pictures=3)
+    loop(build_embedder(SPEC, seed=2), lessons, targets, source, PREPROCESS, settings, new_run(folder))
+    for camera, (embedding, logits) in before.items():
+        assert torch.equal(embedding, lessons[camera].embedding), "a lesson changed"
+        assert torch.equal(logits, lessons[camera].logits), "a lesson changed"
+
+
+def test_distillation_leaves_lessons_alone(sets, tmp_path):
+    check_distillation_leaves_lessons_alone(sets, tmp_path)
+
+
+def test_a_loop_that_writes_into_a_lesson_is_caught(sets, tmp_path):
+    def normalising(student, lessons, *rest):
+        for lesson in lessons.values():
+            lesson.logits.sub_(lesson.logits.mean())
+        return distil(student, lessons, *rest)
+
+    with pytest.raises(AssertionError, match="a lesson changed"):
+        check_distillation_leaves_lessons_alone(sets, tmp_path, loop=normalising)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_adapting_leaves_the_model_it_starts_from_alone(name, sets, tmp_path):
+    """All cameras' teachers start from one network: the first must not change what the second gets."""
+    settings_class, adapt = METHODS[name]
+    start = build_embedder(SPEC, seed=1)
+    before = {key: value.clone() for key, value in start.state_dict().items()}
+    settings = settings_class(steps=3, identities_per_batch=3, pictures_per_identity=2)
+    result = adapt(start, sets[0], sets[1]["gate"], PREPROCESS, settings, new_run(tmp_path))
+    assert all(torch.equal(value, before[key]) for key, value in start.state_dict().items())
+    assert not result.training and not same_weights(start, result)
+
+
+@every_loop
+def test_the_necks_shift_stays_zero(name, sets, tmp_path):
+    """A network that was frozen and thawed again keeps the BNNeck as the paper has it."""
+    assert not bool(LOOPS[name](new_run(tmp_path), *sets).neck.bias.any())
+
+
+# --- no labels of the target
+
+
+def with_identities(targets, pids, folder):
+    """The same pictures under names that tell a person, as a labelled data set's do."""
+    renamed = {}
+    for camera, target in targets.items():
+        (folder / camera).mkdir(parents=True, exist_ok=True)
+        order = pids(len(target))
+        paths = tuple(folder / camera / f"{pid:04d}_c1s1_{n:06d}_00.png" for n, pid in enumerate(order))
+        for old, new in zip(target.paths, paths, strict=True):
+            shutil.copy(old, new)
+        renamed[camera] = UnlabelledSet(paths, target.domain, target.tracklets)
+    return renamed
+
+
+def check_names_do_not_matter(loop, sets, folder):
+    source, targets = sets
+    rng = np.random.default_rng(0)
+    one = with_identities(targets, lambda n: np.arange(n) // 4, folder / "a")
+    two = with_identities(targets, lambda n: rng.permutation(np.arange(n) // 4), folder / "b")
+    first, second = (loop(new_run(folder / f"run{n}"), source, given) for n, given in enumerate((one, two)))
+    assert same_weights(first, second), "true identities of the target reached training"
+
+
+@pytest.mark.parametrize("name", ON_TARGETS)
+def test_permuting_the_true_identities_changes_nothing(name, sets, tmp_path):
+    check_names_do_not_matter(ON_TARGETS[name], sets, tmp_path)
+
+
+@pytest.mark.parametrize("name", ON_TARGETS)
+def test_grouping_by_true_identities_is_caught(name, sets, tmp_path):
+    """The public code's leak: target batches grouped by the identity in the file name."""
+
+    def leaking(run, source, targets):
+        by_pid = {
+            camera: UnlabelledSet(t.paths, t.domain, np.array([int(p.name[:4]) for p in t.paths], np.int64))
+            for camera, t in targets.items()
+        }
+        return ON_TARGETS[name](run, source, by_pid)
+
+    with pytest.raises(AssertionError, match="true identities of the target reached training"):
+        check_names_do_not_matter(leaking, sets, tmp_path)
+
+
+@pytest.mark.parametrize("name", ON_TARGETS)
+def test_tracklet_numbers_are_names_alone(name, sets, tmp_path):
+    """Grouping matters, numbers do not."""
+    source, targets = sets
+    moved = {
+        camera: UnlabelledSet(target.paths, target.domain, target.tracklets * 10 + 1000)
+        for camera, target in targets.items()
+    }
+    first, second = (ON_TARGETS[name](new_run(tmp_path / str(n)), source, t) for n, t in enumerate((targets, moved)))
+    assert same_weights(first, second)
+
+
+@pytest.mark.parametrize("function", [*(adapt for _, adapt in METHODS.values()), distil, give_lesson])
+def test_targets_arrive_in_a_type_without_labels(function):
+    hints = typing.get_type_hints(function)
+    found = str(hints.get("target", hints.get("targets")))
+    assert "UnlabelledSet" in found and "LabelledSet" not in found.replace("UnlabelledSet", "")
+    assert not {"label", "labels", "pid", "pids"} & set(UnlabelledSet.__dataclass_fields__)
+
+
+# --- bad numbers and unfit sets
+
+
+@every_loop
+def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path, monkeypatch):
+    calls = []
+
+    def poisoned(**roles):
+        calls.append(1)
+        loss = identity.triplet_loss(**roles)
+        return loss * float("nan") if len(calls) > 4 else loss
+
+    module = __import__(LOOPS_MODULES.get(name, f"reid_mtda.train.{name}"), fromlist=["x"])
+    monkeypatch.setattr(module, "triplet_loss", poisoned)
+    with pytest.raises(
+        TrainingError, match=r"step [1-4]: loss part '[a-z/]*(triplet|tracklet)' is nan, expected a fini"
+    ):
+        LOOPS[name](new_run(tmp_path), *sets)
+
+
+LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS}
+
+
+@pytest.mark.parametrize("name", ON_TARGETS)
+def test_a_target_without_tracklets_or_with_one_is_refused(name, sets, tmp_path):
+    source, targets = sets
+    untracked = {"gate": UnlabelledSet(targets["gate"].paths, "gate")}
+    with pytest.raises(DataError, match=r"gate: got crops without tracklets, expected a crops\.csv; harvest them"):
+        ON_TARGETS[name](new_run(tmp_path / "a"), source, untracked)
+    alone = {"gate": UnlabelledSet(targets["gate"].paths, "gate", np.full(len(targets["gate"]), 4))}
+    with pytest.raises(DataError, match=r"gate: got 1 identities or tracklets .*harvest more footage"):
+        ON_TARGETS[name](new_run(tmp_path / "b"), source, alone)
+
+
+def test_distillation_wants_a_lesson_for_every_camera(sets, tmp_path):
+    source, targets = sets
+    lessons = lessons_of({"gate": targets["gate"]})
+    with pytest.raises(DataError, match=r"got lessons of \['gate'\] for cameras \['gate', 'plaza', 'tunnel'\]"):
+        distil(build_embedder(SPEC, seed=0), lessons, targets, source, PREPROCESS, DistilSettings(), new_run(tmp_path))
+    with pytest.raises(DataError, match=r"got lessons of \[\] for cameras \[\]"):
+        distil(build_embedder(SPEC, seed=0), {}, {}, source, PREPROCESS, DistilSettings(), new_run(tmp_path))
