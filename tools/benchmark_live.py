@@ -2,6 +2,7 @@
 
     tools/benchmark_live.py loop   MODEL [CLIP ...]     cameras per core, by stage
     tools/benchmark_live.py system MODEL                delay from frame to searchable, memory per camera
+    tools/benchmark_live.py soak   MODEL [--hours 24]   memory and time per frame as people accumulate, in fast forward
     tools/benchmark_live.py search [--dim 256]          p50, p99, recall@10 at 10 k, 100 k and 1 M sightings
     tools/benchmark_live.py embed  MODEL STATE          our queue against torchreid's FeatureExtractor, same weights
 
@@ -142,6 +143,51 @@ def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
     return report
 
 
+def soak(model: Path, hours: float) -> dict[str, Any]:
+    """A day of one busy camera as fast as it goes: somebody new every 15 s, one frame a second."""
+    embed, manifest = load_exported(model, threads=1)
+    rows: list[tuple[float, float, float]] = []  # simulated hour, MB, ms per frame
+    holder: list[LiveSystem] = []
+
+    def frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        rng, start, began = np.random.default_rng(0), time.time() - 3600 * hours, time.perf_counter()
+        street = rng.integers(90, 110, (90, 160, 3), np.uint8)
+        for second in range(round(3600 * hours)):
+            image = street.copy()
+            for person in range(max(0, second - 24) // 15, second // 15 + 1):
+                x = 6 * (second - 15 * person)
+                if 0 <= x < 144:
+                    coat = np.random.default_rng(person).integers(0, 255, (7, 2, 3), np.uint8)
+                    image[20:76, x : x + 16] = coat.repeat(8, 0).repeat(8, 1)
+            yield Frame(camera, second, start + second, image)
+            while holder[0].cameras()["busy"].frames <= second and not holder[0].is_stopping():
+                time.sleep(0.0002)
+            if second % 900 == 899:
+                rows.append(((second + 1) / 3600, resident_mb(), (time.perf_counter() - began) / 0.9))
+                began = time.perf_counter()
+        rows.append((float("nan"), 0.0, 0.0))
+        time.sleep(60)
+
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = Gallery.open(Path(folder) / "gallery", manifest)
+        site = Site("soak", Path(folder), {"busy": Camera(url="rtsp://soak/busy", fps=1.0, min_height_px=24)})
+        holder.append(LiveSystem(site, embed, manifest, gallery, open_frames=frames))
+        with holder[0] as running:
+            while not rows or rows[-1][0] == rows[-1][0]:
+                time.sleep(0.2)
+            people = len(running.gallery)
+    rows.pop()
+    hour, memory, cost = np.array(rows[4:]).T  # the first hour warms up
+    return {
+        "simulated hours": hours,
+        "sightings": people,
+        "memory MB, first and last": [round(memory[0]), round(memory[-1])],
+        "memory slope MB per hour": round(float(np.polyfit(hour, memory, 1)[0]), 3),
+        "KB per sighting": round(1000 * (memory[-1] - memory[0]) / max(1, people), 2),
+        "ms per frame, first and last hour": [round(float(cost[:4].mean()), 2), round(float(cost[-4:].mean()), 2)],
+    }
+
+
 def search(dim: int, sizes: list[int]) -> dict[str, Any]:
     """The index alone: people as clusters of 20 sightings each, queries beside them."""
     report = {}
@@ -251,9 +297,10 @@ def cpu_s() -> float:
 def main() -> None:
     """Run one part and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("loop", "system", "search", "embed"))
+    parser.add_argument("part", choices=("loop", "system", "soak", "search", "embed"))
     parser.add_argument("inputs", nargs="*")
     parser.add_argument("--seconds", type=float, default=60.0, help="of footage, or of running")
+    parser.add_argument("--hours", type=float, default=24.0, help="simulated by soak")
     parser.add_argument("--cameras", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=256)
@@ -265,6 +312,8 @@ def main() -> None:
         report = loop(inputs[0], given.inputs[1:], given.seconds)
     elif given.part == "system":
         report = system(inputs[0], given.seconds, given.cameras)
+    elif given.part == "soak":
+        report = soak(inputs[0], given.hours)
     elif given.part == "search":
         report = search(given.dim, given.sizes)
     else:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +18,8 @@ from reid_mtda.live.camera import AddedSighting, CameraWorker, Serving
 from reid_mtda.live.events import Events
 from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.observe import Observations
-from reid_mtda.live.streams import CameraStream, StreamSettings, StreamStatus
+from reid_mtda.live.state import CameraState, RunningCamera, free_disk_mb
+from reid_mtda.live.streams import CameraStream, StreamSettings
 from reid_mtda.schema import Strict
 from reid_mtda.site import NAME, Camera, Site, resolve
 from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest
@@ -42,42 +39,6 @@ class LiveSettings(Strict):
     retention_every_s: float = Field(default=300.0, gt=0, description="Seconds between two looks for old sightings.")
     min_free_mb: float = Field(default=200.0, ge=0, description="Below this much free disk no sightings are added.")
     max_cameras: int = Field(default=128, ge=1, description="Cameras at most.")
-
-
-@dataclass
-class _Camera:
-    settings: Camera
-    stream: CameraStream
-    worker: CameraWorker
-    stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-    readers: list[threading.Thread] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class CameraState:
-    """One camera as others see it."""
-
-    name: str
-    url: str  # redacted
-    settings: Camera
-    stream: StreamStatus
-    fault: str
-    frames: int
-    detections: int
-    tracklets: int
-    sightings: int
-    refused: int
-    failed: int
-    pending: int
-    hung_readers: int
-    seconds: dict[str, float]
-    delays_s: tuple[float, ...]
-
-    @property
-    def is_healthy(self) -> bool:
-        """Frames flow and are worked on, or somebody paused it, or its recording is over."""
-        return self.stream.state in ("running", "paused", "ended", "connecting") and not self.fault
 
 
 class LiveSystem:
@@ -114,7 +75,7 @@ class LiveSystem:
         self._open_frames, self._clock = open_frames, clock
         self._lock = threading.RLock()
         self._stop = threading.Event()
-        self._cameras: dict[str, _Camera] = {}
+        self._cameras: dict[str, RunningCamera] = {}
         self._threads: list[threading.Thread] = []
         self._embedders: list[threading.Thread] = []
         self._running = False
@@ -173,7 +134,7 @@ class LiveSystem:
     def cameras(self) -> dict[str, CameraState]:
         """All cameras by name."""
         with self._lock:
-            return {name: self._state(name, camera) for name, camera in sorted(self._cameras.items())}
+            return {name: camera.state(name) for name, camera in sorted(self._cameras.items())}
 
     def camera(self, name: str) -> CameraState:
         """One camera.
@@ -182,7 +143,7 @@ class LiveSystem:
             ConfigError: there is none of that name.
         """
         with self._lock:
-            return self._state(name, self._known(name))
+            return self._known(name).state(name)
 
     def add_camera(self, name: str, camera: Camera) -> None:
         """Add a camera while running; its address must have passed a ``UrlPolicy`` where it comes from outside.
@@ -296,12 +257,12 @@ class LiveSystem:
 
     # --------------------------------------------------------------------------------------------- inside
 
-    def _known(self, name: str) -> _Camera:
+    def _known(self, name: str) -> RunningCamera:
         if name not in self._cameras:
             raise ConfigError(f"camera {name!r}: no such camera; known: {', '.join(sorted(self._cameras)) or 'none'}")
         return self._cameras[name]
 
-    def _make_camera(self, name: str, camera: Camera) -> _Camera:
+    def _make_camera(self, name: str, camera: Camera) -> RunningCamera:
         stream = CameraStream(
             name,
             resolve(self.site, camera.url),
@@ -328,7 +289,7 @@ class LiveSystem:
             may_write=lambda: not self.disk_full,
             on_added=self._added,
         )
-        return _Camera(camera, stream, worker)
+        return RunningCamera(camera, stream, worker)
 
     def _added(self, added: AddedSighting) -> None:
         tracklet = added.tracklet
@@ -341,27 +302,6 @@ class LiveSystem:
             track_id=tracklet.track_id,
             start_s=tracklet.start_s,
             end_s=tracklet.end_s,
-        )
-
-    def _state(self, name: str, camera: _Camera) -> CameraState:
-        camera.readers = [thread for thread in camera.readers if thread.is_alive()]
-        counts = camera.worker.counts
-        return CameraState(
-            name=name,
-            url=camera.stream.shown_url,
-            settings=camera.settings,
-            stream=camera.stream.status,
-            fault=camera.worker.fault,
-            frames=counts.frames,
-            detections=counts.detections,
-            tracklets=counts.tracklets,
-            sightings=counts.sightings,
-            refused=counts.refused,
-            failed=counts.failed,
-            pending=camera.worker.pending,
-            hung_readers=max(0, len(camera.readers) - 1),
-            seconds=dict(counts.seconds),
-            delays_s=tuple(counts.delays_s),
         )
 
     def _thread(self, work: Callable[[], None], name: str) -> threading.Thread:
@@ -427,13 +367,6 @@ class LiveSystem:
             log.error("%s", message)
             self.events.tell("disk_full", None, message=message)
         self.disk_full = message
-
-
-def free_disk_mb(folder: Path) -> float:
-    """Free space of the disk that ``folder`` lies on, in MB (10^6 bytes); infinite where that cannot be told."""
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free / 1e6
-    return float("inf")
 
 
 def _join(thread: threading.Thread | None, deadline: float) -> None:

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 import reid_mtda
 from reid_mtda.errors import ConfigError, GalleryError, ImageError, ModelError, ReidError, StorageError
-from reid_mtda.service import api, api_admin, web
+from reid_mtda.service import api, api_admin, web, web_admin
 from reid_mtda.service.access import AccessError
 from reid_mtda.service.context import Service
 from reid_mtda.service.guard import Guard, error_json
@@ -55,6 +55,7 @@ def create_app(service: Service, *, host: str = "127.0.0.1", secure: bool = Fals
     app.include_router(api_admin.router)
     app.include_router(api_admin.open_router)
     app.include_router(web.router, include_in_schema=False)
+    app.include_router(web_admin.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"))
     app.add_exception_handler(ReidError, _told)
     app.add_exception_handler(RequestValidationError, _wrong_form)

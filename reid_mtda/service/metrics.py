@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reid_mtda.live.state import CameraState, free_disk_mb
 from reid_mtda.live.streams import StreamState
-from reid_mtda.live.system import CameraState, LiveSystem, free_disk_mb
+from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.calibration import Calibration
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from reid_mtda.live.calibrate import Thresholds
 from reid_mtda.live.gate import GateReport
-from reid_mtda.live.system import CameraState
+from reid_mtda.live.state import CameraState
 from reid_mtda.service.access import TokenInfo
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.review import Review

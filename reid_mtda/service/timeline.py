@@ -62,7 +62,8 @@ def draw_timeline(search: Search) -> Timeline | None:
             label=f"{judged.hit.sighting.camera} at {_clock(judged.hit.sighting.start_s, 0)}, "
             f"score {judged.hit.score:.2f}",
         )
-        for judged in search.hits
+        # Matches last: they are drawn on top.
+        for judged in sorted(search.hits, key=lambda judged: judged.is_match)
     )
     joined = " ".join(
         f"{x_of(judged.hit.sighting.start_s) + 3:.1f},{y_of(judged.hit.sighting.camera):.1f}" for judged in search.path

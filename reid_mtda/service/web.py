@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
-import jinja2
 from fastapi import APIRouter, Query, Request
 from starlette.datastructures import FormData, UploadFile
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from reid_mtda.service import api
-from reid_mtda.service.access import AccessError, Principal, Role
+from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
 from reid_mtda.service.context import service_of
 from reid_mtda.service.guard import COOKIE, Who, check_origin, checked_token, form_of, identify
+from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
 from reid_mtda.service.searches import Filters, Reason, SearchError
@@ -26,26 +24,6 @@ from reid_mtda.service.timeline import draw_timeline
 router = APIRouter()
 
 _SEE_OTHER = 303
-
-
-@lru_cache(maxsize=1)
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"moment": moment, "clock": clock, "ago": ago, "number": number_text, "field": time_field}
-    environment.globals |= {"Role": Role}
-    return environment
-
-
-def page(request: Request, name: str, who: Principal | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render ``pages/name``."""
-    html = _templates().get_template(name).render(who=who, path=request.url.path, **values)
-    return HTMLResponse(html, status)
 
 
 def wants_page(request: Request) -> bool:
@@ -82,9 +60,9 @@ async def login(request: Request) -> Response:
     """Sign in with a token."""
     check_origin(request)
     form = await request.form(max_files=0, max_fields=5)
-    target, service = _own_path(_text(form, "next") or "/"), service_of(request)
+    target, service = _own_path(text_of(form, "next") or "/"), service_of(request)
     try:
-        secret, seconds = checked_token(request, _text(form, "token"), service.access.open_session)
+        secret, seconds = checked_token(request, text_of(form, "token"), service.access.open_session)
     except AccessError as error:
         response: Response = page(request, "login.html", None, status=error.status, next=target, message=str(error))
         if error.retry_after_s:
@@ -135,7 +113,7 @@ def sightings(
 ) -> Response:
     """Who was seen lately."""
     rows, following = sightings_page(parts, who, [camera] if camera else None, before=before, limit=48)
-    names = _camera_names(parts, who)
+    names = camera_names(parts, who)
     return page(request, "sightings.html", who, rows=rows, following=following, cameras=names, camera=camera)
 
 
@@ -178,11 +156,8 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         rows=rows,
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
         disk=parts.system.disk_full,
+        models=parts.models,
     )
-
-
-def _camera_names(parts: Any, who: Principal) -> list[str]:
-    return [name for name in parts.system.cameras() if who.sees(name)]
 
 
 # ---------------------------------------------------------------------------------------------------------- search
@@ -205,7 +180,7 @@ def search_form(
     elif pick:
         parts.searches.picked(who, pick)
         shown = f"/picks/{quote(pick, safe='')}/picture"
-    names = _camera_names(parts, who)
+    names = camera_names(parts, who)
     return page(request, "search.html", who, sighting=sighting, pick=pick, shown=shown, cameras=names)
 
 
@@ -220,14 +195,14 @@ async def search(request: Request) -> Response:
     """Search and show the answer."""
     who, form = await form_of(request)
     service = service_of(request)
-    reason = Reason(_text(form, "purpose"), _text(form, "case_reference"))
+    reason = Reason(text_of(form, "purpose"), text_of(form, "case_reference"))
     filters = _filters(form)
     picture = form.get("picture")
-    if sighting := _text(form, "sighting_id"):
+    if sighting := text_of(form, "sighting_id"):
         if not (sighting.isascii() and sighting.isdigit()):
             raise SearchError("sighting: expected a number", 422)
         query = service.searches.query_of_sighting(who, int(sighting))
-    elif pick := _text(form, "pick_id"):
+    elif pick := text_of(form, "pick_id"):
         query = service.searches.query_of_pick(who, pick)
     elif isinstance(picture, UploadFile):
         query = service.searches.query_of_upload(who, await picture.read())
@@ -247,7 +222,7 @@ def answer(request: Request, search_id: Name, who: Who, parts: Parts) -> Respons
         who,
         search=made,
         filters=made.filters,
-        cameras=_camera_names(parts, who),
+        cameras=camera_names(parts, who),
         timeline=draw_timeline(made),
         reviews={r.candidate_id: r for r in parts.reviews.states(made.query.key).values()},
     )
@@ -272,24 +247,24 @@ async def propose(request: Request, search_id: str) -> Response:
     """The first decision on a hit."""
     who, form = await form_of(request)
     service = service_of(request)
-    number = _text(form, "sighting_id")
+    number = text_of(form, "sighting_id")
     if not (number.isascii() and number.isdigit()):
         raise SearchError("sighting: expected a number", 422)
     made = service.searches.kept(who, search_id)
-    api.propose_review(service, who, made, int(number), _text(form, "decision"))
+    api.propose_review(service, who, made, int(number), text_of(form, "decision"))
     return RedirectResponse(f"/searches/{search_id}#s{int(number)}", _SEE_OTHER)
 
 
 def _filters(form: FormData) -> Filters:
     cameras = tuple(str(name) for name in form.getlist("cameras") if name)
-    score = _text(form, "min_score")
-    count = _text(form, "k") or "20"
+    score = text_of(form, "min_score")
+    count = text_of(form, "k") or "20"
     try:
         return Filters(
             k=int(count),
             cameras=cameras or None,
-            start_s=_time(_text(form, "start")),
-            end_s=_time(_text(form, "end")),
+            start_s=_time(text_of(form, "start")),
+            end_s=_time(text_of(form, "end")),
             min_score=float(score) if score else None,
         )
     except ValueError:
@@ -299,11 +274,6 @@ def _filters(form: FormData) -> Filters:
 def _time(text: str) -> float | None:
     """What a ``datetime-local`` field holds, in the site's own time."""
     return datetime.fromisoformat(text).timestamp() if text else None
-
-
-def _text(form: FormData, name: str) -> str:
-    value = form.get(name, "")
-    return value.strip() if isinstance(value, str) else ""
 
 
 # --------------------------------------------------------------------------------------------------------- reviews
@@ -322,99 +292,6 @@ async def decide(request: Request, number: Id) -> Response:
     """The second decision."""
     who, form = await form_of(request)
     service = service_of(request)
-    review = service.reviews.decide(who, number, _text(form, "decision"))
+    review = service.reviews.decide(who, number, text_of(form, "decision"))
     service.audit.add(who.user, "review_decided", review=number, decision=review.second_decision, state=review.state)
     return RedirectResponse("/reviews", _SEE_OTHER)
-
-
-# ---------------------------------------------------------------------------------------------------------- admins
-
-
-@router.get("/audit")
-def audit(
-    request: Request, who: Who, parts: Parts, before: Annotated[int | None, Query(ge=1, lt=2**62)] = None
-) -> Response:
-    """Who did what."""
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
-    entries = parts.audit.entries(before=before, limit=100)
-    following = entries[-1].number if len(entries) == 100 else None
-    return page(request, "audit.html", who, entries=entries, following=following, report=parts.audit.verify())
-
-
-@router.get("/tokens")
-def tokens(request: Request, who: Who, parts: Parts) -> Response:
-    """Who has access."""
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
-    return page(request, "tokens.html", who, tokens=parts.access.tokens(), made=None, cameras=_camera_names(parts, who))
-
-
-@router.post("/tokens")
-async def create_token(request: Request) -> Response:
-    """Make a token and show it this once."""
-    who, form = await form_of(request)
-    parts = service_of(request)
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
-    cameras = tuple(str(name) for name in form.getlist("cameras") if name) or None
-    try:
-        days = float(_text(form, "days") or "90")
-    except ValueError:
-        raise SearchError("days: expected a number", 422) from None
-    role = Role.of(_text(form, "role"))
-    text, info = parts.access.create(_text(form, "user"), role, days=days, cameras=cameras, created_by=who.user)
-    parts.audit.add(who.user, "token_created", token=info.id, for_user=info.user, role=role.label, cameras=info.cameras)
-    listed, names = parts.access.tokens(), _camera_names(parts, who)
-    return page(request, "tokens.html", who, tokens=listed, made=(text, info), cameras=names)
-
-
-@router.post("/tokens/{token_id}/revoke")
-async def revoke(request: Request, token_id: str) -> Response:
-    """Make a token worthless."""
-    who, _ = await form_of(request)
-    parts = service_of(request)
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
-    if parts.access.revoke(token_id):
-        parts.audit.add(who.user, "token_revoked", token=token_id)
-    return RedirectResponse("/tokens", _SEE_OTHER)
-
-
-# --------------------------------------------------------------------------------------------------------- filters
-
-
-def moment(time_s: float) -> str:
-    """Date and time of the site."""
-    return datetime.fromtimestamp(time_s).astimezone().strftime("%d %b %Y, %H:%M:%S")
-
-
-def clock(time_s: float) -> str:
-    """Time of day of the site."""
-    return datetime.fromtimestamp(time_s).strftime("%H:%M:%S")
-
-
-def time_field(time_s: float | None) -> str:
-    """What a ``datetime-local`` field takes."""
-    return "" if time_s is None else datetime.fromtimestamp(time_s).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def ago(seconds: float) -> str:
-    """A stretch of time in words.
-
-    >>> [ago(seconds) for seconds in (3, 200, 9000, 200000)]
-    ['3 s', '3 min', '2 h 30 min', '2 d 7 h']
-    """
-    whole = max(0, int(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def number_text(value: float) -> str:
-    """A count with thin spaces between thousands."""
-    return f"{value:,.0f}".replace(",", "\u2009")

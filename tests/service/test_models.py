@@ -84,3 +84,17 @@ def test_only_admins_of_all_cameras_change_models(town: Town) -> None:
         for path in ("verdicts", "promotions"):
             assert client.post(f"{API}/model/{path}", json={"name": "turned"}).status_code == 403
         assert client.post(f"{API}/model/rollback").status_code == 403
+
+
+def test_the_status_page_offers_candidates_to_admins_alone(town: Town) -> None:
+    admin, csrf = town.signed_in("admin")
+    assert "turned" in admin.get("/status").text
+    assert "turned" not in town.signed_in("reviewer")[0].get("/status").text
+    refused = admin.post("/models", data={"csrf": csrf, "action": "promote", "name": "turned"})
+    assert refused.status_code == 409 and "does not pass the gate" in refused.text
+    watch(town)
+    assert admin.post("/models", data={"csrf": csrf, "action": "promote", "name": "turned"}).status_code == 303
+    finished(town, town.client("admin"))
+    assert "Go back to the model before" in admin.get("/status").text
+    stranger, secret = town.signed_in("reviewer")
+    assert stranger.post("/models", data={"csrf": secret, "action": "rollback"}).status_code == 403
