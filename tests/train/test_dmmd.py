@@ -1,5 +1,6 @@
 """D-MMD on tracklets: each part of the loss does its work, and the end statistics are the camera's own."""
 
+import copy
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from reid_mtda.losses.discrepancy import dissimilarity_mmd_loss
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import dmmd as module
-from reid_mtda.train.common import embed_pictures
+from reid_mtda.train.common import embed_pictures, frozen
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
 from reid_mtda.train.source import SourceSettings, train_source
 
@@ -98,8 +99,10 @@ def test_domains_pass_batchnorm_apart_and_the_cameras_statistics_are_the_last(st
         recompute(model, pictures, **more)
 
     monkeypatch.setattr(module, "recompute_batchnorm", watched)
-    start[0].register_forward_hook(lambda *_: sizes.append(0))
+    hook = start[0].register_forward_hook(lambda model, crops, _: sizes.append((model.training, len(crops[0]))))
     adapt(start, tmp_path, steps=2)
+    hook.remove()
+    assert sizes[:4] == [(True, 8)] * 4  # source and camera apart, step by step; copies keep hooks
     assert len(last) == 1 and np.array_equal(last[0], load_pictures(start[2].paths, PREPROCESS).resized)
 
 
@@ -118,8 +121,7 @@ def test_source_classes_are_learnt_from_the_source_alone(start, tmp_path, monkey
 
 
 def test_weights_of_the_frozen_start_still_learn(start, tmp_path):
-    for weight in start[0].parameters():
-        weight.requires_grad_(False)
-    adapted = adapt(start, tmp_path, steps=2)
+    frozen_start = (frozen(copy.deepcopy(start[0])), *start[1:])
+    adapted = adapt(frozen_start, tmp_path, steps=2)
     moved = [not torch.equal(a, b) for a, b in zip(start[0].parameters(), adapted.parameters(), strict=True)]
     assert np.mean(moved) > 0.9

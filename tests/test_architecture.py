@@ -1,0 +1,101 @@
+"""What may import what; live code starts without torch; importing does nothing."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import ROOT, environment
+
+import reid_mtda
+
+LIVE = (
+    "live.search", "live.ingest", "live.system", "gallery.gallery", "runtime", "service.app", "data.reid",
+    "data.footage", "workflow.footage", "evaluate.retrieval", "vision.video", "synthetic.street", "site", "cli",
+)  # fmt: skip
+HEAVY = ("torch", "torchvision", "torchreid", "kornia", "reid_mtda.train", "reid_mtda.models", "reid_mtda.losses")
+
+
+def in_a_fresh_process(code, *args):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, env=environment(), timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_import_contracts_hold():
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "0 broken" in done.stdout and "train" in done.stdout
+
+
+def test_live_code_loads_no_torch():
+    code = (
+        "import importlib, json, sys\n"
+        "loaded = {}\n"
+        "for name in sys.argv[2:]:\n"
+        "    importlib.import_module('reid_mtda.' + name)\n"
+        "    loaded[name] = [heavy for heavy in sys.argv[1].split() if heavy in sys.modules]\n"
+        "print(json.dumps(loaded))"
+    )
+    assert in_a_fresh_process(code, " ".join(HEAVY), *LIVE) == {name: [] for name in LIVE}
+
+
+def test_the_check_for_torch_sees_it():
+    """The mutant: training does load torch."""
+    code = "import json, sys, reid_mtda.train; print(json.dumps('torch' in sys.modules))"
+    assert in_a_fresh_process(code) is True
+
+
+IMPORT_ALL = """
+import builtins, importlib, json, socket, sys, threading
+import numpy, torch
+
+def refuse(*_, **__):
+    raise AssertionError("network at import")
+
+socket.socket.connect = refuse
+socket.create_connection = refuse
+seeds = (torch.random.get_rng_state().tolist(), numpy.random.get_state()[1].tolist())
+opened = []
+plain = builtins.open
+def watched(file, mode="r", *rest, **more):
+    if set(mode) & set("wax+"):
+        opened.append(str(file))
+    return plain(file, mode, *rest, **more)
+builtins.open = watched
+threads = threading.active_count()
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+after = (torch.random.get_rng_state().tolist(), numpy.random.get_state()[1].tolist())
+print(json.dumps({
+    "seeds": [a == b for a, b in zip(seeds, after)], "opened": opened, "threads": threading.active_count() - threads,
+}))
+"""
+
+
+def modules():
+    found = pkgutil.walk_packages(reid_mtda.__path__, "reid_mtda.")
+    return sorted(module.name for module in found if not module.name.endswith("__main__"))
+
+
+def test_importing_every_module_does_nothing():
+    """No global generator is used, no network, no file is written, no thread is started."""
+    found = in_a_fresh_process(IMPORT_ALL, *modules())
+    assert found == {"seeds": [True, True], "opened": [], "threads": 0}
+
+
+def test_modules_read_no_environment_and_hold_no_utilities():
+    names = {name.rsplit(".", 1)[-1] for name in modules()}
+    assert not names & {"utils", "util", "helpers", "helper", "core", "engine", "trainer", "registry", "manager"}
+
+
+@pytest.mark.parametrize("tool", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.name)
+def test_tools_compile(tool):
+    compile(Path(tool).read_text(encoding="utf-8"), str(tool), "exec")
