@@ -17,6 +17,7 @@ from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.camera import AddedSighting, CameraWorker, Serving
 from reid_mtda.live.events import Events
 from reid_mtda.live.gate import GateSamples
+from reid_mtda.live.gating import when_something_moves
 from reid_mtda.live.observe import Observations
 from reid_mtda.live.state import CameraState, RunningCamera, free_disk_mb
 from reid_mtda.live.streams import CameraStream, StreamSettings
@@ -273,12 +274,14 @@ class LiveSystem:
         )
 
         def detector() -> Detect:
-            return load_detector(
+            detect = load_detector(
                 resolve(self.site, camera.detector),
                 min_score=camera.min_score,
                 min_height_px=camera.min_height_px,
                 threads=1,
             )
+            # A motion detector must see every frame to learn the background.
+            return detect if camera.detector == "motion" else when_something_moves(detect)
 
         worker = CameraWorker(
             stream,
