@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ TINY_CONFIG = {
     "teacher": {"arch": "resnet10_w8"},
     "student": {"arch": "resnet10_w4"},
     "teacher_source": {"steps": 4, "identities_per_batch": 4, "checkpoint_every": 2},
-    "student_source": {"steps": 4, "identities_per_batch": 4, "checkpoint_every": 2},
+    "student_source": {"steps": 30, "identities_per_batch": 4, "checkpoint_every": 10},
     "adapt": {"method": "dmmd", "settings": {"steps": 4, "identities_per_batch": 4, "checkpoint_every": 2}},
     "distil": {
         "steps": 4,
@@ -72,11 +73,11 @@ def same_weights(a, b) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def write_site(folder: Path, cameras=("gate", "plaza"), *, people=6, duration=20, part="train", **more) -> Path:
+def write_site(folder: Path, cameras=("gate", "plaza"), *, duration=20, part="train", **more) -> Path:
     """A site of the drawn street, small; ``more`` adds cameras by name and their file's text."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in cameras:
-        url = f"synthetic://street?camera={name}&seed=7&part={part}&people={people}&duration={duration}"
+        url = f"synthetic://street?camera={name}&seed=7&part={part}&duration={duration}"
         (folder / f"{name}.yaml").write_text(f"url: {url}\nfps: 5\n", encoding="utf-8")
     for name, text in more.items():
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -116,7 +117,7 @@ def environment() -> dict[str, str]:
     return {**env, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-COMMAND = (sys.executable, "-W", "error::ResourceWarning", "-c", "from reid_mtda.cli import main; main()")
+COMMAND = (sys.executable, "-c", "from reid_mtda.cli import main; main()")
 
 
 def reid_mtda(*args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
@@ -124,3 +125,14 @@ def reid_mtda(*args: object, timeout: float = 120) -> subprocess.CompletedProces
     return subprocess.run(
         [*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=timeout, env=environment(), check=False
     )
+
+
+def without_student(street: Street, folder: Path) -> Path:
+    """A copy of the street's run folder in which one teacher, the student and its export are still to be made."""
+    shutil.copytree(street.out, folder)
+    (folder / "teachers/plaza.safetensors").unlink()
+    (folder / "models/student.safetensors").unlink()
+    shutil.rmtree(folder / "student")
+    for name in ("teacher_plaza", "student_training"):
+        shutil.rmtree(folder / name)
+    return folder

@@ -78,7 +78,7 @@ def harvest_site(
                 progress=counted(progress, f"harvest {name}", total),
             )
         except ReidError as error:
-            log.warning("camera %s: %s", name, error)
+            log.info("camera %s: %s", name, error)
             failures[name] = str(error)
     return reports, failures
 
@@ -121,7 +121,7 @@ def index_site(
                     progress=counted(progress, f"index {name}", total),
                 )
             except (ConfigError, DataError, ImageError, ModelError, VideoError) as error:
-                log.warning("camera %s: %s", name, error)
+                log.info("camera %s: %s", name, error)
                 failures[name] = str(error)
     return reports, failures
 

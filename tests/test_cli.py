@@ -1,0 +1,412 @@
+"""The command line: every refusal is one line on standard error and exit code 2; Ctrl-C loses nothing."""
+
+import json
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+import typer
+from builders import COMMAND, environment, reid_mtda, same_weights, without_student, write_config, write_site
+from colour_model import write_colour_model
+
+from reid_mtda import cli
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.models.checkpoint import load_embedder
+from reid_mtda.runtime import load_exported
+
+VERBS = sorted(typer.main.get_command(cli.app).commands)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run ``reid-mtda ARGS`` in this process; returns (exit code, standard output, standard error)."""
+
+    def call(*args):
+        monkeypatch.setattr(sys, "argv", ["reid-mtda", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return call
+
+
+def check_refused(result, *named):
+    code, _, err = result
+    assert code == 2, err
+    assert "Traceback" not in err and len(err.strip().splitlines()) == 1 and err.startswith("reid-mtda: "), err
+    for part in named:
+        assert part in err, err
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_every_verb_explains_itself(run, verb):
+    code, out, err = run(*([verb] if verb else []), "--help")
+    assert code == 0 and not err and "Usage:" in out
+    assert verb is not None or all(name in out for name in VERBS)
+
+
+def test_no_verb_is_help(run):
+    assert "Usage:" in run()[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["bogus"], "No such command 'bogus'"),
+        (["search"], "Missing argument 'picture'"),
+        (["search", "a.jpg"], "Missing option '--model'"),
+        (["search", "--bogus"], "No such option: --bogus"),
+        (["search", "-k", "0", "a.jpg", "--model", "m", "--gallery", "g"], "Invalid value for '-k'"),
+        (["harvest", "site", "--out"], "requires an argument"),
+        (["harvest", "site", "--out", "x", "--max-crops", "many"], "Invalid value for '--max-crops'"),
+        (["index", "a"], "Missing option '--model'"),
+    ],
+)
+def test_wrong_usage(run, args, named):
+    check_refused(run(*args), named, "--help")
+
+
+# --- sites and presets
+
+
+@pytest.mark.parametrize("verb", ["harvest", "adapt", "index"])
+def test_a_missing_site(run, tmp_path, verb):
+    more = {
+        "harvest": ["--out", tmp_path / "o"],
+        "adapt": ["--config", write_config(tmp_path / "c.yaml"), "--out", tmp_path / "o"],
+        "index": ["--model", tmp_path / "m", "--gallery", tmp_path / "g"],
+    }[verb]
+    check_refused(run(verb, tmp_path / "nowhere", *more), "nowhere: no such site folder")
+    (tmp_path / "empty").mkdir()
+    check_refused(run(verb, tmp_path / "empty", *more), "empty: no camera files")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("url: a.mp4\nfsp: 5", "unknown key 'fsp'; did you mean 'fps'?"),
+        ("fps: 5", "missing key 'url'"),
+        ("url: a.mp4\nfps: -5", "fps: got -5"),
+        ("url: [", "not valid YAML"),
+    ],
+)
+def test_a_bad_camera_file(run, tmp_path, text, named):
+    site = write_site(tmp_path / "town", (), gate=text)
+    check_refused(run("harvest", site, "--out", tmp_path / "o"), "gate.yaml", named)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("distill.steps=5", "unknown key 'distill'; did you mean 'distil'?"),
+        ("distil.step=5", "unknown key 'distil.step'; did you mean 'steps'?"),
+        ("distil.steps=many", "distil.steps: got 'many'"),
+        ("distil.steps", "got no 'key=value'"),
+        ("seed.x=1", "'seed' is a value, not a section"),
+        ("adapt.method=dmdm", "adapt.method: got 'dmdm', expected one of"),
+        ("adapt.settings.stepps=3", "unknown key 'stepps'"),
+    ],
+)
+def test_bad_overrides(run, tmp_path, setting, named):
+    args = ("--config", write_config(tmp_path / "c.yaml"), "--out", tmp_path / "o", "--set", setting)
+    check_refused(run("adapt", write_site(tmp_path / "town"), *args), named)
+    assert not (tmp_path / "o").exists()
+
+
+def test_numbers_of_overrides_are_numbers(tmp_path):
+    from reid_mtda.config import load_config
+
+    path = write_config(tmp_path / "c.yaml")
+    config = load_config(path, ["distil.learning_rate=1e-3", "adapt.settings.steps=9", "baselines=[blending]"])
+    assert config.distil.learning_rate == 0.001 and config.adapt.parsed().steps == 9
+    assert config.baselines == ("blending",)
+
+
+def test_a_missing_preset_and_other_settings(run, tmp_path, small_street):
+    site = small_street.site
+    missing = ("--config", tmp_path / "no.yaml", "--out", tmp_path / "o")
+    check_refused(run("adapt", site, *missing), "no.yaml: no such file")
+    args = ("--config", small_street.config, "--out", small_street.out, "--set", "distil.steps=9")
+    check_refused(run("adapt", site, *args), "holds a run with other settings (distil.steps)")
+
+
+def test_an_out_folder_that_cannot_be_written(run, tmp_path):
+    site = write_site(tmp_path / "town", ("gate",), duration=1)
+    (tmp_path / "file").touch()
+    config = write_config(tmp_path / "c.yaml")
+    check_refused(run("adapt", site, "--config", config, "--out", tmp_path / "file" / "o"), "could not be written")
+    code, _, err = run("harvest", site, "--out", tmp_path / "file" / "o")
+    assert code == 2 and "could not be written" in err and "Traceback" not in err
+
+
+# --- footage
+
+
+def test_bad_footage_of_some_cameras_leaves_the_others_done(tmp_path):
+    site = write_site(
+        tmp_path / "town", ("gate",), duration=12, missing="url: none.mp4\n", empty="url: empty.mp4\n",
+        broken="url: broken.mp4\n", pictures="url: pictures\n", wrong="url: synthetic://street?camera=nowhere\n",
+    )  # fmt: skip
+    (site / "empty.mp4").touch()
+    (site / "broken.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
+    (site / "pictures").mkdir()
+    done = reid_mtda("harvest", site, "--out", tmp_path / "o")
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    failed = ("broken", "empty", "missing", "pictures", "wrong")
+    assert [line.split()[1] for line in lines[:-1]] == list(failed), done.stderr
+    assert lines[-1] == f"reid-mtda: 5 camera(s) failed: {', '.join(failed)}; the others are done"
+    for name, line in zip(failed, lines, strict=False):
+        part = {"pictures": "town/pictures", "missing": "none.mp4", "wrong": "nowhere"}.get(name, f"{name}.mp4")
+        assert part in line
+    assert "gate" in done.stdout and [p.name for p in (tmp_path / "o").iterdir()] == ["gate"]
+
+
+def test_an_adaptation_without_any_footage_names_the_reason(run, tmp_path):
+    site = write_site(tmp_path / "town", (), gate="url: none.mp4\n")
+    result = run("adapt", site, "--config", write_config(tmp_path / "c.yaml"), "--out", tmp_path / "o")
+    check_refused(result, "no camera gave people to learn from", "none.mp4: no such video file")
+
+
+# --- pictures, models, galleries
+
+
+def png_header(width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def town(tmp_path):
+    """(model folder, gallery folder) with nobody in it."""
+    write_colour_model(tmp_path / "model")
+    with Gallery.open(tmp_path / "gallery", load_exported(tmp_path / "model")[1]):
+        pass
+    return tmp_path / "model", tmp_path / "gallery"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (None, "no such file"),
+        (b"", "the file is empty"),
+        (b"not a picture at all", "not a picture"),
+        (png_header(1, 1), "too small, got 1x1 px"),
+        (png_header(30000, 30000), "too large"),
+        (png_header(64, 64), "damaged or cut short"),
+    ],
+)
+def test_a_bad_picture(run, tmp_path, town, content, named):
+    model, gallery = town
+    if content is not None:
+        (tmp_path / "who.png").write_bytes(content)
+    check_refused(run("search", tmp_path / "who.png", "--model", model, "--gallery", gallery), "who.png", named)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "who.ppm"
+    path.write_bytes(b"P6 32 64 255 " + bytes(32 * 64 * 3))
+    return path
+
+
+def test_an_empty_gallery_answers_nobody(run, town, picture):
+    model, gallery = town
+    code, out, err = run("search", picture, "--model", model, "--gallery", gallery)
+    assert code == 0 and "nobody found among 0 sightings" in err
+    code, out, err = run("search", picture, "--model", model, "--gallery", gallery, "--json")
+    assert code == 0 and json.loads(out)["hits"] == [] and not err
+
+
+def test_models_of_another_kind(run, tmp_path, town, picture):
+    model, gallery = town
+    check_refused(run("search", picture, "--model", tmp_path / "no", "--gallery", gallery), "no")
+    (tmp_path / "plain").mkdir()
+    check_refused(run("search", picture, "--model", tmp_path / "plain", "--gallery", gallery), "plain")
+    shutil.copytree(model, tmp_path / "cut")
+    (tmp_path / "cut" / "model.onnx").write_bytes(b"weights")
+    check_refused(run("search", picture, "--model", tmp_path / "cut", "--gallery", gallery), "cut")
+    (tmp_path / "cut" / "manifest.json").write_text("{", encoding="utf-8")
+    check_refused(run("search", picture, "--model", tmp_path / "cut", "--gallery", gallery), "manifest.json")
+
+
+def test_galleries_of_another_model_or_none(run, tmp_path, town, picture):
+    model, gallery = town
+    write_colour_model(tmp_path / "other", turn=1)
+    check_refused(run("search", picture, "--model", tmp_path / "other", "--gallery", gallery), "gallery", "model")
+    check_refused(run("search", picture, "--model", model, "--gallery", tmp_path / "no"), "no such gallery")
+    for database in gallery.glob("*"):
+        if database.is_file():
+            database.write_bytes(b"damaged" * 300)
+    check_refused(run("search", picture, "--model", model, "--gallery", gallery), "gallery")
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("value", ["yesterday", "2026-03-01T08:00:00"])
+def test_times_want_a_zone(run, town, picture, option, value):
+    model, gallery = town
+    check_refused(run("search", picture, "--model", model, "--gallery", gallery, option, value), option, value)
+
+
+def test_a_sheet_that_cannot_be_written(run, tmp_path, town, picture):
+    model, gallery = town
+    (tmp_path / "file").touch()
+    args = ("--model", model, "--gallery", gallery, "--sheet", tmp_path / "file" / "a.png")
+    check_refused(run("search", picture, *args), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        ([], "expected one of --root FOLDER, --features FILE.npz, --crops FOLDER"),
+        (["--features", "no.npz", "--root", "x"], "expected one of"),
+        (["--features", "no.npz"], "no.npz"),
+        (["--root", "x"], "no model given"),
+    ],
+)
+def test_evaluate_wants_one_thing(run, args, named):
+    check_refused(run("evaluate", *args), named)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"text"])
+def test_damaged_features(run, tmp_path, content):
+    (tmp_path / "f.npz").write_bytes(content)
+    check_refused(run("evaluate", "--features", tmp_path / "f.npz"), "f.npz")
+
+
+def test_features_without_what_they_need(run, tmp_path):
+    np.savez(tmp_path / "f.npz", x=np.zeros(3))
+    check_refused(run("evaluate", "--features", tmp_path / "f.npz"), "f.npz")
+
+
+def test_unknown_data_sets_and_crops(run, tmp_path, town):
+    model, _ = town
+    check_refused(run("evaluate", "--model", model, "--data", "markt", "--root", tmp_path), "markt", "market1501")
+    check_refused(run("evaluate", "--model", model, "--root", tmp_path / "no"), "no such folder")
+    check_refused(run("evaluate", "--model", model, "--crops", tmp_path), "--truth")
+    args = ("--crops", tmp_path / "no", "--truth", tmp_path)
+    check_refused(run("evaluate", "--model", model, *args), "no such folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "more", "named"),
+    [
+        ("no.safetensors", None, [], "no such checkpoint"),
+        ("w.safetensors", b"damaged", [], "not a readable checkpoint"),
+        ("w.npz", b"damaged", ["--arch", "osnet_x0_25"], "not readable weights"),
+        ("w.npz", b"damaged", ["--arch", "osnet"], "arch: got 'osnet'"),
+    ],
+)
+def test_bad_weights_to_export(run, tmp_path, name, content, more, named):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = run("export", tmp_path / name, "--crops", tmp_path, "--out", tmp_path / "m", *more)
+    check_refused(result, named)
+    assert not (tmp_path / "m").exists()
+
+
+def test_export_needs_real_crops(run, tmp_path, small_street):
+    weights = small_street.out / "models/student.safetensors"
+    result = run("export", weights, "--crops", tmp_path / "none", "--out", tmp_path / "m")
+    check_refused(result, "no pictures there")
+
+
+# --- a full disk
+
+
+FULL_DISK = (
+    "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2); del sys.argv[1];"
+    "from reid_mtda.cli import main; main()"
+)
+
+
+def on_a_full_disk(limit, *args):
+    """Run with a file size limit in bytes: the kernel refuses to write on, as on a full disk."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(limit), *map(str, args)],
+        capture_output=True, text=True, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_disk_that_fills_while_training_keeps_what_is_finished(tmp_path, small_street):
+    out = without_student(small_street, tmp_path / "run")
+    before = (out / "teachers/gate.safetensors").read_bytes()
+    result = on_a_full_disk(20_000, "adapt", small_street.site, "--config", small_street.config, "--out", out)
+    assert result[0] == 2 and "Traceback" not in result[2] and "could not be written" in result[2], result[2]
+    assert (out / "teachers/gate.safetensors").read_bytes() == before
+    assert not list(out.rglob("*.part*")) and not (out / "models/student.safetensors").exists()
+
+
+def test_a_disk_that_fills_while_harvesting_leaves_no_half_harvest(tmp_path):
+    site = write_site(tmp_path / "town", ("gate",), duration=12)
+    code, _, err = on_a_full_disk(500, "harvest", site, "--out", tmp_path / "o")
+    assert code == 2 and "Traceback" not in err and "could not be written" in err, err
+    assert not list((tmp_path / "o").iterdir())
+
+
+# --- Ctrl-C and kill
+
+
+def stopped_when(ready, number, *args):
+    """Start a command, send signal ``number`` as soon as ``ready()``; returns (exit code, standard error)."""
+    child = subprocess.Popen(
+        [*COMMAND, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    try:
+        deadline = time.monotonic() + 90
+        while not ready() and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        child.send_signal(number)
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
+    return child.returncode, "", err
+
+
+def lines_in(path):
+    return len(path.read_text(encoding="utf-8").splitlines()) if path.exists() else 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_job_stopped_in_training_goes_on_to_the_same_weights(run, tmp_path, small_street, number):
+    out = without_student(small_street, tmp_path / "run")
+    metrics = out / "student_training/metrics.jsonl"
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    args = ("adapt", small_street.site, "--config", small_street.config, "--out", out)
+    result = stopped_when(lambda: lines_in(metrics) >= 3, number, *args)
+    if number == signal.SIGINT:
+        check_refused(result, "stopped by Ctrl-C; what was finished is kept")
+    else:
+        assert result[0] == -signal.SIGKILL
+    assert not (out / "models/student.safetensors").exists()
+    assert run(*args)[0] == 0
+    for name in ("teachers/plaza.safetensors", "models/student.safetensors"):
+        assert same_weights(load_embedder(out / name), load_embedder(small_street.out / name)), name
+    assert load_exported(out / "student")[1] == load_exported(small_street.out / "student")[1]
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}, "what was finished was made again"
+
+
+def test_ctrl_c_while_harvesting_keeps_the_cameras_that_are_done(run, tmp_path):
+    site, out = write_site(tmp_path / "town", duration=20), tmp_path / "o"
+    args = ("harvest", site, "--out", out)
+    check_refused(stopped_when((out / ".plaza.part").exists, signal.SIGINT, *args), "stopped by Ctrl-C")
+    assert [path.name for path in out.iterdir()] == ["gate"]
+    finished = (out / "gate/harvest.json").stat().st_mtime_ns
+    assert run(*args)[0] == 0 and sorted(path.name for path in out.iterdir()) == ["gate", "plaza"]
+    assert (out / "gate/harvest.json").stat().st_mtime_ns == finished

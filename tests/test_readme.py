@@ -1,0 +1,124 @@
+"""What the documents tell a user to type exists: verbs, options, make targets and files."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from builders import ROOT
+
+from reid_mtda.cli import app
+
+PAGES = sorted(
+    path for path in ROOT.rglob("*.md") if not {".venv", "runs", "node_modules"} & set(path.relative_to(ROOT).parts)
+)
+KEPT = ("configs/", "tools/", "tests/", "reid_mtda/", "cameras/street")
+"""Folders of the repository: a path in them that a page names must be there. Other paths are the reader's."""
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
+
+
+def shell_lines(text):
+    """Lines of ``bash``, ``sh`` or ``console`` blocks, continuations joined, prompts and comments left out."""
+    for block in re.findall(r"^ *```(?:bash|sh|shell|console)\n(.*?)^ *```", text, re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.strip().removeprefix("$ "), comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words = words[1:]
+            if words:
+                yield words
+
+
+def inline_code(text):
+    """Words of `reid-mtda ...` and `make ...` in running text."""
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        if code.split()[0] in ("reid-mtda", "make"):
+            yield shlex.split(code)
+
+
+def check_command(words):
+    """Parse ``reid-mtda VERB ARGS`` as the program would, without doing it."""
+    group = typer.main.get_command(app)
+    verb, *args = words[1:] or ["--help"]
+    assert verb == "--help" or verb in group.commands, f"no such verb: {verb}"
+    if verb == "--help" or "--help" in args:
+        return
+    args = args[: next((n for n, word in enumerate(args) if word in ("|", ">", "&&", ";", "&")), len(args))]
+    try:
+        group.commands[verb].make_context(verb, list(args))
+    except typer.TyperException as error:
+        raise AssertionError(f"{' '.join(words)}: {getattr(error, 'format_message', error.__str__)()}") from None
+
+
+def make_targets():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.M))
+
+
+@every_page
+def test_commands_exist(page):
+    for words in shell_lines(page.read_text(encoding="utf-8")):
+        if Path(words[0]).name == "reid-mtda":
+            check_command(words)
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word} <= make_targets(), " ".join(words)
+
+
+@every_page
+def test_commands_named_in_the_text_exist(page):
+    for words in inline_code(page.read_text(encoding="utf-8")):
+        if words[0] == "make":
+            assert {word for word in words[1:] if "=" not in word} <= make_targets(), " ".join(words)
+        else:
+            group = typer.main.get_command(app)
+            assert words[1:2] == [] or words[1] in ("--help", "...", "<verb>", "VERB", *group.commands), " ".join(words)
+            known = {name for param in getattr(group.commands.get(words[-1] if len(words) == 2 else words[1], None),
+                                               "params", []) for name in param.opts}  # fmt: skip
+            options = {word.split("=")[0] for word in words[2:] if word.startswith("-")}
+            assert options <= known | {"--help"}, " ".join(words)
+
+
+@every_page
+def test_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    named = {word for words in shell_lines(text) for word in words}
+    named |= {word for code in re.findall(r"`([^`\n]+)`", text) for word in code.split()}
+    for path in sorted(named):
+        if path.startswith(KEPT) and not set("*<>{}") & set(path) and path.isascii():
+            assert (ROOT / path.split("#")[0].rstrip(".,;:")).exists(), f"{page.name} names {path}"
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text):
+        if not re.match(r"[a-z]+:", target) and not target.startswith("#"):
+            assert (page.parent / target.split("#")[0]).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_starts_with_the_two_commands():
+    lines = [" ".join(words) for words in shell_lines((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert lines[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reid-mtda fly",
+        "reid-mtda search a.jpg --model m --gallery g --bogus",
+        "reid-mtda search a.jpg --model m",
+        "reid-mtda harvest cameras/street extra --out o",
+        "reid-mtda search a.jpg --model m --gallery g -k none",
+    ],
+)
+def test_a_command_that_does_not_exist_is_caught(line):
+    with pytest.raises(AssertionError):
+        check_command(shlex.split(line))
+
+
+def test_commands_are_found_in_blocks():
+    text = "x\n   ```bash\n   $ A=1 reid-mtda demo \\\n     --out o   # and so on\n   ```\n```yaml\nreid-mtda no\n```\n"
+    assert list(shell_lines(text)) == [["reid-mtda", "demo", "--out", "o"]]
+    assert list(inline_code("run `reid-mtda demo --out x`, not `ls`")) == [["reid-mtda", "demo", "--out", "x"]]
