@@ -108,6 +108,12 @@ class LiveSystem:
         for camera in cameras:
             _join(camera.thread, deadline)
         self._serving.batcher.close()
+        # Readers see at their next frame that they are out of date. One that hangs in a driver is given two seconds:
+        # it holds nothing, but a thread that wakes in foreign code while Python ends would abort the process.
+        patience = min(deadline, time.monotonic() + 2.0)
+        for camera in cameras:
+            for reader in camera.readers:
+                _join(reader, patience)
         for thread in (*self._embedders, *self._threads):
             _join(thread, deadline)
         self._serving.gallery.close()

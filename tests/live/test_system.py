@@ -1,5 +1,6 @@
 """The live system on drawn cameras: the gallery fills, cameras come and go, one that breaks disturbs no other."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,3 +166,13 @@ def test_a_full_disk_stops_sightings_but_not_searches(make: Callable[..., LiveSy
     vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
     assert system.gallery.search(vector, 3).gallery_size == before
     assert "sightings are not stored" in system.disk_full
+
+
+def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
+    before = set(threading.enumerate())
+    system = make(street("gate", "market"))
+    system.start()
+    until(lambda: system.cameras()["gate"].frames > 3)
+    assert len(set(threading.enumerate()) - before) >= 6
+    system.stop()
+    assert set(threading.enumerate()) <= before

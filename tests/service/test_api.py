@@ -108,7 +108,10 @@ def test_an_admin_of_some_cameras_makes_no_tokens_and_reads_no_audit(town: Town)
     assert client.post(f"{API}/tokens", json={"user": "x", "role": "admin"}).status_code == 403
     assert client.get(f"{API}/audit").status_code == 403
     erased = client.post(f"{API}/erasures", json={"camera": "market", "reason": "asked for"}).json()
-    assert erased["sightings"] == [] and len(town.service.system.gallery) == 12
+    assert erased["sightings"] == []
+    foreign = {"sighting_ids": [town.numbers[0, "market"]], "reason": "asked for"}
+    assert client.post(f"{API}/erasures", json=foreign).json()["sightings"] == []
+    assert len(town.service.system.gallery) == 12
 
 
 def test_every_route_but_health_wants_a_token(town: Town) -> None:
