@@ -253,7 +253,8 @@ def test_lab_crops(tmp_path: Path) -> None:
 def test_target_crops_split_into_query_and_gallery(tmp_path: Path) -> None:
     drawn = draw_crops(tmp_path, part="train", people=4, per_camera=2)
     drawn |= draw_crops(tmp_path, part="test", people=4, per_camera=3)
-    assert drawn == {folder.name: len(names(folder)) for folder in tmp_path.iterdir()}
+    assert drawn == {folder.name: len(names(folder)) for folder in tmp_path.iterdir() if folder.is_dir()}
+    assert (tmp_path / "cameras.txt").read_text(encoding="utf-8").split() == list(CAMERAS)
     assert sorted(drawn) == ["bounding_box_test", "bounding_box_train", "query"]
     pids = {folder: {int(name[:4]) for name in names(tmp_path / folder)} for folder in drawn}
     assert pids["query"] == pids["bounding_box_test"] == set(Street("gate", part="test", people=4).pids)
