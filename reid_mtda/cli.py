@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -119,7 +120,8 @@ def adapt(
     console.print(
         f"student {adapted.manifest.model_id} stands in {adapted.model_folder}. What to type next:", highlight=False
     )
-    print(f"  reid-mtda index {site} --model {adapted.model_folder} --gallery {out / 'gallery'}", file=sys.stderr)
+    command = ["reid-mtda", "index", str(site), "--model", str(adapted.model_folder), "--gallery", str(out / "gallery")]
+    print(f"  {shlex.join(command)}", file=sys.stderr)
     _print_failures(adapted.failures)
 
 
@@ -333,7 +335,7 @@ def _print_failures(failures: dict[str, str]) -> None:
     for camera, message in failures.items():
         print(f"camera {camera} failed: {message}", file=sys.stderr)
     if failures:
-        raise ReidError(f"{len(failures)} camera(s) failed: {', '.join(failures)}; the others are done")
+        raise ReidError(f"{len(failures)} camera(s) failed: {', '.join(failures)}; what the others gave is kept")
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML: {detail}") from None
     if value is None:

@@ -166,7 +166,7 @@ def test_bad_footage_of_some_cameras_leaves_the_others_done(tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     failed = ("broken", "empty", "missing", "pictures", "wrong")
     assert [line.split()[1] for line in lines[:-1]] == list(failed), done.stderr
-    assert lines[-1] == f"reid-mtda: 5 camera(s) failed: {', '.join(failed)}; the others are done"
+    assert lines[-1] == f"reid-mtda: 5 camera(s) failed: {', '.join(failed)}; what the others gave is kept"
     for name, line in zip(failed, lines, strict=False):
         part = {"pictures": "town/pictures", "missing": "none.mp4", "wrong": "nowhere"}.get(name, f"{name}.mp4")
         assert part in line

@@ -1,5 +1,7 @@
 """Settings are strict: unknown keys, other types and YAML's surprises are refused with the file and the nearest key."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field
 
@@ -99,3 +101,10 @@ def test_settings_are_frozen_and_not_coerced():
         parse(Inner, {"steps": "4"}, where="x")
     with pytest.raises(ValueError, match="frozen"):
         Inner().steps = 4
+
+
+def test_yaml_nested_too_deeply_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text("url: " + "[" * 3000)
+    with pytest.raises(ConfigError, match=r"deep\.yaml: not valid YAML"):
+        read_yaml(path)

@@ -59,6 +59,9 @@ def evaluate_model(
         return score_tracklets(embed, manifest.preprocess, labelled, rerank=rerank), labelled.cameras
     _, split = load_named(data, root, where="--data")
 
+    if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
+        raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")
+
     def show(done: int, total: int) -> None:
         progress("embed", done, total)
 

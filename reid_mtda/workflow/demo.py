@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +91,7 @@ def describe_run(
     out = run.folder
     stages = json.loads((out / "stages.json").read_text(encoding="utf-8"))
     query = split.query.paths[0]
+    model = ("--model", str(adapted.model_folder))
     return {
         "title": "reid_mtda on the embedded street",
         "summary": (
@@ -115,7 +118,7 @@ def describe_run(
         "stages": [{"name": name, **numbers} for name, numbers in stages.items()],
         "pictures": [{"file": "retrieval.png", "caption": "Queries and their ten best answers over all cameras."}],
         "setup": {
-            "command": f"reid-mtda demo --out {out}",
+            "command": shlex.join(["reid-mtda", *sys.argv[1:]]),
             "seed": run.seed,
             "selection rule": SELECTION_RULE,
             "teacher": f"{config.teacher.arch}, method {config.adapt.method}",
@@ -125,8 +128,10 @@ def describe_run(
             **versions(),
         },
         "next": [
-            f"reid-mtda search {query} --model {adapted.model_folder} --gallery {out / 'gallery'} --sheet answers.png",
-            f"reid-mtda evaluate --model {adapted.model_folder} --data market1501 --root {out / 'test'}",
+            shlex.join(
+                ["reid-mtda", "search", str(query), *model, "--gallery", str(out / "gallery"), "--sheet", "answers.png"]
+            ),
+            shlex.join(["reid-mtda", "evaluate", *model, "--data", "market1501", "--root", str(out / "test")]),
             "reid-mtda adapt YOUR_SITE --config configs/adapt/osnet.yaml --out runs/YOUR_SITE",
         ],
     }

@@ -133,8 +133,13 @@ def search_gallery(
     if k < 1:
         raise ConfigError(f"k: got {k}, expected 1 or more")
     image = read_image(picture)
-    if not gallery_folder.is_dir():
+    # Opening makes a gallery where there is none: a search must not.
+    truth = gallery_folder / "gallery.sqlite"
+    if not truth.is_file() or truth.stat().st_size == 0:
         raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
+    since, until = filters.get("start_s"), filters.get("end_s")
+    if since is not None and until is not None and since > until:
+        raise ConfigError("search: the time to search from lies after the time to search to; swap them")
     embed, manifest = load_exported(model_folder)
     detect = load_detector(detector, min_height_px=16) if detector else None
     with Gallery.open(gallery_folder, manifest) as gallery:
