@@ -6,7 +6,7 @@ Pictures are RGB uint8; boxes are ``xyxy`` in pixels, right and bottom exclusive
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -36,12 +36,6 @@ def check_array(where: str, array: object, dtype: type[np.generic], shape: tuple
 
 def _check_image(where: str, image: object) -> None:
     check_array(where, image, np.uint8, (None, None, 3))
-
-
-def _check_equal_length(where: str, **columns: Sequence[object] | npt.NDArray[np.generic]) -> None:
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ShapeError(f"{where}: columns differ in length, got {lengths}, expected one length")
 
 
 @dataclass(frozen=True, eq=False)
