@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -19,6 +20,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from reid_mtda.errors import ConfigError, StorageError
+
+log = logging.getLogger(__name__)
 
 _RECORDED_PACKAGES = ("reid-mtda", "torch", "torchreid", "kornia", "numpy", "opencv-python", "onnxruntime", "faiss-cpu")
 
@@ -110,20 +113,35 @@ class Run:
         """Append one line of numbers to ``metrics.jsonl``."""
         line = json.dumps({"time_s": round(time.time(), 3), "part": part, **numbers}, default=_plain)
         try:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         except OSError as error:
             raise StorageError(f"{self.folder}: metrics could not be written ({error.strerror}); free space") from error
 
+    def recorded_bytes(self) -> int:
+        """Length of ``metrics.jsonl``: a saved state keeps it, for ``forget_records`` when it is resumed."""
+        return self._metrics.stat().st_size if self._metrics.is_file() else 0
+
+    def forget_records(self, after_bytes: int) -> None:
+        """Cut ``metrics.jsonl`` back to ``after_bytes``, so that steps done again after a resume stand in it once."""
+        if self.recorded_bytes() > after_bytes:
+            os.truncate(self._metrics, after_bytes)
+
+    @property
+    def _metrics(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
 
 def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
-    """Open a run folder, or the same run again to resume it.
+    """Open a run folder, or the same run again to resume it; until it ends, this process alone may work there.
 
     Raises:
-        ConfigError: the folder holds a run of another config or seed; resuming it would mix two experiments.
+        ConfigError: the folder holds a run of another config or seed: resuming it would mix two experiments; or
+            another process works in it.
         StorageError: the folder cannot be made or written.
     """
     folder = Path(folder)
+    _lock(folder)
     card = folder / "run.json"
     wanted = json.loads(json.dumps({"config": config, "seed": seed}, default=_plain))
     if card.exists():
@@ -142,6 +160,32 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
         return Run(folder=folder, seed=seed)
     write_json(card, {**wanted, "versions": versions(), "started_s": time.time()})
     return Run(folder=folder, seed=seed)
+
+
+def _lock(folder: Path) -> None:
+    """Keep other processes out of ``folder`` for as long as this one lives; the system lets go even after a kill.
+
+    The lock belongs to the process, which may open the folder again. Where there are no such locks nothing is kept out.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    path = folder / "run.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Never closed: closing any descriptor of the file would let go of the lock.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); choose another folder") from error
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        raise ConfigError(
+            f"{folder}: another process works in this run folder; wait for its end or stop it, or choose another folder"
+        ) from None
+    except OSError as error:
+        log.warning("%s: the disk has no locks (%s); start one process at a time", folder, error.strerror)
 
 
 def _changes(there: Any, wanted: Any, path: str = "") -> Iterator[str]:

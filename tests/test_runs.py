@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,25 @@ def test_a_damaged_card_is_refused(tmp_path, text):
         open_run(tmp_path / "run", seed=3, config=CONFIG)
 
 
+HOLD = (
+    "import sys, time; from pathlib import Path; from reid_mtda.runs import open_run;"
+    "open_run(Path(sys.argv[1]), seed=0, config={}); print('open', flush=True); time.sleep(60)"
+)
+
+
+def test_one_process_works_in_a_run_folder_and_a_killed_one_leaves_no_lock(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "open\n"
+            with pytest.raises(ConfigError, match=f"{tmp_path}: another process works in this run folder; wait"):
+                open_run(tmp_path, seed=0, config={})
+        finally:
+            other.kill()
+    assert open_run(tmp_path, seed=0, config={}) == open_run(tmp_path, seed=0, config={})
+    last = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "another process works in this run folder" in last.stderr, "opening twice here let go of the lock"
+
+
 def test_child_seeds_follow_from_seed_and_name(tmp_path):
     run, same, other = Run(tmp_path, 1), Run(tmp_path / "elsewhere", 1), Run(tmp_path, 2)
     seeds = [run.child_seed(name) for name in ("a", "b", "step 1", "step 11")]
@@ -121,6 +142,18 @@ def test_records_are_lines_in_order(tmp_path):
         run.record("dmmd", step=step, loss=np.float32(0.5))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(line["part"], line["step"], line["loss"]) for line in lines] == [("dmmd", step, 0.5) for step in range(3)]
+
+
+def test_records_after_a_place_can_be_forgotten(tmp_path):
+    run = open_run(tmp_path, seed=0, config={})
+    run.forget_records(run.recorded_bytes())
+    run.record("dmmd", step=0)
+    size = run.recorded_bytes()
+    run.record("dmmd", step=1)
+    run.forget_records(10**6)
+    assert run.recorded_bytes() > size
+    run.forget_records(size)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text(encoding="utf-8"))["step"] == 0
 
 
 def test_a_record_that_cannot_be_written_is_named(tmp_path):

@@ -84,6 +84,7 @@ class Resumable:
         """
         path = self._path
         if not path.exists():
+            self.run.forget_records(0)
             return 0
         tensors, card = load_tensors(path, kind="resume")
         for name, network in self.networks.items():
@@ -103,6 +104,7 @@ class Resumable:
         for group, saved in zip(state["param_groups"], card["groups"], strict=True):
             group.update(saved)
         self.optimiser.load_state_dict(state)
+        self.run.forget_records(card.get("recorded_bytes", self.run.recorded_bytes()))
         log.info("resuming %s at step %d", self.run.folder, card["step"])
         return int(card["step"])
 
@@ -122,7 +124,12 @@ class Resumable:
                 if isinstance(value, Tensor):
                     tensors[f"optimiser.{index}.{key}"] = value
         groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-        card = {"step": step, "optimiser": described, "groups": groups}
+        card = {
+            "step": step,
+            "optimiser": described,
+            "groups": groups,
+            "recorded_bytes": self.run.recorded_bytes(),
+        }
         save_tensors(self._path, tensors, kind="resume", card=card)
 
     def finish(self) -> None:

@@ -1,5 +1,7 @@
 """What the loops share: frozen teachers, seeded steps, exact resume, a stop at the first bad number, schedules."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,7 @@ def test_resumed_is_uninterrupted(tmp_path, kind):
             with seeded_step(run, step):
                 loss = network(torch.randn(4, 3)).square().mean()
             optimise(optimiser, {"loss": loss}, where="x", step=step)
+            run.record("x", step=step)
             state.save(step + 1)
         return network.state_dict()
 
@@ -104,6 +107,8 @@ def test_resumed_is_uninterrupted(tmp_path, kind):
     whole = train(Run(tmp_path / "a", seed=0))
     assert train(Run(tmp_path / "b", seed=0), stop=5) is None
     assert states_agree(whole, train(Run(tmp_path / "b", seed=0)))
+    lines = (tmp_path / "b/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(7)), "steps done again stand twice"
 
 
 def test_a_state_of_another_network_is_refused(tmp_path):
