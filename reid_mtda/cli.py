@@ -7,7 +7,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from reid_mtda.errors import ReidError
+from reid_mtda.errors import ConfigError, ReidError
 
 app = typer.Typer(
     name="reid-mtda",
@@ -202,8 +202,15 @@ def index(site: SiteArg, model: ModelOpt, gallery: GalleryOpt) -> None:
 @app.command()
 def search(
     picture: Annotated[Path, typer.Argument(help="Picture of the person asked for.")],
-    model: ModelOpt,
-    gallery: GalleryOpt,
+    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder, with --gallery.")] = None,
+    gallery: Annotated[Path | None, typer.Option("--gallery", help="Gallery folder, with --model.")] = None,
+    server: Annotated[str | None, typer.Option(help="Ask a running service instead, e.g. http://host:8080.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="REID_MTDA_TOKEN", help="With --server: access token; the variable hides it.")
+    ] = None,
+    purpose: Annotated[str | None, typer.Option(help="With --server: why you search; it is audited.")] = None,
+    case: Annotated[str | None, typer.Option(help="With --server: case reference; it is audited.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="With --server: PEM certificate to trust.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Sightings shown.")] = 10,
     camera: Annotated[list[str] | None, typer.Option(help="Only this camera; may be repeated.")] = None,
     since: Annotated[str | None, typer.Option(help="Only sightings from this time on, ISO 8601 with zone.")] = None,
@@ -215,37 +222,77 @@ def search(
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
     json_: JsonOpt = False,
 ) -> None:
-    """Where else was this person seen? Ranked sightings of a gallery."""
-    from reid_mtda.evaluate.pictures import draw_contact_sheet
-    from reid_mtda.live.search import answer_to_json
-    from reid_mtda.workflow.footage import iso_time_s, search_gallery
+    """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
+    from reid_mtda.workflow.footage import iso_time_s
 
-    image, answer = search_gallery(
-        picture,
-        model,
-        gallery,
-        detector=detector,
-        k=k,
-        cameras=camera or None,
-        start_s=iso_time_s(since, where="--since") if since else None,
-        end_s=iso_time_s(until, where="--until") if until else None,
-        min_score=min_score,
-    )
-    if sheet is not None:
-        draw_contact_sheet(sheet, image, answer)
-    found = answer_to_json(answer)
+    filters: dict[str, Any] = {
+        "k": k,
+        "cameras": camera or None,
+        "start_s": iso_time_s(since, where="--since") if since else None,
+        "end_s": iso_time_s(until, where="--until") if until else None,
+        "min_score": min_score,
+    }
+    here = {"--model": model, "--gallery": gallery}
+    if server is not None:
+        from reid_mtda.service.client import Client
+
+        given = {"--token": token, "--purpose": purpose, "--case": case}
+        _check_options("with --server", needed=given, refused={**here, "--detector": detector, "--sheet": sheet})
+        with Client(server, token or "", certificate=certificate) as client:
+            found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", **filters)
+            unknown = set(camera or ()) - {there["name"] for there in client.cameras()} if camera else set()
+        for name in sorted(unknown):
+            console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
+    else:
+        from reid_mtda.evaluate.pictures import draw_contact_sheet
+        from reid_mtda.live.search import answer_to_json
+        from reid_mtda.workflow.footage import search_gallery
+
+        strangers = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        _check_options("without --server", needed=here, refused=strangers)
+        image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, **filters)
+        if sheet is not None:
+            draw_contact_sheet(sheet, image, answer)
+        found = answer_to_json(answer)
     if json_:
         _print_json(found)
         return
+    _print_hits(found)
+    if sheet is not None:
+        console.print(f"look at {sheet}", highlight=False)
+
+
+def _check_options(when: str, *, needed: Mapping[str, object], refused: Mapping[str, object]) -> None:
+    for name, value in needed.items():
+        if value is None:
+            raise ConfigError(
+                f"Missing option '{name}'; search expects --model and --gallery, "
+                "or --server, --token, --purpose and --case; see 'reid-mtda search --help'"
+            )
+    for name, value in refused.items():
+        if value is not None:
+            raise ConfigError(f"search: got {name} {when}, where it means nothing; leave it out")
+
+
+def _print_hits(found: dict[str, Any]) -> None:
+    """An answer as a table, the same whether a gallery on disk or a service gave it."""
     rows = [
-        (str(hit["rank"]), f"{hit['score']:.3f}", hit["camera"], hit["start"], f"{hit['end_s'] - hit['start_s']:.0f} s")
+        (
+            str(hit["rank"]),
+            f"{hit['score']:.3f}",
+            hit["camera"],
+            hit["start"].replace("Z", "+00:00"),
+            f"{hit['end_s'] - hit['start_s']:.0f} s",
+        )
         for hit in found["hits"]
     ]
     _print_table(("rank", "score", "camera", "seen at (UTC)", "for"), rows)
     if not rows:
-        console.print(f"nobody found among {answer.gallery_size} sightings")
-    if sheet is not None:
-        console.print(f"look at {sheet}", highlight=False)
+        console.print(f"nobody found among {found['gallery_size']} sightings")
+    elif (matches := found.get("matches")) is not None:
+        guessed = "" if found["is_calibrated"] else ", a guess: too few people were seen to calibrate it"
+        count = f"{matches} of {len(rows)}" if matches else "no match: none"
+        console.print(f"{count} reach the threshold{guessed}", highlight=False)
 
 
 @app.command()

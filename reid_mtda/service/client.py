@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,18 +29,32 @@ class Client:
         token: an access token.
         certificate: PEM file to trust, for a service with a certificate of its own.
         timeout_s: seconds one request may take.
+
+    Raises:
+        ServerError: an address, token or certificate that cannot be one.
     """
 
     def __init__(self, server: str, token: str, *, certificate: Path | None = None, timeout_s: float = 30.0) -> None:
         self._server = server.rstrip("/")
         if not self._server.startswith(("http://", "https://")):
             raise ServerError(f"{server}: not an address of a service, expected e.g. http://127.0.0.1:8080")
-        self._http = httpx.Client(
-            base_url=f"{self._server}/api/v1",
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=timeout_s,
-            verify=True if certificate is None else str(certificate),
-        )
+        if not (token.isascii() and token.isprintable()):
+            raise ServerError("token: holds letters that no token has, expected e.g. rmt_...; copy it again")
+        try:
+            trusted = True if certificate is None else ssl.create_default_context(cafile=certificate)
+        except OSError as error:
+            raise ServerError(
+                f"{certificate}: cannot be used ({error.strerror or error}), expected a PEM file"
+            ) from None
+        try:
+            self._http = httpx.Client(
+                base_url=f"{self._server}/api/v1",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=timeout_s,
+                verify=trusted,
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise ServerError(f"{server}: not an address of a service ({error}); check it") from None
 
     def close(self) -> None:
         """Close its connections."""

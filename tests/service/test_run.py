@@ -1,6 +1,7 @@
 """The service as a process: ready, searched through the client, told to stop, killed; and never a torch in it."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from builders import reid_mtda
 from town import REASON
 
 from reid_mtda.errors import ConfigError, StorageError
@@ -91,6 +93,11 @@ def test_killed_searched_and_stopped(site: Path, model_folder: Path, processes: 
         picture.write_bytes(client.thumbnail(number))
         answer = client.search_picture(picture, **REASON, k=5)
         assert answer["hits"][0]["sighting_id"] == number
+        asked = reid_mtda(
+            "search", picture, "--server", second.address, "--token", first.token, "--purpose", REASON["purpose"],
+            "--case", REASON["case_reference"], "--json",
+        )  # fmt: skip
+        assert json.loads(asked.stdout)["hits"][0]["sighting_id"] == number, asked.stderr
         assert {camera["name"] for camera in client.cameras()} == {"gate", "tunnel"}
         with pytest.raises(ServerError, match="purpose") as refused:
             client.search_sighting(number, purpose="", case_reference="x-1")
@@ -104,7 +111,7 @@ def test_killed_searched_and_stopped(site: Path, model_folder: Path, processes: 
             client.cameras()
     assert rest.split() == ["False"]  # it ran to its end, and torch was never there
     with contextlib.closing(Audit(site / "gallery-service")) as audit:
-        assert [entry.action for entry in audit.entries(limit=3)] == ["stopped", "search", "started"]
+        assert [entry.action for entry in audit.entries(limit=4)] == ["stopped", "search", "search", "started"]
     report = verify_audit(site / "gallery-service")
     assert report.is_sound and report.entries >= 4
     assert first.token not in (site / "gallery-service" / "access.sqlite").read_text(errors="replace")

@@ -1,0 +1,119 @@
+"""What the command line asks of a service: searches over the network, and the audit of a state folder."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+import uvicorn
+from town import REASON, Town, crop_of
+
+from reid_mtda import cli
+from reid_mtda.service.app import create_app
+
+WHY = ("--purpose", REASON["purpose"], "--case", REASON["case_reference"])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Run ``reid-mtda ARGS`` in this process; returns (exit code, standard output, standard error)."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["reid-mtda", *map(str, args)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def address(town: Town) -> Iterator[str]:
+    """The town's service on a port of this machine."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(town.service), log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        town.service.closing.set()
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "who.png"
+    cv2.imwrite(str(path), crop_of(2)[..., ::-1])
+    return path
+
+
+def refused(result: tuple[int, str, str], *named: str) -> None:
+    code, _, err = result
+    assert code == 2 and len(err.strip().splitlines()) == 1 and err.startswith("reid-mtda: "), err
+    assert all(part in err for part in named), err
+
+
+def columns(table: str) -> list[list[str]]:
+    return [line.split() for line in table.splitlines()]
+
+
+def test_a_service_and_its_gallery_on_disk_give_one_table(
+    run, town: Town, address: str, picture: Path, model_folder: Path
+) -> None:
+    code, online, err = run(
+        "search", picture, "--server", address, "--token", town.token("operator"), *WHY, "-k", "3", "--camera", "plaza"
+    )
+    assert code == 0 and "reach the threshold" in err
+    code, offline, _ = run(
+        "search", picture, "--model", model_folder, "--gallery", town.folder / "gallery", "-k", "3", "--camera", "plaza"
+    )
+    assert code == 0 and columns(online) == columns(offline) and len(columns(online)) == 4
+    assert columns(online)[1][0] == "1" and columns(online)[1][2] == "plaza"
+    (entry, *_) = town.service.audit.entries(action="search")
+    assert entry.detail["purpose"] == REASON["purpose"] and entry.detail["cameras"] == ["plaza"]
+
+
+def test_the_token_comes_from_the_environment_and_json_is_the_services(
+    run, town: Town, address: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REID_MTDA_TOKEN", town.token("operator"))
+    since = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(town.began + 500))
+    code, out, _ = run("search", picture, "--server", address, *WHY, "--since", since, "--min-score", "0.9", "--json")
+    found = json.loads(out)
+    assert code == 0 and [hit["sighting_id"] for hit in found["hits"]] == [town.numbers[2, "plaza"]]
+    code, out, err = run("search", picture, "--server", address, *WHY, "--camera", "plazza")
+    assert code == 0 and "nobody found among 12" in err and "camera 'plazza' is not among those" in err
+
+
+def test_refusals_of_the_service_and_of_wrong_options_are_one_line(
+    run, town: Town, address: str, picture: Path, tmp_path: Path
+) -> None:
+    online = ("search", picture, "--server", address)
+    token = ("--token", town.token("operator"))
+    refused(run(*online, "--token", "rmt_wrong_wrong", *WHY), "token")
+    refused(run(*online, "--token", "rmt\n", *WHY), "token: holds letters")
+    refused(run(*online, "--token", town.token("viewer"), *WHY), "operator")
+    refused(run(*online, *WHY), "Missing option '--token'", "reid-mtda search --help")
+    refused(run(*online, *token, "--case", "x-1"), "Missing option '--purpose'")
+    refused(run(*online, *token, "--purpose", "x", "--case", "x-1"), "say why you search")
+    refused(run(*online, *token, *WHY, "--gallery", "g"), "got --gallery with --server")
+    refused(run(*online, *token, *WHY, "-k", "1000"), "k")
+    refused(run(*online, *token, *WHY, "--certificate", tmp_path / "no.pem"), "no.pem", "PEM")
+    refused(run("search", picture, "--server", "127.0.0.1:80", *token, *WHY), "not an address of a service")
+    refused(run("search", picture, "--server", "http://host:port", *token, *WHY), "not an address of a service")
+    refused(run("search", tmp_path / "no.png", "--server", address, *token, *WHY), "no.png")
+    refused(run("search", picture, "--model", "m", "--gallery", "g", *WHY), "got --purpose without --server")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    refused(run("search", picture, "--server", f"http://127.0.0.1:{port}", *token, *WHY), "cannot be reached")
