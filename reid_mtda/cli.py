@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from reid_mtda.errors import ConfigError, ReidError
+from reid_mtda.errors import ConfigError, ReidError, StorageError
 
 app = typer.Typer(
     name="reid-mtda",
@@ -27,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console(stderr=True)
+audit = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
 INTERRUPTED = 130
 """What typer returns after Ctrl-C."""
 
@@ -317,6 +319,28 @@ def serve(
         site, model, gallery, host=host, port=port, config=config, state=state,
         certificate=certificate, key=key, tls=tls, tell=print,
     )  # fmt: skip
+
+
+@audit.command()
+def verify(
+    state: Annotated[Path, typer.Argument(help="State folder of a service: GALLERY-service unless --state named one.")],
+    head: Annotated[
+        str | None, typer.Option(help="NUMBER:HASH as printed before; shows that no entries were cut off since.")
+    ] = None,
+) -> None:
+    """Walk the whole chain: intact, with its count and last hash, or the first entry that was changed."""
+    from reid_mtda.service.audit import FILE, verify_audit
+
+    noted = None
+    if head is not None:
+        number, _, digest = head.partition(":")
+        if not (number.isascii() and number.isdigit() and 0 < len(number) < 16 and len(digest) == 64):
+            raise ConfigError(f"--head: got {head!r}, expected NUMBER:HASH as 'reid-mtda audit verify' printed it")
+        noted = (int(number), digest.lower())
+    report = verify_audit(state, head=noted)
+    if not report.is_sound:
+        raise StorageError(f"{state / FILE}: {report.fault}; keep the folder as it is and compare with a backup")
+    print(f"intact: {report.entries} entries, head {report.entries}:{report.head}")
 
 
 @app.command()

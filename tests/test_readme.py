@@ -108,7 +108,7 @@ def test_the_readme_starts_with_the_two_commands():
     [
         "reid-mtda fly",
         "reid-mtda search a.jpg --model m --gallery g --bogus",
-        "reid-mtda search a.jpg --model m",
+        "reid-mtda index cameras/street --model m",
         "reid-mtda harvest cameras/street extra --out o",
         "reid-mtda search a.jpg --model m --gallery g -k none",
     ],

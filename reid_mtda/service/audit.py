@@ -139,7 +139,9 @@ class Audit:
 
 def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, before: str) -> str:
     """SHA-256 over all of an entry and the hash before it; JSON keeps the fields apart."""
-    return hashlib.sha256(json.dumps([number, time_s, user, action, detail, before]).encode()).hexdigest()
+    # What was put there by other hands may be no JSON value at all; it must not match, rather than fail.
+    text = json.dumps([number, time_s, user, action, detail, before], default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify_audit(folder: Path, *, head: tuple[int, str] | None = None) -> AuditReport:

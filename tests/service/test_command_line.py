@@ -1,7 +1,9 @@
 """What the command line asks of a service: searches over the network, and the audit of a state folder."""
 
+import contextlib
 import json
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -15,6 +17,7 @@ from town import REASON, Town, crop_of
 
 from reid_mtda import cli
 from reid_mtda.service.app import create_app
+from reid_mtda.service.audit import FILE, Audit
 
 WHY = ("--purpose", REASON["purpose"], "--case", REASON["case_reference"])
 
@@ -117,3 +120,43 @@ def test_refusals_of_the_service_and_of_wrong_options_are_one_line(
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     refused(run("search", picture, "--server", f"http://127.0.0.1:{port}", *token, *WHY), "cannot be reached")
+
+
+def test_an_intact_audit_is_said_with_count_and_head(run, town: Town) -> None:
+    for _ in range(3):
+        town.service.audit.add("ann", "search", case="x-1")
+    last = town.service.audit.entries(limit=1)[0]
+    code, out, err = run("audit", "verify", town.folder / "state")  # beside the running service
+    assert code == 0 and out == f"intact: {last.number} entries, head {last.number}:{last.hash}\n" and not err
+    assert run("audit", "verify", town.folder / "state", "--head", f"{last.number}:{last.hash}")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("UPDATE audit SET detail = '{}' WHERE number = 2", "entry 2: its content does not match"),
+        ("UPDATE audit SET user = x'00ff' WHERE number = 2", "entry 2: its content does not match"),
+        ("UPDATE audit SET time_s = 'noon' WHERE number = 1", "entry 1: its content does not match"),
+        ("DELETE FROM audit WHERE number = 2", "entry 3: expected number 2"),
+        ("UPDATE audit SET user = CAST(x'ff' AS TEXT) WHERE number = 2", "could not be used"),
+        ("DROP TABLE audit", "ends at entry 0, but 3 was noted; the end was cut off"),
+    ],
+)
+def test_a_changed_audit_is_an_error_that_names_the_first_broken_entry(
+    run, tmp_path: Path, statement: str, fault: str
+) -> None:
+    with contextlib.closing(Audit(tmp_path)) as audit:
+        heads = [audit.add("ann", "search", case=f"x-{number}") for number in range(3)]
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        connection.execute("DROP TRIGGER no_update")
+        connection.execute("DROP TRIGGER no_delete")
+        connection.execute(statement)
+    refused(run("audit", "verify", tmp_path, "--head", f"3:{heads[-1].hash}"), FILE, fault)
+
+
+def test_what_is_no_audit_and_no_head_is_said(run, tmp_path: Path) -> None:
+    refused(run("audit", "verify", tmp_path), f"holds no {FILE}")
+    refused(run("audit", "verify", tmp_path, "--head", "last"), "--head: got 'last', expected NUMBER:HASH")
+    (tmp_path / FILE).write_bytes(b"no database " * 100)
+    refused(run("audit", "verify", tmp_path), FILE, "could not be used")
+    assert "verify" in run("audit", "--help")[1]
