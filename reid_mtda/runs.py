@@ -109,6 +109,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return Run(folder=folder, seed=self.child_seed(name))
 
+    def mark(self, path: Path) -> str:
+        """By what this run knows its file ``path`` again: a hash of its config and seed, and the file's place in it."""
+        card = self.folder / "run.json"
+        kept = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
+        text = json.dumps([kept.get("config"), kept.get("seed")], sort_keys=True)
+        return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {path.relative_to(self.folder).as_posix()}"
+
     def record(self, part: str, **numbers: float | int | str) -> None:
         """Append one line of numbers to ``metrics.jsonl``."""
         line = json.dumps({"time_s": round(time.time(), 3), "part": part, **numbers}, default=_plain)

@@ -24,8 +24,11 @@ def read_run(folder: Path) -> dict[str, Any]:
         path = Path(folder) / f"{name}.json"
         try:
             found[name] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); expected a finished run, run it to its end") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"{path}: cannot be read ({reason}); expected a finished run, run it to its end") from None
+        except ValueError as error:
+            raise DataError(f"{path}: damaged ({error}); delete it and run the command of the run again") from None
     return found
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,10 +16,14 @@ from torch import Tensor, nn
 
 from reid_mtda.errors import ModelError
 from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
-from reid_mtda.runs import atomic_write
-from reid_mtda.schema import parse
+from reid_mtda.runs import Run, atomic_write
+from reid_mtda.schema import Strict, parse
 
 _KIND = "reid_mtda"
+RUN_AGAIN = "delete it and run the same command again"
+
+SpecT = TypeVar("SpecT", bound=Strict)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, card: Mapping[str, Any]) -> None:
@@ -32,8 +36,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, card: 
             raise OSError(str(error)) from error
 
 
-def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what ``save_tensors`` wrote.
+def load_tensors(
+    path: Path, *, kind: str, remedy: str = "expected a .safetensors file"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what ``save_tensors`` wrote; ``remedy`` ends the message about a file that is none of it.
 
     Raises:
         ModelError: the file is missing, damaged, or of another kind.
@@ -46,31 +52,49 @@ def load_tensors(path: Path, *, kind: str) -> tuple[dict[str, Tensor], dict[str,
             card = json.loads((file.metadata() or {}).get(_KIND, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({error}); expected a .safetensors file") from None
+        raise ModelError(f"{path}: not a readable checkpoint ({error}); {remedy}") from None
     if not isinstance(card, dict) or card.get("kind") != kind:
         got = card.get("kind") if isinstance(card, dict) else "a file of another program"
-        raise ModelError(f"{path}: got {got!r}, expected a checkpoint of kind {kind!r}")
+        raise ModelError(f"{path}: got {got!r}, expected a checkpoint of kind {kind!r}; {remedy}")
     return tensors, card
 
 
-def save_embedder(path: Path, model: Embedder, **card: Any) -> None:
-    """Write an Embedder with its spec, so that ``load_embedder`` needs nothing else."""
-    save_tensors(path, model.state_dict(), kind="embedder", card={"spec": model.spec.model_dump(), **card})
+def save_network(
+    path: Path, model: nn.Module, spec: Strict, *, kind: str, run: Run | None = None, card: Mapping[str, Any]
+) -> None:
+    """Write a network with its spec, and with the mark of ``run`` where it is a file of one."""
+    mark = {"run": run.mark(path)} if run else {}
+    save_tensors(path, model.state_dict(), kind=kind, card={"spec": spec.model_dump(), **mark, **card})
 
 
-def load_embedder(path: Path) -> Embedder:
-    """Build the Embedder stored at ``path``, in eval mode.
+def load_network(
+    path: Path, spec: type[SpecT], build: Callable[..., NetworkT], *, kind: str, run: Run | None = None
+) -> NetworkT:
+    """Build the network stored at ``path`` by ``build(spec, seed=0)``, in eval mode.
 
     Raises:
-        ModelError: missing, damaged, of another kind, or weights that do not fit the spec beside them.
+        ModelError: missing, damaged, of another kind, weights that do not fit the spec beside them, or with ``run`` a
+            file that another run or another step of this one wrote.
     """
-    tensors, card = load_tensors(path, kind="embedder")
-    model = build_embedder(parse(EmbedderSpec, card.get("spec") or {}, where=str(path)), seed=0)
+    tensors, card = load_tensors(path, kind=kind, **({"remedy": RUN_AGAIN} if run else {}))
+    if run and card.get("run", run.mark(path)) != run.mark(path):
+        raise ModelError(f"{path}: was written by another run, or as another file of this one; {RUN_AGAIN}")
+    model = build(parse(spec, card.get("spec") or {}, where=str(path)), seed=0)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(f"{path}: weights do not fit the stored spec ({str(error).splitlines()[0]})") from None
     return model.eval()
+
+
+def save_embedder(path: Path, model: Embedder, *, run: Run | None = None, **card: Any) -> None:
+    """Write an Embedder with its spec, so that ``load_embedder`` needs nothing else."""
+    save_network(path, model, model.spec, kind="embedder", run=run, card=card)
+
+
+def load_embedder(path: Path, *, run: Run | None = None) -> Embedder:
+    """Build the Embedder stored at ``path``, in eval mode; refusals as for ``load_network``."""
+    return load_network(path, EmbedderSpec, build_embedder, kind="embedder", run=run)
 
 
 def load_zoo_weights(model: Embedder, path: Path) -> None:

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from reid_mtda.errors import ModelError
-from reid_mtda.models.checkpoint import load_tensors, save_tensors
+from reid_mtda.models.checkpoint import load_network, save_network
 from reid_mtda.models.torchvision_compat import ensure_torchvision
-from reid_mtda.schema import Strict, parse
+from reid_mtda.schema import Strict
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -250,22 +250,12 @@ def _by_name(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, T
 
 def save_classifier(path: Path, model: Classifier, **card: object) -> None:
     """Write a Classifier with its spec, so that ``load_classifier`` needs nothing else."""
-    save_tensors(path, model.state_dict(), kind="classifier", card={"spec": model.spec.model_dump(), **card})
+    save_network(path, model, model.spec, kind="classifier", card=card)
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Build the Classifier stored at ``path``, in eval mode.
-
-    Raises:
-        ModelError: missing, damaged, of another kind, or weights that do not fit the spec beside them.
-    """
-    tensors, card = load_tensors(path, kind="classifier")
-    model = build_classifier(parse(ClassifierSpec, card.get("spec") or {}, where=str(path)), seed=0)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelError(f"{path}: weights do not fit the stored spec ({str(error).splitlines()[0]})") from None
-    return model.eval()
+    """Build the Classifier stored at ``path``, in eval mode; refusals as for ``models.checkpoint.load_network``."""
+    return load_network(path, ClassifierSpec, build_classifier, kind="classifier")
 
 
 def merged(models: list[Classifier]) -> Classifier:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import TrainingError
-from reid_mtda.models.checkpoint import load_tensors, save_tensors
+from reid_mtda.models.checkpoint import RUN_AGAIN, load_tensors, save_tensors
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.runs import Run
 
@@ -86,7 +86,7 @@ class Resumable:
         if not path.exists():
             self.run.forget_records(0)
             return 0
-        tensors, card = load_tensors(path, kind="resume")
+        tensors, card = load_tensors(path, kind="resume", remedy=RUN_AGAIN)
         for name, network in self.networks.items():
             try:
                 network.load_state_dict(_under(tensors, f"network.{name}."))

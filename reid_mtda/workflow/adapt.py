@@ -127,13 +127,13 @@ def pretrain(
     """Train ``network`` on the labelled source, or load it when ``run`` holds it already."""
     path = run.folder / name
     if path.exists():
-        return load_embedder(path)
+        return load_embedder(path, run=run)
     step = run.child(path.stem)
     model = build_embedder(network.spec(source.num_classes), seed=step.child_seed("weights"))
     if network.weights:
         load_zoo_weights(model, Path(network.weights))
     model = train_source(model, source, config.input.preprocess(), settings, step, _named(progress, path.stem))
-    save_embedder(path, model, input=(config.input.height, config.input.width))
+    save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
     return model
 
 
@@ -159,7 +159,7 @@ def adapt_teacher(
             run.child(f"teacher_{camera}"),
             _named(progress, f"teacher {camera}"),
         )
-        save_embedder(path, model, input=(config.input.height, config.input.width))
+        save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
     return path
 
 
@@ -179,10 +179,10 @@ def distil_student(
     """Distil the stored teachers, one in memory at a time, into the student that starts from ``student_source``."""
     path = run.folder / STUDENT
     if path.exists():
-        return load_embedder(path)
+        return load_embedder(path, run=run)
     preprocess = config.input.preprocess()
     lessons = {
-        camera: give_lesson(load_embedder(teacher_path(run, camera)), target, preprocess)
+        camera: give_lesson(load_embedder(teacher_path(run, camera), run=run), target, preprocess)
         for camera, target in targets.items()
     }
     student = distil(
@@ -195,7 +195,7 @@ def distil_student(
         run.child("student_training"),
         _named(progress, "student"),
     )
-    save_embedder(path, student, input=(config.input.height, config.input.width))
+    save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student
 
 

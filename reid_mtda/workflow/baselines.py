@@ -29,7 +29,7 @@ def train_baselines(run: Run, config: AdaptConfig, seed: int, progress: Progress
     source = load_source(config, run)
     targets = load_folder(run.folder / "crops")
     targets = {camera: target for camera, target in targets.items() if teacher_path(run, camera).exists()}
-    student_source = load_embedder(run.folder / STUDENT_SOURCE)
+    student_source = load_embedder(run.folder / STUDENT_SOURCE, run=run)
     if "blending" in config.baselines:
         train_blending(run, student_source, source, targets, config, progress)
     if "per_camera" in config.baselines:
@@ -74,7 +74,7 @@ def train_blending(
         run.child("blending"),
         lambda part, done, total: progress("blending", done, total),
     )
-    save_embedder(path, model, input=(config.input.height, config.input.width))
+    save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
 
 
 def blend(targets: Mapping[str, UnlabelledSet]) -> UnlabelledSet:
@@ -112,7 +112,7 @@ def train_per_camera(
                 run.child(f"per_camera_{camera}"),
                 lambda part, done, total, camera=camera: progress(f"small {camera}", done, total),
             )
-            save_embedder(path, model, input=(config.input.height, config.input.width))
+            save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
 
 
 def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, progress: Progress) -> None:
@@ -153,4 +153,4 @@ def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, 
         step,
         lambda part, done, total: progress("oracle", done, total),
     )
-    save_embedder(path, model, input=(config.input.height, config.input.width))
+    save_embedder(path, model, run=run, input=(config.input.height, config.input.width))

@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.retrieval import embed_split, evaluate_features, evaluate_split
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
@@ -77,21 +77,20 @@ def score_run(run: Run, config: AdaptConfig, split: RetrievalSplit) -> list[dict
     """
     path = run.folder / "scores.json"
     if path.exists():
-        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return kept
+        return _kept_scores(path)
     preprocess = config.input.preprocess()
     models = run.folder / "models"
-    cost = measure_cost(load_embedder(models / "student.safetensors"), preprocess, split)
+    cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, split)
     rows = []
     for name, file in STUDENTS.items():
         if (models / file).exists():
-            scores = evaluate_split(as_embed(load_embedder(models / file)), preprocess, split)
+            scores = evaluate_split(as_embed(load_embedder(models / file, run=run)), preprocess, split)
             rows.append({"method": name, **describe(scores, split), **cost})
     for folder, together, alone in (
         ("per_camera", "one small model per camera", None),
         ("teachers", "teachers, each on its camera", "mean of teachers"),
     ):
-        rows += score_by_camera(run.folder / folder, together, alone, preprocess, split)
+        rows += score_by_camera(run, folder, together, alone, preprocess, split)
     rows.sort(key=lambda row: ORDER.index(row["method"]))
     for row in rows:
         row["ours"] = row["method"] == OURS
@@ -99,13 +98,23 @@ def score_run(run: Run, config: AdaptConfig, split: RetrievalSplit) -> list[dict
     return rows
 
 
+def _kept_scores(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        rows = None
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) and "method" in row for row in rows)):
+        raise DataError(f"{path}: damaged, expected a row of scores per method; delete it and run again")
+    return rows
+
+
 def score_by_camera(
-    folder: Path, together: str, alone: str | None, preprocess: Preprocess, split: RetrievalSplit
+    run: Run, folder: str, together: str, alone: str | None, preprocess: Preprocess, split: RetrievalSplit
 ) -> list[dict[str, Any]]:
     """Rows of networks that belong to one camera each, one in memory at a time; no rows where there are none."""
     scores, whole, model = [], None, None
-    for path in sorted(folder.glob("*.safetensors")):
-        model = load_embedder(path)
+    for path in sorted((run.folder / folder).glob("*.safetensors")):
+        model = load_embedder(path, run=run)
         own = embed_split(as_embed(model), preprocess, split)
         scores.append(evaluate_features(own))
         whole = whole or replace(

@@ -54,6 +54,13 @@ def test_one_seed_twice_is_refused(tmp_path: Path) -> None:
         seeds_table(runs)
 
 
+def test_a_damaged_file_of_a_run_is_to_be_deleted(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "a", 0, 0.5)
+    (folder / "stages.json").write_text("{")
+    with pytest.raises(DataError, match=r"stages\.json: damaged .*; delete it and run the command of the run again"):
+        seeds_table([folder])
+
+
 def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
     folder = finished_run(tmp_path / "a", 0, 0.5)
     (folder / "scores.json").unlink()

@@ -1,5 +1,7 @@
 """Checkpoints are whole, typed and free of pickles; foreign weights fit entirely or not at all."""
 
+import shutil
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from reid_mtda.errors import ModelError, StorageError
 from reid_mtda.models.checkpoint import load_embedder, load_tensors, load_zoo_weights, save_embedder, save_tensors
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.runs import Run, open_run
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=3, embedding_dim=8)
 
@@ -53,6 +56,44 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     save_tensors(tmp_path / "resume.safetensors", {"x": torch.zeros(1)}, kind="resume", card={})
     with pytest.raises(ModelError, match=r"got 'resume', expected a checkpoint of kind 'embedder'"):
         load_embedder(tmp_path / "resume.safetensors")
+
+
+def test_a_run_knows_its_own_files_again(tmp_path):
+    run, other = (open_run(tmp_path / name, seed=0, config={"steps": name}) for name in ("a", "b"))
+    model = build_embedder(SPEC, seed=0)
+    save_embedder(run.folder / "teachers/gate.safetensors", model, run=run, input=(32, 16))
+    assert same_weights(model, load_embedder(run.folder / "teachers/gate.safetensors", run=run))
+    moved = run.folder.rename(tmp_path / "moved")
+    assert same_weights(model, load_embedder(moved / "teachers/gate.safetensors", run=Run(moved, 0)))
+    for foreign in (other.folder / "gate.safetensors", moved / "teachers/plaza.safetensors"):
+        shutil.copy(moved / "teachers/gate.safetensors", foreign)
+        owner = Run(foreign.parent if foreign.parent == other.folder else moved, 0)
+        with pytest.raises(
+            ModelError, match=rf"{foreign}: was written by another run, or as another file.*; delete it"
+        ):
+            load_embedder(foreign, run=owner)
+        assert same_weights(model, load_embedder(foreign)), "outside a run a checkpoint is a checkpoint"
+
+
+def test_a_same_place_in_another_run_is_refused(tmp_path):
+    run, other = (open_run(tmp_path / name, seed=0, config={"steps": name}) for name in ("a", "b"))
+    save_embedder(run.folder / "m.safetensors", build_embedder(SPEC, seed=0), run=run)
+    shutil.copy(run.folder / "m.safetensors", other.folder)
+    with pytest.raises(ModelError, match="was written by another run"):
+        load_embedder(other.folder / "m.safetensors", run=other)
+    save_embedder(other.folder / "m.safetensors", build_embedder(SPEC, seed=0))
+    load_embedder(other.folder / "m.safetensors", run=other)  # without a mark: written before there were any
+
+
+@pytest.mark.parametrize("how", ["cut", "text"])
+def test_a_damaged_file_of_a_run_is_to_be_deleted(tmp_path, how):
+    run, path = Run(tmp_path, 0), tmp_path / "m.safetensors"
+    save_embedder(path, build_embedder(SPEC, seed=0), run=run)
+    damaged(path, how)
+    with pytest.raises(
+        ModelError, match=r"m\.safetensors: not a readable .*; delete it and run the same command"
+    ):
+        load_embedder(path, run=run)
 
 
 def test_weights_that_do_not_fit_their_spec_are_refused(tmp_path):

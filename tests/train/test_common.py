@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from reid_mtda.data.batches import Pictures
-from reid_mtda.errors import TrainingError
+from reid_mtda.errors import ModelError, TrainingError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train.common import (
@@ -118,6 +118,15 @@ def test_a_state_of_another_network_is_refused(tmp_path):
     other = nn.Linear(4, 2)
     with pytest.raises(TrainingError, match=r"another network 'network'"):
         Resumable(run, {"network": other}, torch.optim.Adam(other.parameters()), every=1).start()
+
+
+def test_a_damaged_state_is_to_be_deleted(tmp_path):
+    network = nn.Linear(3, 2)
+    state = Resumable(Run(tmp_path, seed=0), {"n": network}, torch.optim.Adam(network.parameters()), every=1)
+    state.save(1)
+    (tmp_path / "checkpoints/resume.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=r"resume\.safetensors: not a readable .*; delete it and run the same command"):
+        state.start()
 
 
 def test_finish_removes_the_state(tmp_path):
