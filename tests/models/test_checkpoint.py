@@ -90,9 +90,7 @@ def test_a_damaged_file_of_a_run_is_to_be_deleted(tmp_path, how):
     run, path = Run(tmp_path, 0), tmp_path / "m.safetensors"
     save_embedder(path, build_embedder(SPEC, seed=0), run=run)
     damaged(path, how)
-    with pytest.raises(
-        ModelError, match=r"m\.safetensors: not a readable .*; delete it and run the same command"
-    ):
+    with pytest.raises(ModelError, match=r"m\.safetensors: not a readable .*; delete it and run the same command"):
         load_embedder(path, run=run)
 
 
