@@ -111,7 +111,7 @@ class Gallery:
         return self._store.dim
 
     def add(
-        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: ImageArray
+        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: ImageArray | None
     ) -> int:
         """Add a sighting; once this returns it survives a kill and a power cut.
 
@@ -124,7 +124,8 @@ class Gallery:
             track_id: the tracklet's number in its camera.
             start_s: POSIX seconds when the person was first seen.
             end_s: and last seen, >= start_s.
-            thumbnail: uint8 (h, w, 3) RGB; stored as JPEG, at most 512 px high and wide.
+            thumbnail: uint8 (h, w, 3) RGB; stored as JPEG, at most 512 px high and wide. None: this sighting
+                has no picture, and none can be embedded anew for another model.
 
         Returns:
             The sighting's number.
@@ -136,7 +137,7 @@ class Gallery:
         self._check_vector(vector)
         if not (np.isfinite(start_s) and np.isfinite(end_s) and start_s <= end_s):
             raise GalleryError(f"{self.folder}: got a sighting from {start_s} to {end_s}, expected start <= end")
-        jpeg = _encode(thumbnail)
+        jpeg = None if thumbnail is None else _encode(thumbnail)
         with self._lock:
             number, change = self._store.add(vector, camera, int(track_id), float(start_s), float(end_s), jpeg)
             row = Rows(np.array([number]), vector[None], (camera,), np.array([start_s]), np.array([end_s]))

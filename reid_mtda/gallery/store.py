@@ -118,7 +118,7 @@ class Store:
         return self.folder / THUMBNAILS / str(number // _PER_FOLDER) / f"{number}.jpg"
 
     def add(
-        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: bytes
+        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: bytes | None
     ) -> tuple[int, Change]:
         """Write one sighting; one of the same camera, track and start is replaced, or kept when it is the same."""
         written: Path | None = None
@@ -137,8 +137,9 @@ class Store:
                     (*key, end_s, blob),
                 )
                 number = int(cursor.lastrowid or 0)
-                written = self.thumbnail(number)
-                self._write_thumbnail(written, thumbnail)
+                if thumbnail is not None:
+                    written = self.thumbnail(number)
+                    self._write_thumbnail(written, thumbnail)
                 changes = _count_change(connection)
         except BaseException:
             if written is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher
+from reid_mtda.live.disk import Room
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, ModelManifest, Tracklet
@@ -66,6 +67,7 @@ class Counts:
     sightings: int = 0
     refused: int = 0
     failed: int = 0
+    without_picture: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"detect": 0.0, "track": 0.0, "add": 0.0})
     delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
 
@@ -89,7 +91,8 @@ class CameraWorker:
         serving: model and gallery at the moment of asking.
         fps: frames a second that are expected.
         first_track_id: number of its first track, above all that the gallery holds of this camera.
-        may_write: False while the disk is too full for more vectors.
+        room: what the disk has room for now.
+        on_refused: told of what the disk refused to store.
         on_added: told of each sighting.
     """
 
@@ -101,14 +104,15 @@ class CameraWorker:
         *,
         fps: float,
         first_track_id: int = 0,
-        may_write: Callable[[], bool] = lambda: True,
+        room: Callable[[], Room] = lambda: Room.PICTURES,
+        on_refused: Callable[[Room, StorageError], None] = lambda what, error: None,
         on_added: Callable[[AddedSighting], None] = lambda added: None,
     ) -> None:
         self.stream, self.counts = stream, Counts()
         self.picture: LivePicture | None = None
         self.fault = ""
         self._load_detector, self._serving = load_detector, serving
-        self._may_write, self._on_added = may_write, on_added
+        self._room, self._on_refused, self._on_added = room, on_refused, on_added
         self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
         self._pending: deque[tuple[Serving, Tracklet, Future[FloatArray]]] = deque()
         self._last_index = -1
@@ -170,7 +174,7 @@ class CameraWorker:
         serving = self._serving()
         for tracklet in ended:
             future = None
-            if len(self._pending) < _MAX_PENDING and self._may_write():
+            if len(self._pending) < _MAX_PENDING and self._room() is not Room.NOTHING:
                 future = serving.batcher.submit(tracklet.crops, key=self.stream.camera)
             if future is None:
                 self.counts.refused += 1
@@ -187,18 +191,30 @@ class CameraWorker:
             self._pending.popleft()
             rows = future.result(max(0.0, deadline - time.monotonic()) if patience_s else None)
             began = time.perf_counter()
-            number = add_tracklet(serving.gallery, tracklet, rows)
+            number = self._add(serving.gallery, tracklet, rows)
             self.counts.seconds["add"] += time.perf_counter() - began
             self.counts.sightings += 1
             self.counts.delays_s.append(time.time() - tracklet.end_s)
             self.fault = ""
             self._on_added(AddedSighting(number, tracklet, mean_embedding(rows), rows))
 
+    def _add(self, gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
+        """Add a sighting; without its picture where the disk has no room for that."""
+        if self._room() is Room.PICTURES:
+            try:
+                return add_tracklet(gallery, tracklet, rows)
+            except StorageError as error:  # the disk filled up since the last look; a vector may still fit
+                self._on_refused(Room.PICTURES, error)
+        number = add_tracklet(gallery, tracklet, rows, with_picture=False)
+        self.counts.without_picture += 1
+        return number
+
     def _note(self, error: Exception) -> None:
         self.counts.failed += 1
+        if isinstance(error, StorageError):  # not this camera's fault: the system says what is wrong with its disk
+            log.warning("camera %s: %s", self.stream.camera, error)
+            self._on_refused(Room.VECTORS, error)
+            return
         known = isinstance(error, ReidError)
         self.fault = str(error) if known else f"analysis failed ({type(error).__name__})"
-        if isinstance(error, StorageError):
-            log.warning("camera %s: %s", self.stream.camera, error)
-        else:
-            log.error("camera %s: %s", self.stream.camera, error, exc_info=not known)
+        log.error("camera %s: %s", self.stream.camera, error, exc_info=not known)

@@ -110,7 +110,7 @@ def ingest_camera(
     return report
 
 
-def add_tracklet(gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
+def add_tracklet(gallery: Gallery, tracklet: Tracklet, rows: FloatArray, *, with_picture: bool = True) -> int:
     """Add one tracklet as a sighting; ``rows`` float32 (K, D) are the embeddings of its crops. Returns its number."""
     vector = mean_embedding(rows)
     return gallery.add(
@@ -119,7 +119,7 @@ def add_tracklet(gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
         tracklet.track_id,
         tracklet.start_s,
         tracklet.end_s,
-        typical_crop(tracklet, rows, vector),
+        typical_crop(tracklet, rows, vector) if with_picture else None,
     )
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from reid_mtda.live.camera import CameraWorker
 from reid_mtda.live.streams import CameraStream, StreamStatus
@@ -28,6 +25,7 @@ class CameraState:
     sightings: int
     refused: int
     failed: int
+    without_picture: int
     pending: int
     hung_readers: int
     seconds: dict[str, float]
@@ -66,15 +64,9 @@ class RunningCamera:
             sightings=counts.sightings,
             refused=counts.refused,
             failed=counts.failed,
+            without_picture=counts.without_picture,
             pending=self.worker.pending,
             hung_readers=max(0, len(self.readers) - 1),
             seconds=dict(counts.seconds),
             delays_s=tuple(counts.delays_s),
         )
-
-
-def free_disk_mb(folder: Path) -> float:
-    """Free space of the disk that ``folder`` lies on, in MB (10^6 bytes); infinite where that cannot be told."""
-    with contextlib.suppress(OSError):
-        return shutil.disk_usage(folder).free / 1e6
-    return float("inf")

@@ -11,15 +11,16 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 import numpy as np
 from pydantic import Field
 
-from reid_mtda.errors import ConfigError, ModelError, ReidError
+from reid_mtda.errors import ConfigError, ModelError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.camera import AddedSighting, CameraWorker, Serving
+from reid_mtda.live.disk import Disk, Room
 from reid_mtda.live.events import Events
 from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.gating import when_something_moves
 from reid_mtda.live.observe import Observations
-from reid_mtda.live.state import CameraState, RunningCamera, free_disk_mb
+from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream, StreamSettings
 from reid_mtda.schema import Strict
 from reid_mtda.site import NAME, Camera, Site, resolve
@@ -38,7 +39,10 @@ class LiveSettings(Strict):
     streams: StreamSettings = Field(default_factory=StreamSettings)
     batcher: BatcherSettings = Field(default_factory=BatcherSettings)
     retention_every_s: float = Field(default=300.0, gt=0, description="Seconds between two looks for old sightings.")
-    min_free_mb: float = Field(default=200.0, ge=0, description="Below this much free disk no sightings are added.")
+    min_free_pictures_mb: float = Field(
+        default=500.0, ge=0, description="Below this much free disk sightings are stored without their pictures."
+    )
+    min_free_mb: float = Field(default=200.0, ge=0, description="Below this much free disk no sightings are stored.")
     max_cameras: int = Field(default=128, ge=1, description="Cameras at most.")
 
 
@@ -71,7 +75,12 @@ class LiveSystem:
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
         self.started_s = time.time()
-        self.disk_full = ""
+        self.disk = Disk(
+            lambda: self.gallery.folder,
+            pictures_mb=self.settings.min_free_pictures_mb,
+            vectors_mb=self.settings.min_free_mb,
+            clock=clock,
+        )
         self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
         self._open_frames, self._clock = open_frames, clock
         self._lock = threading.RLock()
@@ -295,7 +304,8 @@ class LiveSystem:
             lambda: self._serving,
             fps=camera.fps,
             first_track_id=int(time.time() * 10) - 17_000_000_000,
-            may_write=lambda: not self.disk_full,
+            room=lambda: self.disk.room,
+            on_refused=self._refused,
             on_added=self._added,
         )
         return RunningCamera(camera, stream, worker)
@@ -368,14 +378,15 @@ class LiveSystem:
                 self.events.tell("retention", name, removed=len(removed))
         return gone
 
+    def _refused(self, what: Room, error: StorageError) -> None:
+        self.disk.refused(what, error)
+        self._look_at_disk()
+
     def _look_at_disk(self) -> None:
-        free_mb = free_disk_mb(self.gallery.folder)
-        full = free_mb < self.settings.min_free_mb
-        message = f"{free_mb:.0f} MB of disk left, sightings are not stored; free space" if full else ""
-        if full and not self.disk_full:
-            log.error("%s", message)
-            self.events.tell("disk_full", None, message=message)
-        self.disk_full = message
+        if self.disk.look():
+            message = self.disk.message or "there is room on the disk again, everything is stored"
+            log.log(logging.WARNING if self.disk.room is Room.PICTURES else logging.ERROR, "%s", message)
+            self.events.tell("disk", None, room=self.disk.room.name.lower(), message=message)
 
 
 def _join(thread: threading.Thread | None, deadline: float) -> None:

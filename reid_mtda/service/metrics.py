@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reid_mtda.live.state import CameraState, free_disk_mb
+from reid_mtda.live.disk import Room, free_disk_mb
+from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.calibration import Calibration
@@ -90,6 +91,7 @@ class _Live(Collector):
             "tracklets": ("Tracklets ended.", lambda s: s.tracklets),
             "sightings": ("Sightings added to the gallery.", lambda s: s.sightings),
             "tracklets_refused": ("Tracklets lost for want of room or disk.", lambda s: s.refused),
+            "sightings_without_picture": ("Sightings stored without a picture.", lambda s: s.without_picture),
             "faults": ("Frames or sightings that failed.", lambda s: s.failed),
             "detect_seconds": ("Seconds of detection.", lambda s: s.seconds["detect"]),
             "track_seconds": ("Seconds of tracking.", lambda s: s.seconds["track"]),
@@ -158,8 +160,12 @@ class _Live(Collector):
         yield GaugeMetricFamily("reid_uptime_seconds", "Since the start.", value=time.time() - system.started_s)
         free = free_disk_mb(system.gallery.folder) * 1e6
         yield GaugeMetricFamily("reid_disk_free_bytes", "Free disk where the gallery lies.", value=free)
+        room = system.disk.room
         yield GaugeMetricFamily(
-            "reid_disk_full", "1 while sightings are not stored.", value=float(bool(system.disk_full))
+            "reid_disk_low", "1 while pictures are not stored.", value=float(room is not Room.PICTURES)
+        )
+        yield GaugeMetricFamily(
+            "reid_disk_full", "1 while sightings are not stored either.", value=float(room is Room.NOTHING)
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import cv2
+import numpy as np
 
 from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.live.calibrate import Thresholds
@@ -224,9 +225,13 @@ class Searches:
         sighting = self.sighting(principal, number)
         gallery = self._system.gallery
         try:
-            vector, picture = gallery.vector(number), sighting.thumbnail.read_bytes()
-        except (GalleryError, OSError):
+            vector = gallery.vector(number)
+        except GalleryError:
             raise SearchError(f"sighting {number}: no such sighting", 404) from None
+        try:
+            picture = sighting.thumbnail.read_bytes()
+        except OSError:  # stored without one while the disk was full: its vector can be searched for all the same
+            picture = to_jpeg(np.full((96, 48, 3), 128, np.uint8))
         return Query(sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera)
 
     def sighting(self, principal: Principal, number: int) -> Sighting:

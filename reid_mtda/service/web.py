@@ -100,7 +100,7 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     """The cameras, live."""
     states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
-    return page(request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk_full)
+    return page(request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message)
 
 
 @router.get("/sightings")
@@ -155,7 +155,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         thresholds=thresholds,
         rows=rows,
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
-        disk=parts.system.disk_full,
+        disk=parts.system.disk.message,
         models=parts.models,
     )
 

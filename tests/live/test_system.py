@@ -7,57 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colour_model import write_colour_model
+from streets import hurried, street, until
 
 from reid_mtda.errors import ConfigError, VideoError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.streams import StreamSettings
-from reid_mtda.live.system import LiveSettings, LiveSystem
-from reid_mtda.runtime import load_exported
-from reid_mtda.site import Camera, Site
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.site import Camera
 from reid_mtda.types import Frame
-from reid_mtda.vision.video import read_frames
 
-FAST = LiveSettings(streams=StreamSettings(stall_s=1.5, retry_s=0.2, retry_max_s=0.5, restarts_per_minute=200))
 BAD = "rtsp://user:pa55word@127.0.0.1:1/x"
-
-
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.05)
-
-
-def hurried(url: str, camera: str, fps: float) -> Iterator[Frame]:
-    """The street in fast forward: its frames carry times that say they are due."""
-    for frame in read_frames(url, camera=camera, fps=fps):
-        time.sleep(0.002)
-        yield Frame(camera, frame.index, frame.time_s, frame.image)
-
-
-def street(*names: str) -> dict[str, Camera]:
-    return {name: Camera(url=f"synthetic://street?camera={name}&duration=40") for name in names}
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LiveSystem]]:
-    made = []
-    # Recordings are taken for live ones: they come as fast as they can be drawn.
-    monkeypatch.setattr("reid_mtda.live.streams.is_live", lambda url: True)
-
-    def build(cameras: dict[str, Camera], **arguments) -> LiveSystem:
-        write_colour_model(tmp_path / "model")
-        embed, manifest = load_exported(tmp_path / "model", threads=1)
-        gallery = Gallery.open(tmp_path / "gallery", manifest)
-        arguments.setdefault("open_frames", hurried)
-        system = LiveSystem(Site("site", tmp_path, cameras), embed, manifest, gallery, FAST, **arguments)
-        made.append(system)
-        return system
-
-    yield build
-    for system in made:
-        system.stop(3)
 
 
 def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Callable[..., LiveSystem]) -> None:
@@ -155,17 +113,6 @@ def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
     kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture)
     assert system.forget_old() == {"gate": 1}
     assert list(system.gallery.sightings()) == [kept]
-
-
-def test_a_full_disk_stops_sightings_but_not_searches(make: Callable[..., LiveSystem]) -> None:
-    system = make(street("gate"))
-    system.settings = system.settings.model_copy(update={"min_free_mb": 1e12})
-    system.start()
-    until(lambda: bool(system.disk_full) and system.cameras()["gate"].refused > 0)
-    before = len(system.gallery)
-    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
-    assert system.gallery.search(vector, 3).gallery_size == before
-    assert "sightings are not stored" in system.disk_full
 
 
 def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:

@@ -129,3 +129,21 @@ def test_pages_hold_no_inline_script_or_style_and_nothing_from_elsewhere(town: T
         text = client.get(path).text
         assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=", text), path
         assert not re.search(r'(?:src|href|action)="(?:https?:)?//', text), path
+
+
+def test_a_disk_that_fills_up_is_said_on_the_page_and_searched_without_pictures(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = town.numbers[1, "gate"]
+    town.service.system.gallery.lookup([number])[number].thumbnail.unlink()
+    monkeypatch.setattr("reid_mtda.live.disk.free_disk_mb", lambda folder: 300.0)
+    town.service.system.disk.look()
+    for path in ("/", "/status"):
+        assert (
+            "pictures are not stored, sightings are, searches go on: 300 MB"
+            in town.signed_in("viewer")[0].get(path).text
+        )
+    lines = town.service.metrics.text().decode().splitlines()
+    assert "reid_disk_low 1.0" in lines and "reid_disk_full 0.0" in lines
+    answer = town.client("operator").post("/api/v1/search", json={"sighting_id": number, "k": 2, **REASON})
+    assert {hit["camera"] for hit in answer.json()["hits"]} == {"market", "plaza"}

@@ -1,0 +1,81 @@
+"""What the disk still has room for: pictures are given up first, then sightings; searches need no room."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+_DISTRUST_S = 30.0
+
+
+class Room(IntEnum):
+    """What may be written now; each includes those below."""
+
+    NOTHING = 0
+    VECTORS = 1
+    PICTURES = 2
+
+
+class Disk:
+    """Watches the free space where the gallery lies, and remembers writes that were refused.
+
+    Free space is looked at every few seconds only, and quotas do not show in it: a refused write says at once what a
+    look would say later. For half a minute nothing of that size is tried again.
+
+    Args:
+        folder: where the gallery lies now.
+        pictures_mb: below so much free space (MB) sightings are stored without their picture.
+        vectors_mb: below so much none are stored.
+        clock: seconds that never step back.
+    """
+
+    def __init__(
+        self,
+        folder: Callable[[], Path],
+        *,
+        pictures_mb: float,
+        vectors_mb: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folder, self._clock = folder, clock
+        self._pictures_mb, self._vectors_mb = pictures_mb, vectors_mb
+        self._refusals: dict[Room, tuple[float, str]] = {}
+        self.room, self.message = Room.PICTURES, ""
+
+    def look(self) -> bool:
+        """Measure; True when there is room for something else than at the last look."""
+        free_mb, before = free_disk_mb(self._folder()), self.room
+        now = self._clock()
+        self._refusals = {what: refusal for what, refusal in self._refusals.items() if now < refusal[0]}
+        room, why = Room.PICTURES, ""
+        if free_mb < self._vectors_mb:
+            room, why = Room.NOTHING, f"{free_mb:.0f} MB of disk left"
+        elif free_mb < self._pictures_mb:
+            room, why = Room.VECTORS, f"{free_mb:.0f} MB of disk left"
+        for what, (_, said) in self._refusals.items():
+            if what <= room:
+                room, why = Room(what - 1), said
+        self.room, self.message = room, _in_words(room, why)
+        return room is not before
+
+    def refused(self, what: Room, error: Exception) -> None:
+        """Something of the size of ``what`` could not be written."""
+        self._refusals[what] = (self._clock() + _DISTRUST_S, str(error))
+
+
+def _in_words(room: Room, why: str) -> str:
+    if room is Room.PICTURES:
+        return ""
+    lost = "pictures are not stored, sightings are" if room is Room.VECTORS else "sightings are not stored"
+    return f"{lost}, searches go on: {why}; free space"
+
+
+def free_disk_mb(folder: Path) -> float:
+    """Free space of the disk that ``folder`` lies on, in MB (10^6 bytes); infinite where that cannot be told."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(folder).free / 1e6
+    return float("inf")
