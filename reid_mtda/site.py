@@ -56,6 +56,15 @@ class Camera(Strict):
         description="Days after which sightings of this camera are deleted.",
         examples=[30.0],
     )
+    keep_for_adaptation: bool = Field(
+        default=False,
+        description="Whether the running service keeps the best crops of this camera to adapt to later.",
+        examples=[False],
+    )
+
+    def for_footage(self) -> dict[str, object]:
+        """The settings that may decide what footage gives, for a run's record; those of the service alone are not."""
+        return self.model_dump(exclude={"keep_for_adaptation"})
 
 
 @dataclass(frozen=True)

@@ -110,14 +110,18 @@ def readme_table() -> dict[str, list[str]]:
     return {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
 
 
+def in_yaml(value: object) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
 def test_readme_says_what_the_camera_class_says() -> None:
     table = readme_table()
     assert list(table) == list(Camera.model_fields)
     for key, (meaning, unit, bounds, default, example) in table.items():
         field = Camera.model_fields[key]
-        wanted = "required" if field.is_required() else "none" if field.default is None else f"`{field.default}`"
+        wanted = "required" if field.is_required() else "none" if field.default is None else in_yaml(field.default)
         assert default == wanted, key
-        assert field.examples and example == f"`{field.examples[0]}`", key
+        assert field.examples and example == in_yaml(field.examples[0]), key
         assert meaning, key
         limits = [getattr(rule, name) for rule in field.metadata for name in ("gt", "ge", "le") if hasattr(rule, name)]
         assert [float(number) for number in re.findall(r"\d+(?:\.\d+)?", bounds)] == [float(n) for n in limits], key

@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1")
 _REPORT = "harvest.json"
-_TABLE = "crops.csv"
+TABLE = "crops.csv"
+
+Row = dict[str, str]
+"""One crop in ``crops.csv``, by column."""
 
 
 @dataclass(frozen=True)
@@ -112,24 +115,51 @@ def _harvest(
     progress: Callable[[int], None] | None,
 ) -> HarvestReport:
     builder = TrackletBuilder(camera, fps=fps, max_crops=max_crops)
-    table: list[list[object]] = [list(COLUMNS)]
+    table: list[Row] = []
     seen = found = 0
     for frame in frames:
         detections = detect(frame.image)
-        table += _write_crops(builder.update(frame, detections), folder)
+        table += write_crops(builder.update(frame, detections), folder)
         seen, found = seen + 1, found + len(detections)
         if progress is not None:
             progress(seen)
-    table += _write_crops(builder.flush(), folder)
-    with atomic_write(folder / _TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(table)
-    crops, tracks = len(table) - 1, len({row[1] for row in table[1:]})
+    table += write_crops(builder.flush(), folder)
+    write_table(folder, table)
+    crops, tracks = len(table), len({row["tracklet"] for row in table})
     return HarvestReport(camera, seen, found, tracks, crops, _warnings(camera, seen, found, crops))
 
 
-def _write_crops(tracklets: list[Tracklet], folder: Path) -> list[list[object]]:
+def write_table(folder: Path, rows: Iterable[Row]) -> None:
+    """Write ``crops.csv`` of one camera's folder, whole or not at all."""
+    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)
+
+
+def read_table(folder: Path) -> list[Row]:
+    """The rows of ``crops.csv`` in one camera's folder, in order; none where there is no such file.
+
+    Raises:
+        DataError: the file is not such a table.
+    """
+    table = folder / TABLE
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = [dict(row) for row in csv.DictReader(file, strict=True)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{table}: cannot be read as a table ({error}); remove {folder}") from None
+    # A value too few is None, values too many stand under None.
+    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+        raise DataError(f"{table}: got other columns, expected {', '.join(COLUMNS)}; remove {folder}")
+    return rows
+
+
+def write_crops(tracklets: Iterable[Tracklet], folder: Path) -> list[Row]:
     """Write the crops of ``tracklets`` and return their rows of ``crops.csv``."""
-    rows: list[list[object]] = []
+    rows: list[Row] = []
     for tracklet in tracklets:
         for crop, xyxy, frame, time_s in zip(
             tracklet.crops, tracklet.xyxy, tracklet.frame_index.tolist(), tracklet.time_s.tolist(), strict=True
@@ -140,7 +170,8 @@ def _write_crops(tracklets: list[Tracklet], folder: Path) -> list[list[object]]:
                 raise StorageError(f"{folder / name}: a crop of {crop.shape[1]}x{crop.shape[0]} px is no JPEG's size")
             with _writing(folder / name):
                 (folder / name).write_bytes(packed.tobytes())
-            rows.append([name, tracklet.track_id, frame, f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy)])
+            values = (name, str(tracklet.track_id), str(frame), f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy))
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
 

@@ -21,6 +21,7 @@ from reid_mtda.train.distil import distil, give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
+from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.named import load_named
 
@@ -42,21 +43,30 @@ class Adapted:
     failures: dict[str, str]
 
 
-def adapt_cameras(site: Site, config: AdaptConfig, out: Path, progress: Progress = silent) -> Adapted:
+def adapt_cameras(
+    site: Site, config: AdaptConfig, out: Path, progress: Progress = silent, *, crops: Path | None = None
+) -> Adapted:
     """Adapt one student to every camera of ``site``.
 
     Each step leaves its result under ``out``; a job that was stopped goes on at the first missing one, and inside a
     training loop at its last saved state. A camera that fails is reported; the others go on.
 
+    With ``crops``, the folder in which a running service keeps them, nothing is filmed: the crops of the cameras that
+    are opted in are copied, and the copies go when the student is ready.
+
     Raises:
         ConfigError: ``out`` holds a run with other settings.
         DataError: no camera gave crops to learn from.
     """
-    run = open_run(out, seed=config.seed, config={"site": _described(site), **config.model_dump()})
+    kept = {} if crops is None else {"crops": str(crops)}
+    run = open_run(out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()})
     with stage(run, "source data"):
         source = load_source(config, run, progress)
     with stage(run, "harvest"):
-        harvests, failures = harvest_site(site, run.folder / "crops", config.harvest.max_crops, progress)
+        if crops is None:
+            harvests, failures = harvest_site(site, run.folder / "crops", config.harvest.max_crops, progress)
+        else:
+            harvests, failures = take_crops(site, crops, run.folder / "crops")
         targets = usable_targets(run.folder / "crops", harvests, failures)
     with stage(run, "source training"):
         teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
@@ -82,6 +92,8 @@ def adapt_cameras(site: Site, config: AdaptConfig, out: Path, progress: Progress
             trained_on=f"{config.source.name} -> {site.name} ({', '.join(targets)})",
             check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
         )
+    if crops is not None:
+        drop_crops(run.folder / "crops")
     return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
 
 
@@ -207,4 +219,4 @@ def _named(progress: Progress, name: str) -> Progress:
 
 
 def _described(site: Site) -> dict[str, object]:
-    return {name: camera.model_dump() for name, camera in site.cameras.items()}
+    return {name: camera.for_footage() for name, camera in site.cameras.items()}

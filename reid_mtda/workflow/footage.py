@@ -85,7 +85,7 @@ def harvest_site(
 
 def redacted(camera: Camera) -> dict[str, object]:
     """A camera's settings for a record: no password in its address."""
-    return {**camera.model_dump(), "url": redact_url(camera.url)}
+    return {**camera.for_footage(), "url": redact_url(camera.url)}
 
 
 def counted(progress: Progress, part: str, total: int | None) -> Callable[[int], None]:
