@@ -110,6 +110,9 @@ def adapt(
     site: SiteArg,
     config: Annotated[Path, typer.Option(help="Preset, e.g. configs/adapt/demo.yaml.")],
     out: Annotated[Path, typer.Option(help="Run folder; a stopped job goes on from there.")],
+    crops: Annotated[
+        Path | None, typer.Option(help="Learn from the crops that a service keeps, STATE/crops, instead of footage.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. seed=1 or distil.steps=50.")] = None,
 ) -> None:
     """Adapt one student to every camera of a site, without labels of the site."""
@@ -118,7 +121,7 @@ def adapt(
     from reid_mtda.workflow.adapt import adapt_cameras
 
     with Bars() as bars:
-        adapted = adapt_cameras(load_site(site), load_config(config, set_ or ()), out, bars)
+        adapted = adapt_cameras(load_site(site), load_config(config, set_ or ()), out, bars, crops=crops)
     console.print(
         f"student {adapted.manifest.model_id} stands in {adapted.model_folder}. What to type next:", highlight=False
     )
