@@ -162,7 +162,7 @@ def evaluate(
         (
             names[row.query_camid]
             if row.query_camid is not None and row.query_camid < len(names)
-            else str(row.query_camid),
+            else f"camera {row.query_camid}",
             str(row.num_valid_queries),
             f"{100 * row.mAP:.1f}",
             f"{100 * row.rank1:.1f}",
@@ -249,12 +249,14 @@ def search(
         for name in sorted(unknown):
             console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
     else:
-        from reid_mtda.evaluate.pictures import draw_contact_sheet
+        from reid_mtda.evaluate.pictures import check_sheet, draw_contact_sheet
         from reid_mtda.live.search import answer_to_json
         from reid_mtda.workflow.footage import search_gallery
 
         strangers = {"--purpose": purpose, "--case": case, "--certificate": certificate}
         _check_options("without --server", needed=here, refused=strangers)
+        if sheet is not None:
+            check_sheet(sheet)
         image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, **filters)
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)

@@ -269,6 +269,20 @@ def test_a_sheet_that_cannot_be_written(run, tmp_path, town, picture):
     check_refused(run("search", picture, *args), "a.png")
 
 
+def test_a_sheet_is_refused_by_its_name_before_the_work(run, tmp_path):
+    missing = (tmp_path / "no.jpg", "--model", tmp_path / "no", "--gallery", tmp_path / "no")
+    check_refused(run("search", *missing, "--sheet", "x.txt"), "x.txt: got the suffix '.txt', expected .png")
+
+
+def test_cameras_of_features_are_their_own_numbers(run, tmp_path):
+    rows, ids = np.eye(4, dtype=np.float32)[[0, 0, 1, 1]], np.array([1, 1, 2, 2])
+    sides = {f"{side}_{name}": value for side in ("query", "gallery") for name, value in
+             (("embeddings", rows), ("pids", ids), ("camids", np.array([0, 3, 0, 3])))}  # fmt: skip
+    np.savez(tmp_path / "f.npz", **sides)
+    code, out, _ = run("evaluate", "--features", tmp_path / "f.npz")
+    assert code == 0 and "camera 0 " in out and "camera 3 " in out
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [

@@ -20,14 +20,6 @@ def accuracy(*, logits: FloatArray, labels: IntArray) -> float:
     return float((logits.argmax(1) == labels).mean()) if len(labels) else float("nan")
 
 
-def per_class_accuracy(*, logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Accuracy within each class, float32 (C,); nan for a class without a picture."""
-    right = logits.argmax(1) == labels
-    return np.array(
-        [right[labels == c].mean() if (labels == c).any() else np.nan for c in range(logits.shape[1])], np.float32
-    )
-
-
 def softmax(logits: FloatArray) -> FloatArray:
     """Beliefs (N, C) from logits."""
     powers = np.exp(logits - logits.max(1, keepdims=True))

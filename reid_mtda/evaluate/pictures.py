@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from reid_mtda.errors import DataError, ImageError
+from reid_mtda.errors import ConfigError, DataError, ImageError
 from reid_mtda.evaluate.cosine import cosine_scores, unit_rows
+from reid_mtda.evaluate.retrieval import name_cameras
 from reid_mtda.runs import atomic_write
 from reid_mtda.types import ImageArray, IntArray, RetrievalSplit, SearchAnswer
 from reid_mtda.vision.preprocess import read_image
@@ -67,6 +68,7 @@ def draw_retrieval(
     chosen = _choose_queries(split, num_queries)
     scores_of = cosine_scores(unit_rows("query", query_embeddings), unit_rows("gallery", gallery_embeddings))
     rows = []
+    cameras = name_cameras(split)
     for q in chosen:
         scores = scores_of(slice(q, q + 1))[0]
         pid, camid = split.query.pids[q], split.query.camids[q]
@@ -74,12 +76,12 @@ def draw_retrieval(
         best = np.argsort(-scores, kind="stable")[:num_answers]
         best = best[np.isfinite(scores[best])]
         found, there = (int(np.sum((split.gallery.pids == pid)[some])) for some in (best, np.isfinite(scores)))
-        captions = (_camera(split, int(camid)), f"person {pid}", f"{found} of {there} found")
+        captions = (cameras[camid], f"person {pid}", f"{found} of {there} found")
         tiles = [_Tile(split.query.paths[q], captions, _QUERY)]
-        for g in best:
+        for g, score in zip(best, score_texts(scores[best].tolist()), strict=True):
             right = bool(split.gallery.pids[g] == pid)
-            where = _camera(split, int(split.gallery.camids[g]))
-            tiles.append(_Tile(split.gallery.paths[g], (where, f"{scores[g]:.2f}"), _RIGHT if right else _WRONG, right))
+            where = cameras[split.gallery.camids[g]]
+            tiles.append(_Tile(split.gallery.paths[g], (where, score), _RIGHT if right else _WRONG, right))
         rows.append(tiles)
     heads = ["query", *(str(place) for place in range(1, num_answers + 1))]
     note = "Best answers over all cameras, by cosine score. Green, tick: the same person. Red, cross: another."
@@ -97,9 +99,10 @@ def draw_contact_sheet(path: Path, query: ImageArray, answer: SearchAnswer, *, c
         columns: tiles in a row.
     """
     tiles = [_Tile(query, ("query",), _QUERY)]
-    for place, hit in enumerate(answer.hits, start=1):
+    scores = score_texts([hit.score for hit in answer.hits])
+    for place, (hit, score) in enumerate(zip(answer.hits, scores, strict=True), start=1):
         when = datetime.fromtimestamp(hit.sighting.start_s, UTC)
-        captions = (f"{place}. {hit.sighting.camera}", f"score {hit.score:.2f}", f"{when:%Y-%m-%d}", f"{when:%H:%M:%S}")
+        captions = (f"{place}. {hit.sighting.camera}", f"score {score}", f"{when:%Y-%m-%d}", f"{when:%H:%M:%S}")
         tiles.append(_Tile(hit.sighting.thumbnail, captions))
     rows = [tiles[begin : begin + columns] for begin in range(0, len(tiles), columns)]
     note = (
@@ -130,8 +133,24 @@ def _choose_queries(split: RetrievalSplit, count: int) -> IntArray:
     return np.array([group[int(share * len(group))] for group, share in spots][:count], np.int64)
 
 
-def _camera(split: RetrievalSplit, camid: int) -> str:
-    return split.camera_names[camid] if camid < len(split.camera_names) else f"camera {camid + 1}"
+def check_sheet(path: Path) -> None:
+    """Refuse a contact sheet's name that is not a PNG's, before any work.
+
+    Raises:
+        ConfigError: another suffix.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"{path}: got the suffix {path.suffix!r}, expected .png: a sheet is a picture; rename it")
+
+
+def score_texts(scores: Sequence[float]) -> list[str]:
+    """Scores of one row as text: two decimals, three where two scores that differ would read the same.
+
+    >>> score_texts([0.91, 0.874, 0.871]), score_texts([0.5, 0.5])
+    (['0.910', '0.874', '0.871'], ['0.50', '0.50'])
+    """
+    short = [f"{score:.2f}" for score in scores]
+    return short if len(set(short)) == len(set(scores)) else [f"{score:.3f}" for score in scores]
 
 
 def _draw_grid(rows: Sequence[Sequence[_Tile]], heads: Sequence[str], note: str) -> Image.Image:

@@ -57,7 +57,7 @@ def rank_scores(
 
     Raises:
         ShapeError: dimensions or lengths that do not fit, ids that are not integers, embeddings that are not finite.
-        DataError: a side is empty, or no query has a right answer in another camera.
+        DataError: a side is empty or has nothing but zeros, or no query has a right answer in another camera.
 
     >>> scores = rank_scores([[1.0, 0.0]], [7], [0], [[0.0, 1.0], [1.0, 0.1]], [7, 8], [1, 1])
     >>> scores.mAP, scores.cmc.tolist()
@@ -65,6 +65,11 @@ def rank_scores(
     """
     query = unit_rows("query embeddings", query_embeddings)
     gallery = unit_rows("gallery embeddings", gallery_embeddings)
+    for side, rows in (("query", query), ("gallery", gallery)):
+        if len(rows) and not rows.any():
+            raise DataError(
+                f"{side} embeddings: all rows are zero, expected directions; look at the model that made them"
+            )
     if query.shape[1] != gallery.shape[1]:
         raise ShapeError(
             f"embeddings: query rows have {query.shape[1]} numbers, gallery rows {gallery.shape[1]}, expected the "
@@ -157,6 +162,8 @@ def _ids(name: str, array: npt.ArrayLike, length: int) -> IntArray:
     ids = np.asarray(array)
     if ids.shape != (length,) or (ids.dtype.kind not in "iu" and length):
         raise ShapeError(f"{name}: got {ids.dtype} {ids.shape}, expected integers ({length},), one for each row")
+    if length and int(ids.max()) > np.iinfo(np.int64).max:
+        raise ShapeError(f"{name}: got {ids.max()}, expected numbers below 2**63; renumber them")
     return ids.astype(np.int64)
 
 

@@ -144,6 +144,12 @@ def _read_arrays(path: Path, names: list[str]) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"{path}: cannot be read as .npz ({reason}); save plain arrays with numpy.savez") from None
 
 
+def name_cameras(split: RetrievalSplit) -> tuple[str, ...]:
+    """The printed name of each camid: the split's own, else ``camera 1`` on, as the files of data sets count."""
+    count = int(max(split.query.camids.max(initial=-1), split.gallery.camids.max(initial=-1))) + 1
+    return split.camera_names + tuple(f"camera {number + 1}" for number in range(len(split.camera_names), count))
+
+
 def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) -> dict[str, Any]:
     """Scores as JSON values, fractions and counts.
 

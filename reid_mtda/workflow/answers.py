@@ -11,7 +11,7 @@ import numpy as np
 from reid_mtda.data.truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
-from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features
+from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features, name_cameras
 from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.runs import Progress, silent
 from reid_mtda.runtime import load_exported, write_manifest
@@ -66,7 +66,7 @@ def evaluate_model(
         progress("embed", done, total)
 
     scores = evaluate_split(embed, manifest.preprocess, split, rerank=rerank, progress=show)
-    return scores, split.camera_names
+    return scores, name_cameras(split)
 
 
 def score_tracklets(

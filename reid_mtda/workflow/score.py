@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.retrieval import embed_split, evaluate_features, evaluate_split
+from reid_mtda.evaluate.retrieval import embed_split, evaluate_features, evaluate_split, name_cameras
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
@@ -136,11 +136,10 @@ def score_by_camera(
 
 def describe(scores: RetrievalScores, split: RetrievalSplit) -> dict[str, Any]:
     """The numbers of one table row, as fractions; cameras are those of the queries."""
+    cameras = name_cameras(split)
 
     def name(camid: int | None) -> str:
-        if camid is None:
-            return "all"
-        return split.camera_names[camid] if camid < len(split.camera_names) else f"camera {camid + 1}"
+        return "all" if camid is None else cameras[camid]
 
     return {
         "mAP": scores.mAP,

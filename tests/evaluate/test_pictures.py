@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_mtda.errors import DataError
+from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate import pictures
-from reid_mtda.evaluate.pictures import draw_contact_sheet, draw_retrieval
+from reid_mtda.evaluate.pictures import check_sheet, draw_contact_sheet, draw_retrieval, score_texts
 from reid_mtda.types import IdentitySet, RetrievalSplit, SearchAnswer, SearchHit, Sighting
 
 STEP = pictures._CROP[0] + 2 * pictures._FRAME + pictures._GAP
@@ -87,3 +87,25 @@ def test_contact_sheet_has_a_tile_for_each_hit(tmp_path, count):
     with_picture = count - (count > 1)
     assert grey == pytest.approx(with_picture * 77 * 192, rel=0.05, abs=200)
     assert image.shape[1] < 7 * STEP
+
+
+def test_scores_that_differ_read_differently():
+    assert score_texts([0.91, 0.874, 0.871]) == ["0.910", "0.874", "0.871"]
+    assert score_texts([0.91, 0.87, 0.87]) == ["0.91", "0.87", "0.87"], "a tie is a tie"
+    assert score_texts([]) == []
+
+
+def test_captions_of_close_scores_have_three_decimals(tmp_path, monkeypatch):
+    texts = []
+    monkeypatch.setattr(pictures, "_shorten", lambda text, font: texts.append(text) or text)
+    split = RetrievalSplit(side(tmp_path, "q", [1], [0]), side(tmp_path, "g", [1, 2], [1, 1]))
+    rows = [[0.9, np.sqrt(1 - 0.81)], [0.901, np.sqrt(1 - 0.901**2)]]
+    draw_retrieval(tmp_path / "r.png", split, [[1.0, 0.0]], rows)
+    assert {"0.901", "0.900", "camera 1", "camera 2"} <= set(texts)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.jpg"])
+def test_a_sheet_is_a_png(name):
+    with pytest.raises(ConfigError, match=rf"{name}: got the suffix .*, expected \.png"):
+        check_sheet(Path(name))
+    check_sheet(Path("x.PNG"))

@@ -155,7 +155,10 @@ def test_no_tables_on_request_or_where_camids_are_hardly_cameras(rng):
     [
         ({"query_embeddings": np.zeros((0, 4)), "query_pids": [], "query_camids": []}, DataError, "query: got no pict"),
         ({"gallery_embeddings": np.zeros((0, 4)), "gallery_pids": [], "gallery_camids": []}, DataError, "gallery: got"),
-        ({"query_embeddings": np.zeros((2, 5))}, ShapeError, "query rows have 5 numbers, gallery rows 4"),
+        ({"query_embeddings": np.zeros((2, 4))}, DataError, "query embeddings: all rows are zero, expected directions"),
+        ({"gallery_embeddings": np.zeros((3, 4))}, DataError, "gallery embeddings: all rows are zero"),
+        ({"query_pids": np.array([1, 2**63], np.uint64)}, ShapeError, r"query_pids: got 9223372036854775808, expected"),
+        ({"query_embeddings": np.ones((2, 5))}, ShapeError, "query rows have 5 numbers, gallery rows 4"),
         ({"query_embeddings": np.zeros(8)}, ShapeError, r"query embeddings: got float64 \(8,\)"),
         ({"query_embeddings": np.zeros((2, 4), complex)}, ShapeError, "got complex128"),
         (

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from reid_mtda.evaluate.retrieval import (
     evaluate_features,
     evaluate_split,
     load_features,
+    name_cameras,
     scores_to_json,
 )
 from reid_mtda.types import IdentitySet, Preprocess, RetrievalSplit
@@ -161,3 +163,11 @@ def test_json_is_plain_and_names_cameras(split):
         ("gate", "yard"), ("yard", "gate")
     }  # fmt: skip
     assert scores_to_json(scores)["per_camera"][0]["query_camera"] == 0
+
+
+def test_cameras_without_names_count_from_one_as_files_do():
+    ids = IdentitySet((Path("a"), Path("b")), np.array([1, 2], np.int64), np.array([0, 2], np.int64))
+    nobody = IdentitySet((), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    assert name_cameras(RetrievalSplit(nobody, ids)) == ("camera 1", "camera 2", "camera 3")
+    assert name_cameras(RetrievalSplit(ids, nobody, ("gate", "yard"))) == ("gate", "yard", "camera 3")
+    assert name_cameras(RetrievalSplit(nobody, nobody)) == ()
