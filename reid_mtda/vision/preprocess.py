@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,12 @@ from reid_mtda.errors import ImageError, ShapeError
 from reid_mtda.types import FloatArray, ImageArray, Preprocess
 
 MIN_SIDE_PX = 8
+MAX_SIDE_PX = 16_384
+MAX_ASPECT = 100
 MAX_PIXELS = 40_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _ONE_AT_A_TIME = threading.Lock()
+_AT_MOST = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
 _EXPECTED = "expected a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM picture"
 
 
@@ -100,25 +104,29 @@ def check_image_size(where: str, height: int, width: int) -> None:
     """Refuse a picture size out of bounds.
 
     Raises:
-        ImageError: a side below 8 px or more than 40 million pixels.
+        ImageError: a side below 8 px or above 16384 px, sides of more than 100 to 1, more than 40 million pixels.
     """
-    if min(height, width) < MIN_SIDE_PX:
-        raise ImageError(f"{where}: too small, got {width}x{height} px, expected at least {MIN_SIDE_PX} px each side")
+    got, short, long = f"got {width}x{height} px", min(height, width), max(height, width)
+    if short < MIN_SIDE_PX:
+        raise ImageError(f"{where}: too small, {got}, expected at least {MIN_SIDE_PX} px each side")
     if height * width > MAX_PIXELS:
+        raise ImageError(f"{where}: too large, {got}, {_AT_MOST}")
+    if long > MAX_SIDE_PX:
+        raise ImageError(f"{where}: too large, {got}, expected at most {MAX_SIDE_PX} px each side; scale it down first")
+    if long > MAX_ASPECT * short:
         raise ImageError(
-            f"{where}: too large, got {width}x{height} px, expected at most {MAX_PIXELS // 1_000_000} million pixels; "
-            "scale it down first"
+            f"{where}: too narrow, {got}, expected sides of at most {MAX_ASPECT} to 1; cut it to the person"
         )
 
 
 def _decode(file: IO[bytes], where: str) -> ImageArray:
     try:
         with _silence():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture: Image.Image = Image.open(file, formats=_FORMATS)  # reads the header alone
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
-        raise ImageError(f"{where}: too large ({error}), {limit}") from None
+    except Image.DecompressionBombError as error:  # its message alone holds the size
+        pixels = re.search(r"\((\d+) pixels\)", str(error))
+        got = f"got {int(pixels[1]) // 1_000_000} million pixels, " if pixels else ""
+        raise ImageError(f"{where}: too large, {got}{_AT_MOST}") from None
     except Exception as error:  # foreign bytes make decoders raise nearly anything
         raise ImageError(f"{where}: not a picture ({_short(error)}); {_EXPECTED}") from None
     with picture:

@@ -132,9 +132,13 @@ def test_a_damaged_exif_does_not_spoil_the_picture() -> None:
 
 
 def test_huge_pictures_are_refused_by_their_header() -> None:
-    for side in (7_000, 30_000):  # below and above the size at which pillow itself warns, then refuses
-        with pytest.raises(ImageError, match=r"upload: too large.*at most 40 million pixels; scale it down"):
+    limit = "expected at most 40 million pixels; scale it down first"
+    for side, got in (  # around the sizes at which pillow itself warns, then refuses
+        (7_000, "7000x7000 px"), (10_000, "10000x10000 px"), (30_000, "900 million pixels")
+    ):  # fmt: skip
+        with pytest.raises(ImageError) as refused:
             decode_image(png_claiming(side, side), where="upload")
+        assert str(refused.value) == f"upload: too large, got {got}, {limit}"
     with pytest.raises(ImageError, match="damaged or cut short"):
         decode_image(png_claiming(1_000, 1_000))  # the same body in bounds does get as far as decoding
 
@@ -145,6 +149,14 @@ def test_tiny_pictures_are_refused() -> None:
     with pytest.raises(ImageError, match="too small, got 100x7 px"):
         decode_image(encoded(Image.new("RGB", (100, 7))))
     check_image_size("x", 8, 8)
+
+
+def test_ribbons_are_refused() -> None:
+    with pytest.raises(ImageError, match="x: too large, got 30000x50 px, expected at most 16384 px each side"):
+        check_image_size("x", 50, 30_000)
+    with pytest.raises(ImageError, match="x: too narrow, got 8x801 px, expected sides of at most 100 to 1; cut it"):
+        check_image_size("x", 801, 8)
+    check_image_size("x", 800, 8), check_image_size("x", 16_384, 2_000)
 
 
 def test_missing_empty_and_foreign_files_are_named(tmp_path: Path) -> None:
