@@ -140,15 +140,18 @@ class UnlabelledSet:
     """An unlabelled target: there is no label field to leak.
 
     ``tracklets`` int64 (N,) groups crops that one tracker followed without a break; -1 where a crop has none.
+    ``cameras`` int64 (N,) tells which crops are of one camera, where a target holds several; None: all are of one.
     """
 
     paths: tuple[Path, ...]
     domain: str
     tracklets: IntArray | None = None
+    cameras: IntArray | None = None
 
     def __post_init__(self) -> None:
-        if self.tracklets is not None:
-            check_array(f"UnlabelledSet {self.domain!r}, tracklets", self.tracklets, np.int64, (len(self.paths),))
+        for name, numbers in (("tracklets", self.tracklets), ("cameras", self.cameras)):
+            if numbers is not None:
+                check_array(f"UnlabelledSet {self.domain!r}, {name}", numbers, np.int64, (len(self.paths),))
 
     def __len__(self) -> int:
         return len(self.paths)

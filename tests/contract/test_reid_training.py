@@ -22,7 +22,9 @@ from reid_mtda.train.distil import DistilSettings, distil, give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import UnlabelledSet
 
-STEPS = 7
+STEPS = 8
+EPOCHS = {"cluster": {"epochs": 4, "steps_per_epoch": STEPS // 4}}
+"""Methods that count epochs instead of steps."""
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
 
 
@@ -44,8 +46,8 @@ def teacher_loop(name):
     settings_class, adapt = METHODS[name]
 
     def loop(run, source, targets, progress=lambda *_: None, **settings):
-        small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
-        chosen = settings_class(**{**small, **settings})
+        small = {"identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
+        chosen = settings_class(**{**small, **EPOCHS.get(name, {"steps": STEPS}), **settings})
         start = build_embedder(SPEC, seed=1)
         return adapt(start, source, targets["gate"], PREPROCESS, chosen, run, progress)
 
@@ -257,7 +259,7 @@ def test_adapting_leaves_the_model_it_starts_from_alone(name, sets, tmp_path):
     settings_class, adapt = METHODS[name]
     start = build_embedder(SPEC, seed=1)
     before = {key: value.clone() for key, value in start.state_dict().items()}
-    settings = settings_class(steps=3, identities_per_batch=3, pictures_per_identity=2)
+    settings = settings_class(**EPOCHS.get(name, {"steps": 3}), identities_per_batch=3, pictures_per_identity=2)
     result = adapt(start, sets[0], sets[1]["gate"], PREPROCESS, settings, new_run(tmp_path))
     assert all(torch.equal(value, before[key]) for key, value in start.state_dict().items())
     assert not result.training and not same_weights(start, result)
@@ -357,7 +359,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path
 LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS}
 
 
-@pytest.mark.parametrize("name", ON_TARGETS)
+@pytest.mark.parametrize("name", [name for name in ON_TARGETS if name != "cluster"])
 def test_a_target_without_tracklets_or_with_one_is_refused(name, sets, tmp_path):
     source, targets = sets
     untracked = {"gate": UnlabelledSet(targets["gate"].paths, "gate")}
