@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -122,21 +122,56 @@ def _complaints(kind: type[BaseModel], error: ValidationError) -> list[str]:
         if fault["type"] == "extra_forbidden":
             known = _known_keys(kind, fault["loc"][:-1])
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known)) or 'none'}"
             lines.append(f"unknown key {key!r}; {hint}")
         elif fault["type"] == "missing":
             lines.append(f"missing key {key!r}; add it")
+        elif fault["type"] == "value_error":
+            lines.append(f"{key}: {fault['ctx']['error']}")
         else:
-            lines.append(f"{key}: got {fault['input']!r}, {fault['msg'][0].lower()}{fault['msg'][1:]}")
+            known_fault = _EXPECTED.get(fault["type"])
+            expected = f"expected {known_fault.format(**fault.get('ctx', {}))}" if known_fault else fault["msg"]
+            lines.append(f"{key}: got {_shown(fault['input'])}, {expected}")
     return lines
+
+
+# By pydantic's name of a fault; what is not here is told in its own words.
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "'key: value' lines",
+    "model_type": "'key: value' lines",
+    "literal_error": "{expected}",
+    "greater_than": "> {gt:g}",
+    "greater_than_equal": ">= {ge:g}",
+    "less_than": "< {lt:g}",
+    "less_than_equal": "<= {le:g}",
+    "multiple_of": "a multiple of {multiple_of:g}",
+    "finite_number": "a finite number",
+    "string_too_short": "text of {min_length} characters or more",
+    "string_too_long": "text of {max_length} characters or fewer",
+    "string_pattern_mismatch": "text of the form {pattern}",
+    "too_short": "a list of {min_length} or more",
+    "too_long": "a list of {max_length} or fewer",
+}
+
+
+def _shown(value: Any) -> str:
+    """A refused value as YAML's reader knows it, cut short: tuples came from lists."""
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _known_keys(kind: type[BaseModel], parents: tuple[int | str, ...]) -> list[str]:
     for part in parents:
         info = kind.model_fields.get(str(part))
-        inner = info.annotation if info else None
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            kind = inner
-        else:
+        types = (info.annotation, *get_args(info.annotation)) if info else ()  # itself, or what a union names
+        inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if inner is None:
             return []
+        kind = inner
     return list(kind.model_fields)
