@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -19,6 +20,7 @@ from reid_mtda.live.disk import Disk, Room
 from reid_mtda.live.events import Events
 from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.gating import when_something_moves
+from reid_mtda.live.keep import KeptCrops
 from reid_mtda.live.observe import Observations
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream, StreamSettings
@@ -43,6 +45,9 @@ class LiveSettings(Strict):
         default=500.0, ge=0, description="Below this much free disk sightings are stored without their pictures."
     )
     min_free_mb: float = Field(default=200.0, ge=0, description="Below this much free disk no sightings are stored.")
+    kept_tracklets: int = Field(
+        default=500, ge=1, description="Tracklets of one camera whose crops are kept to adapt to, where it is opted in."
+    )
     max_cameras: int = Field(default=128, ge=1, description="Cameras at most.")
 
 
@@ -55,6 +60,7 @@ class LiveSystem:
         manifest: its card.
         gallery: where sightings go; bound to the same model. The system closes it in the end.
         settings: how it works.
+        crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
     """
@@ -67,6 +73,7 @@ class LiveSystem:
         gallery: Gallery,
         settings: LiveSettings | None = None,
         *,
+        crops: Path | None = None,
         open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,6 +89,8 @@ class LiveSystem:
             clock=clock,
         )
         self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
+        self.former: dict[str, float] = {}  # retention_days of cameras that are gone: their sightings still grow old
+        self.kept = None if crops is None else KeptCrops(crops, self.settings.kept_tracklets)
         self._open_frames, self._clock = open_frames, clock
         self._lock = threading.RLock()
         self._stop = threading.Event()
@@ -175,6 +184,7 @@ class LiveSystem:
             if len(self._cameras) >= self.settings.max_cameras:
                 raise ConfigError(f"camera {name!r}: {len(self._cameras)} cameras are there, no more are allowed")
             self._cameras[name] = self._make_camera(name, camera)
+            self.former.pop(name, None)
             if self._running:
                 self._start_worker(name)
         self.events.tell("camera_added", name)
@@ -188,6 +198,7 @@ class LiveSystem:
         with self._lock:
             camera = self._known(name)
             del self._cameras[name]
+            self.former[name] = camera.settings.retention_days
         camera.stream.stop()
         camera.stop.set()
         _join(camera.thread, time.monotonic() + 5.0)
@@ -306,12 +317,17 @@ class LiveSystem:
             first_track_id=int(time.time() * 10) - 17_000_000_000,
             room=lambda: self.disk.room,
             on_refused=self._refused,
-            on_added=self._added,
+            on_added=lambda added: self._added(added, keep_crops=camera.keep_for_adaptation),
         )
         return RunningCamera(camera, stream, worker)
 
-    def _added(self, added: AddedSighting) -> None:
+    def _added(self, added: AddedSighting, *, keep_crops: bool) -> None:
         tracklet = added.tracklet
+        if keep_crops and self.kept is not None and self.disk.room is Room.PICTURES:
+            try:
+                self.kept.take(tracklet)
+            except StorageError as error:  # the sighting stands all the same
+                self._refused(Room.PICTURES, error)
         self.samples.take(tracklet)
         self.observed.sighting(tracklet.camera, added.vector, added.rows)
         self.events.tell(
@@ -363,10 +379,14 @@ class LiveSystem:
 
     def forget_old(self) -> dict[str, int]:
         """Delete sightings past their camera's retention; how many by camera."""
+        self._keep_only_opted_in()
         gone: dict[str, int] = {}
-        for name, state in self.cameras().items():
+        present = {name: state.settings.retention_days for name, state in self.cameras().items()}
+        for name, days in sorted((self.former | present).items()):
             try:
-                limit = time.time() - state.settings.retention_days * 86400
+                limit = time.time() - days * 86400
+                if self.kept is not None:
+                    self.kept.forget_before(name, limit)
                 removed = self.gallery.forget_before(name, limit)
                 if self.set_aside is not None:
                     self.set_aside.forget_before(name, limit)
@@ -377,6 +397,16 @@ class LiveSystem:
                 gone[name] = len(removed)
                 self.events.tell("retention", name, removed=len(removed))
         return gone
+
+    def _keep_only_opted_in(self) -> None:
+        """Let the crops go of cameras that were opted out or removed."""
+        if self.kept is None:
+            return
+        opted_in = {name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}
+        try:
+            self.kept.keep_only(opted_in)
+        except StorageError as error:
+            log.error("%s", error)
 
     def _refused(self, what: Room, error: StorageError) -> None:
         self.disk.refused(what, error)

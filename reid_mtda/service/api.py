@@ -161,27 +161,31 @@ def known_camera(parts: Service, who: Principal, name: str) -> str:
 
 @router.post("/cameras", tags=["cameras"], status_code=201)
 def add_camera(body: s.CameraIn, who: Who, parts: Parts) -> s.CameraOut:
-    """Add a camera until the next start; its address must be on the list of the settings."""
+    """Add a camera, for good; its address must be on the list of the settings, now and at every start."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    parts.policy.check(body.url)
-    parts.system.add_camera(body.name, Camera(**body.model_dump(exclude={"name"})))
-    state = parts.system.camera(body.name)
-    parts.audit.add(who.user, "camera_added", camera=body.name, url=state.url)
-    return s.CameraOut.of(state)
+    return s.CameraOut.of(parts.cameras.add(who.user, body.name, Camera(**body.model_dump(exclude={"name"}))))
 
 
 @router.delete("/cameras/{name}", tags=["cameras"], status_code=204)
 def remove_camera(name: s.Name, who: Who, parts: Parts) -> None:
-    """Remove a camera; its sightings stay until retention or erasure takes them."""
+    """Remove a camera, for good; its sightings stay until retention or erasure takes them."""
     who.need(Role.ADMIN)
-    parts.system.remove_camera(known_camera(parts, who, name))
-    parts.audit.add(who.user, "camera_removed", camera=name)
+    parts.cameras.remove(who.user, known_camera(parts, who, name))
+
+
+@router.post("/cameras/{name}/restore", tags=["cameras"], status_code=201)
+def put_back(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
+    """Take up a camera of the site's files again that was removed."""
+    who.need(Role.ADMIN)
+    if not who.sees(name):
+        raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
+    return s.CameraOut.of(parts.cameras.put_back(who.user, name))
 
 
 @router.post("/cameras/{name}/pause", tags=["cameras"])
 def pause(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
-    """Let go of a camera."""
+    """Let go of a camera until it is resumed, also over a restart."""
     return _switch(parts, who, name, paused=True)
 
 
@@ -193,10 +197,7 @@ def resume(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
 
 def _switch(parts: Service, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
     who.need(Role.OPERATOR)
-    known_camera(parts, who, name)
-    (parts.system.pause if paused else parts.system.resume)(name)
-    parts.audit.add(who.user, "camera_paused" if paused else "camera_resumed", camera=name)
-    return s.CameraOut.of(parts.system.camera(name))
+    return s.CameraOut.of(parts.cameras.switch(who.user, known_camera(parts, who, name), paused=paused))
 
 
 @router.get("/cameras/{name}/picture", tags=["cameras"], response_class=Response)

@@ -14,12 +14,14 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Access, Throttle
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.calibration import Calibration
+from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.models import Models
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
+from reid_mtda.service.serving import Serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.types import Detect, Embed
+from reid_mtda.types import Detect
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Service:
     calibration: Calibration
     metrics: Metrics
     models: Models
-    policy: UrlPolicy
+    cameras: Cameras
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
     listeners: int = 0
@@ -45,7 +47,7 @@ class Service:
     def close(self) -> None:
         """Close the service's files; the live system is stopped by whoever started it."""
         self.closing.set()
-        for part in (self.access, self.audit, self.reviews):
+        for part in (self.access, self.audit, self.reviews, self.cameras):
             part.close()
 
 
@@ -54,8 +56,7 @@ def make_service(
     state: Path,
     settings: ServiceSettings | None = None,
     *,
-    model: Path,
-    embed: Embed,
+    serving: Serving,
     detect: Detect | None = None,
 ) -> Service:
     """Put the parts together; ``state`` is the folder of the service's own files.
@@ -64,8 +65,7 @@ def make_service(
         system: the live system, started or not.
         state: made when missing, for its owner alone.
         settings: of the service.
-        model: folder of the model that answers.
-        embed: that model.
+        serving: the model that answers and where it lies.
         detect: finds people in uploaded pictures; None: an upload is one person.
     """
     settings = settings or ServiceSettings()
@@ -76,6 +76,7 @@ def make_service(
     reviews = Reviews(state)
     searches = Searches(system, audit, calibration.current, detect, on_search=metrics.searched)
     candidates = Path(settings.candidates) if settings.candidates else None
+    policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
     return Service(
         system=system,
         settings=settings,
@@ -83,10 +84,10 @@ def make_service(
         audit=audit,
         reviews=reviews,
         searches=searches,
-        models=Models(system, state, model, embed, audit, reviews, searches, candidates),
+        models=Models(system, state, serving, audit, reviews, searches, candidates),
         calibration=calibration,
         metrics=metrics,
-        policy=UrlPolicy(settings.allowed_schemes, settings.allowed_hosts),
+        cameras=Cameras(system, state, policy, audit),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from dataclasses import dataclass
@@ -13,17 +12,15 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.gate import GateReport, judge
 from reid_mtda.live.reindex import reindex
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runs import write_json
 from reid_mtda.runtime import load_exported
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import SearchError, Searches, sighting_key
+from reid_mtda.service.serving import Place, Serving, keep_serving
 from reid_mtda.site import NAME
 from reid_mtda.types import Embed, ModelManifest
 
 log = logging.getLogger(__name__)
-
-_RECORD = "serving.json"
 
 
 @dataclass(frozen=True)
@@ -37,20 +34,13 @@ class Job:
     total: int = 0
 
 
-@dataclass(frozen=True)
-class _Place:
-    model: str
-    gallery: str
-
-
 class Models:
     """Which model answers, and how it is changed.
 
     Args:
         system: the live system.
         state: folder of the service's files; galleries of new models are made in it.
-        model: folder of the model that answers now.
-        embed: that model.
+        serving: the model that answers now, and the one before it.
         candidates: folder of model folders to choose from; None: none.
     """
 
@@ -58,8 +48,7 @@ class Models:
         self,
         system: LiveSystem,
         state: Path,
-        model: Path,
-        embed: Embed,
+        serving: Serving,
         audit: Audit,
         reviews: Reviews,
         searches: Searches,
@@ -68,9 +57,8 @@ class Models:
         self._system, self._state, self._candidates = system, Path(state), candidates
         self._audit, self._reviews, self._searches = audit, reviews, searches
         self._lock = threading.Lock()
-        self._now = _Place(str(model), str(system.gallery.folder))
-        self._before: _Place | None = None
-        self._embed = embed
+        self._embed, self._now, self._before = serving.embed, serving.now, serving.before
+        self._started_with = serving.started_with
         self.job: Job | None = None
 
     def candidates(self) -> list[str]:
@@ -114,7 +102,7 @@ class Models:
         report = self.judge(user, name)
         if not report.passes:
             raise SearchError(f"candidate {name}: does not pass the gate, {report.reason}; nothing was changed", 409)
-        return self._begin(user, name, _Place(str(self._folder(name)), ""))
+        return self._begin(user, name, self._folder(name))
 
     def roll_back(self, user: str) -> Job:
         """Go back to the model before, with all that was seen since.
@@ -124,28 +112,28 @@ class Models:
         """
         if self._before is None:
             raise SearchError("there is no model to go back to", 409)
-        return self._begin(user, "the model before", self._before)
+        return self._begin(user, "the model before", self._before.model, self._before.gallery)
 
     def _folder(self, name: str) -> Path:
         if not NAME.match(name) or name not in self.candidates() or self._candidates is None:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
-        return self._candidates / name
+        return (self._candidates / name).resolve()
 
-    def _begin(self, user: str, name: str, place: _Place) -> Job:
+    def _begin(self, user: str, name: str, model: Path, gallery: Path | None = None) -> Job:
         with self._lock:
             if self.job is not None and self.job.state == "running":
                 raise SearchError(f"{self.job.candidate} is being put in service; wait for it", 409)
             self.job = job = Job(name, "running")
-        self._system.run_aside(lambda: self._change(user, name, place), "re-index")
+        self._system.run_aside(lambda: self._change(user, name, model, gallery), "re-index")
         return job
 
-    def _change(self, user: str, name: str, place: _Place) -> None:
+    def _change(self, user: str, name: str, model: Path, gallery: Path | None) -> None:
         try:
-            embed, manifest = load_exported(Path(place.model))
-            folder = Path(place.gallery) if place.gallery else self._state / "galleries" / manifest.model_id
+            embed, manifest = load_exported(model)
+            gallery = gallery or self._state.resolve() / "galleries" / manifest.model_id
             if manifest.model_id == self._system.manifest.model_id:
                 raise SearchError(f"{name} is the model that answers already", 409)
-            self._exchange(user, _Place(place.model, str(folder)), embed, manifest)
+            self._exchange(user, Place(model, gallery), embed, manifest)
             self.job = Job(name, "done", f"model {manifest.model_id} answers")
         except ReidError as error:
             log.error("changing the model: %s", error)
@@ -155,10 +143,10 @@ class Models:
             log.exception("changing the model")
             self.job = Job(name, "failed", "something failed here; it is in the service's log")
 
-    def _exchange(self, user: str, place: _Place, embed: Embed, manifest: ModelManifest) -> None:
+    def _exchange(self, user: str, place: Place, embed: Embed, manifest: ModelManifest) -> None:
         system, set_aside = self._system, self._system.set_aside
-        reopened = set_aside is not None and str(set_aside.folder) == place.gallery
-        new = set_aside if reopened and set_aside is not None else Gallery.open(Path(place.gallery), manifest)
+        reopened = set_aside is not None and set_aside.folder.resolve() == place.gallery
+        new = set_aside if reopened and set_aside is not None else Gallery.open(place.gallery, manifest)
 
         def progress(done: int, total: int) -> None:
             if self.job is not None:
@@ -178,17 +166,7 @@ class Models:
             set_aside.close()
         system.set_aside = old
         self._before, self._now, self._embed = self._now, place, embed
-        write_json(self._state / _RECORD, {"model": place.model, "gallery": place.gallery, "instead_of": old_id})
+        keep_serving(
+            self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before
+        )
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
-
-
-def promoted(state: Path, model_id: str) -> tuple[Path, Path] | None:
-    """Model and gallery folder that were last put in service in place of ``model_id``, if they still stand."""
-    try:
-        there = json.loads((Path(state) / _RECORD).read_text(encoding="utf-8"))
-        model, gallery = Path(there["model"]), Path(there["gallery"])
-        if there["instead_of"] == model_id and (model / "manifest.json").is_file() and gallery.is_dir():
-            return model, gallery
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return None

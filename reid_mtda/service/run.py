@@ -16,12 +16,11 @@ import uvicorn
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.context import Service, make_service
-from reid_mtda.service.models import promoted
+from reid_mtda.service.serving import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site, resolve
 from reid_mtda.types import Detect
@@ -109,19 +108,18 @@ def running_service(
         ReidError: model, gallery or state cannot be used.
     """
     settings = settings or ServiceSettings()
-    embed, manifest = load_exported(model)
-    if instead := promoted(state, manifest.model_id):
-        model, gallery = instead
-        embed, manifest = load_exported(model)
-    opened = Gallery.open(gallery, manifest)
-    system = LiveSystem(site, embed, manifest, opened, settings.live)
+    serving = load_serving(state, model, gallery)
+    opened = Gallery.open(serving.now.gallery, serving.manifest)
+    system = LiveSystem(site, serving.embed, serving.manifest, opened, settings.live)
     try:
-        service = make_service(system, state, settings, model=model, embed=embed, detect=upload_detector(site))
+        service = make_service(system, state, settings, serving=serving, detect=upload_detector(site))
     except BaseException:
         opened.close()
         raise
     try:
-        service.audit.add("service", "started", model_id=manifest.model_id, cameras=sorted(site.cameras))
+        system.set_aside = serving.open_before()
+        service.cameras.restore()
+        service.audit.add("service", "started", model_id=system.manifest.model_id, cameras=sorted(system.cameras()))
         system.start()
         yield service
     finally:

@@ -2,11 +2,12 @@
 
 import time
 from collections import deque
+from pathlib import Path
 
 from town import CAMERAS, PEOPLE, REASON, Town, crop_of
 
 from reid_mtda.live.gate import GateSample
-from reid_mtda.service.models import promoted
+from reid_mtda.service.serving import load_serving
 
 API = "/api/v1"
 
@@ -29,7 +30,7 @@ def finished(town: Town, client) -> dict:
     return job
 
 
-def test_promoted_searched_and_rolled_back(town: Town) -> None:
+def test_promoted_searched_and_rolled_back(town: Town, model_folder: Path) -> None:
     watch(town)
     admin = town.client("admin")
     before = admin.get(f"{API}/model").json()["model_id"]
@@ -43,7 +44,8 @@ def test_promoted_searched_and_rolled_back(town: Town) -> None:
     assert finished(town, admin)["state"] == "done"
     after = admin.get(f"{API}/model").json()
     assert after["model_id"] != before and after["gallery_size"] == 11
-    assert promoted(town.folder / "state", before) is not None
+    kept = load_serving(town.folder / "state", model_folder, town.folder / "gallery")
+    assert kept.manifest.model_id == after["model_id"] and kept.started_with == before
 
     rows = {(r["camera"], r["track_id"]): r["sighting_id"] for r in admin.get(f"{API}/sightings").json()["sightings"]}
     hits = admin.post(f"{API}/search", json={"sighting_id": rows["gate", 10], "k": 2, **REASON}).json()["hits"]

@@ -20,10 +20,10 @@ from colour_model import write_colour_model
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import LivePicture
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.context import Service, make_service
+from reid_mtda.service.serving import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera, Site
 from reid_mtda.types import Detections, Frame
@@ -89,7 +89,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def town(tmp_path: Path, model_folder: Path) -> Iterator[Town]:
-    embed, manifest = load_exported(model_folder, threads=1)
+    serving = load_serving(tmp_path / "state", model_folder, tmp_path / "gallery")
+    embed, manifest = serving.embed, serving.manifest
     gallery = Gallery.open(tmp_path / "gallery", manifest)
     cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in CAMERAS}
     cameras["plaza"] = Camera(url=SECRET_URL)
@@ -107,7 +108,7 @@ def town(tmp_path: Path, model_folder: Path) -> Iterator[Town]:
             )
     write_colour_model(tmp_path / "candidates" / "turned", turn=1)
     settings = ServiceSettings(candidates=str(tmp_path / "candidates"))
-    service = make_service(system, tmp_path / "state", settings, model=model_folder, embed=embed)
+    service = make_service(system, tmp_path / "state", settings, serving=serving)
     yield Town(service, tmp_path, numbers, began)
     service.closing.set()
     system.stop(3)

@@ -1,0 +1,144 @@
+"""Cameras added, removed and paused while running: kept on disk, so that a restart finds them as they were left."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from pathlib import Path
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.live.addresses import UrlPolicy
+from reid_mtda.live.state import CameraState
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.schema import parse
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.database import Database
+from reid_mtda.site import Camera
+
+log = logging.getLogger(__name__)
+
+FILE = "cameras.sqlite"
+
+# ``settings`` is NULL for a camera of the site's own files; ``retention_days`` outlives the camera as its sightings do.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cameras (
+    name TEXT PRIMARY KEY, settings TEXT, retention_days REAL, is_removed INTEGER NOT NULL, is_paused INTEGER NOT NULL
+);
+"""
+_SET = """
+INSERT INTO cameras VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET settings = excluded.settings,
+retention_days = excluded.retention_days, is_removed = excluded.is_removed, is_paused = excluded.is_paused
+"""
+_PAUSE = """
+INSERT INTO cameras VALUES (?, NULL, NULL, 0, ?) ON CONFLICT (name) DO UPDATE SET is_paused = excluded.is_paused
+"""
+
+
+class Cameras:
+    """Changes the cameras of a live system and remembers it; every change is audited.
+
+    Addresses with their passwords stand in one file of the state folder, readable by its owner alone.
+
+    Args:
+        system: the live system.
+        state: folder of the service's files.
+        policy: addresses that cameras added while running may have.
+        audit: where changes are recorded.
+    """
+
+    def __init__(self, system: LiveSystem, state: Path, policy: UrlPolicy, audit: Audit) -> None:
+        self._system, self._policy, self._audit = system, policy, audit
+        self._database = Database(Path(state) / FILE, _SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def restore(self) -> None:
+        """Make the system's cameras what they were; one whose address is no longer allowed is named and left out."""
+        for row in self._database.read("SELECT * FROM cameras ORDER BY name"):
+            if row["retention_days"] is not None:
+                self._system.former[row["name"]] = row["retention_days"]
+            try:
+                self._restore(row)
+            except ConfigError as error:
+                log.warning("camera %s, added while running, is left out: %s", row["name"], error)
+                self._audit.add("service", "camera_refused", camera=row["name"], reason=str(error))
+
+    def _restore(self, row: sqlite3.Row) -> None:
+        name, is_there = row["name"], row["name"] in self._system.cameras()
+        camera = None if row["settings"] is None else self._checked(name, row["settings"])
+        if is_there and (row["is_removed"] or camera is not None):
+            self._system.remove_camera(name)
+        if camera is not None:
+            self._system.add_camera(name, camera)
+        if row["is_paused"] and name in self._system.cameras():
+            self._system.pause(name)
+
+    def _checked(self, name: str, settings: str) -> Camera:
+        try:
+            camera = parse(Camera, json.loads(settings), where=f"camera {name}")
+        except (ConfigError, ValueError, AttributeError):  # its message might show the address
+            raise ConfigError(f"{FILE}: what is kept of camera {name!r} cannot be read; add it again") from None
+        self._policy.check(camera.url)
+        return camera
+
+    # The system is changed inside the transaction: when it refuses, nothing is kept; when the disk does, nothing is
+    # answered as done.
+
+    def add(self, user: str, name: str, camera: Camera) -> CameraState:
+        """Add a camera.
+
+        Raises:
+            ConfigError: an address that is not allowed, a bad or taken name, too many cameras.
+            StorageError: it could not be kept.
+        """
+        self._policy.check(camera.url)
+        with self._database.write() as connection:
+            connection.execute(_SET, (name, camera.model_dump_json(), camera.retention_days, 0, 0))
+            self._system.add_camera(name, camera)
+        state = self._system.camera(name)
+        self._audit.add(user, "camera_added", camera=name, url=state.url)
+        return state
+
+    def remove(self, user: str, name: str) -> None:
+        """Remove a camera, one of the site's files too.
+
+        Raises:
+            ConfigError: there is none of that name.
+            StorageError: it could not be kept.
+        """
+        days = self._system.camera(name).settings.retention_days
+        with self._database.write() as connection:
+            connection.execute(_SET, (name, None, days, 1, 0))
+            self._system.remove_camera(name)
+        self._audit.add(user, "camera_removed", camera=name)
+
+    def put_back(self, user: str, name: str) -> CameraState:
+        """Take up a camera of the site's files again that was removed.
+
+        Raises:
+            ConfigError: the site has none of that name, or it is there.
+            StorageError: it could not be kept.
+        """
+        if name not in self._system.site.cameras:
+            raise ConfigError(f"camera {name!r}: the site's folder has no such camera; add it with its address")
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM cameras WHERE name = ?", (name,))
+            self._system.add_camera(name, self._system.site.cameras[name])
+        self._audit.add(user, "camera_put_back", camera=name)
+        return self._system.camera(name)
+
+    def switch(self, user: str, name: str, *, paused: bool) -> CameraState:
+        """Pause a camera or resume it.
+
+        Raises:
+            ConfigError: there is none of that name.
+            StorageError: it could not be kept.
+        """
+        with self._database.write() as connection:
+            connection.execute(_PAUSE, (name, int(paused)))
+            (self._system.pause if paused else self._system.resume)(name)
+        self._audit.add(user, "camera_paused" if paused else "camera_resumed", camera=name)
+        return self._system.camera(name)

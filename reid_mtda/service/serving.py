@@ -1,0 +1,94 @@
+"""Which model answers, on disk: a restart goes on with it, and still knows the one before, to go back to."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_mtda.errors import ReidError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.runs import write_json
+from reid_mtda.runtime import load_exported
+from reid_mtda.types import Embed, ModelManifest
+
+log = logging.getLogger(__name__)
+
+FILE = "serving.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model and the gallery that belongs to it: two folders."""
+
+    model: Path
+    gallery: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Serving:
+    """What to serve with: the loaded model, where it lies, and the one before, if any.
+
+    ``started_with`` is the id of the model that the service was told to serve; another one makes a new beginning.
+    """
+
+    embed: Embed
+    manifest: ModelManifest
+    now: Place
+    started_with: str
+    before: Place | None = None
+
+    def open_before(self) -> Gallery | None:
+        """The gallery of the model before, which erasure and retention must reach as long as one can go back to it."""
+        if self.before is None or not self.before.gallery.is_dir():
+            return None
+        try:
+            return Gallery.open(self.before.gallery)
+        except ReidError as error:
+            log.warning("the gallery of the model before cannot be used: %s", error)
+            return None
+
+
+def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
+    """Load ``model``, or the one that was put in service in its place.
+
+    Raises:
+        ModelError: ``model`` cannot be used; one put in its place that cannot is named in the log, and left out.
+    """
+    asked = Place(Path(model).resolve(), Path(gallery).resolve())
+    embed, manifest = load_exported(asked.model)
+    told = Serving(embed, manifest, asked, manifest.model_id)
+    try:
+        kept = json.loads((Path(state) / FILE).read_text(encoding="utf-8"))
+        if kept["started_with"] != manifest.model_id:
+            return told
+        now, before = _place(kept["now"]), _place(kept["before"])
+        model_id = str(kept["model_id"])
+    except FileNotFoundError:
+        return told
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s cannot be read (%s); serving %s", Path(state) / FILE, type(error).__name__, model)
+        return told
+    try:
+        embed, manifest = load_exported(now.model)
+        if manifest.model_id != model_id or not now.gallery.is_dir():
+            raise ReidError(f"{now.model}: holds another model than {model_id}, or its gallery is gone")
+    except ReidError as error:
+        log.error("the model put in service last cannot be used, serving %s: %s", model, error)
+        return told
+    return Serving(embed, manifest, now, told.started_with, before)
+
+
+def keep_serving(state: Path, *, started_with: str, model_id: str, now: Place, before: Place) -> None:
+    """Write down that ``model_id`` answers at ``now``, and ``before`` until then.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    places = {name: {"model": p.model, "gallery": p.gallery} for name, p in (("now", now), ("before", before))}
+    write_json(Path(state) / FILE, {"started_with": started_with, "model_id": model_id, **places})
+
+
+def _place(value: dict[str, str]) -> Place:
+    return Place(Path(value["model"]), Path(value["gallery"]))

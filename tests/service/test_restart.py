@@ -1,0 +1,212 @@
+"""What was changed while running is there after a restart: cameras, pauses, and the way back to the model before."""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+from colour_model import write_colour_model
+from test_models import watch
+from town import REASON, Town, crop_of
+
+from reid_mtda.errors import ConfigError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.service.access import Role
+from reid_mtda.service.app import create_app
+from reid_mtda.service.cameras import FILE
+from reid_mtda.service.context import Service
+from reid_mtda.service.run import running_service
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.site import Camera, Site
+
+API = "/api/v1"
+SECRET = "pa55word"
+ADDED = {"name": "yard", "url": f"rtsp://user:{SECRET}@127.0.0.1:1/yard?key={SECRET}", "retention_days": 2}
+
+
+Start = Callable[..., AbstractContextManager[tuple[Service, TestClient]]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, model_folder: Path) -> Start:
+    """Start the service as after the last stop; ``allowed``: the hosts of its settings."""
+    cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in ("gate", "market")}
+
+    @contextmanager
+    def started(*, allowed: tuple[str, ...] = ("127.0.0.1",)) -> Iterator[tuple[Service, TestClient]]:
+        settings = ServiceSettings(allowed_hosts=allowed, candidates=str(tmp_path / "candidates"))
+        site, state = Site("town", tmp_path, cameras), tmp_path / "state"
+        with running_service(site, model_folder, tmp_path / "gallery", state, settings) as service:
+            token, _ = service.access.create("ann", Role.ADMIN, days=1, created_by="test")
+            yield (
+                service,
+                TestClient(
+                    create_app(service),
+                    base_url="http://127.0.0.1",
+                    headers={"Authorization": f"Bearer {token}"},
+                    raise_server_exceptions=False,
+                ),
+            )
+
+    return started
+
+
+def names(client: TestClient) -> list[str]:
+    return [camera["name"] for camera in client.get(f"{API}/cameras").json()]
+
+
+def test_cameras_are_found_as_they_were_left(start: Start, tmp_path: Path) -> None:
+    with start() as (_, client):
+        assert client.post(f"{API}/cameras", json=ADDED).status_code == 201
+        assert client.delete(f"{API}/cameras/gate").status_code == 204
+        for name in ("market", "yard"):
+            assert client.post(f"{API}/cameras/{name}/pause").status_code == 200
+    with start() as (service, client):
+        cameras = {camera["name"]: camera for camera in client.get(f"{API}/cameras").json()}
+        assert sorted(cameras) == ["market", "yard"]
+        assert cameras["yard"]["retention_days"] == 2 and cameras["yard"]["state"] == "paused"
+        assert cameras["market"]["state"] == "paused"
+        assert service.system._cameras["yard"].stream._url == ADDED["url"]  # its password is still there
+        assert client.post(f"{API}/cameras/gate/restore").status_code == 201
+        assert client.post(f"{API}/cameras/gate/restore").status_code == 422
+        assert client.post(f"{API}/cameras/yard/restore").status_code == 422
+        assert client.post(f"{API}/cameras/market/resume").json()["state"] != "paused"
+        assert client.delete(f"{API}/cameras/yard").status_code == 204
+    for path in (tmp_path / "state").glob("cameras*"):
+        assert path.stat().st_mode & 0o077 == 0 and SECRET.encode() not in path.read_bytes()
+    with start() as (_, client):
+        assert names(client) == ["gate", "market"]
+        assert {camera["state"] for camera in client.get(f"{API}/cameras").json()} & {"paused"} == set()
+        actions = [entry["action"] for entry in client.get(f"{API}/audit").json()["entries"]]
+    assert actions.count("camera_added") == actions.count("camera_put_back") == 1
+    assert actions.count("camera_removed") == 2
+
+
+def test_an_address_no_longer_allowed_is_left_out_and_named_without_its_password(
+    start: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with start() as (_, client):
+        client.post(f"{API}/cameras", json=ADDED)
+        kept = [path for path in (tmp_path / "state").iterdir() if SECRET.encode() in path.read_bytes()]
+        assert kept and all(path.name.startswith(FILE) and path.stat().st_mode & 0o077 == 0 for path in kept)
+    with start(allowed=()) as (_, client):
+        assert names(client) == ["gate", "market"]
+        (entry,) = client.get(f"{API}/audit", params={"action": "camera_refused"}).json()["entries"]
+        assert "host '127.0.0.1' is not allowed" in entry["detail"]["reason"]
+        shown = client.get(f"{API}/audit").text + client.get("/metrics").text + client.get(f"{API}/cameras").text
+    assert "yard" in caplog.text and SECRET not in caplog.text and SECRET not in shown
+    with start() as (_, client):  # the settings allow it again
+        assert names(client) == ["gate", "market", "yard"]
+
+
+def test_what_the_system_refuses_is_not_kept(start: Start) -> None:
+    with start() as (service, client):
+        body = {"name": "market", "url": "synthetic://street?camera=plaza&duration=20"}
+        assert client.post(f"{API}/cameras", json=body).status_code == 422
+        with pytest.raises(ConfigError, match="no such camera"):
+            service.cameras.remove("ann", "nowhere")
+        with pytest.raises(ConfigError, match="no such camera"):
+            service.cameras.switch("ann", "nowhere", paused=True)
+        assert service.cameras._database.read("SELECT * FROM cameras") == []
+
+
+def test_damaged_settings_are_named_and_the_service_starts(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    with start() as (service, client):
+        client.post(f"{API}/cameras", json=ADDED)
+        with service.cameras._database.write() as connection:
+            connection.execute("UPDATE cameras SET settings = '[]'")
+    with start() as (_, client):
+        assert names(client) == ["gate", "market"]
+    assert "what is kept of camera 'yard' cannot be read" in caplog.text
+
+
+def test_sightings_of_a_removed_camera_grow_old_after_a_restart_too(start: Start, tmp_path: Path) -> None:
+    with start() as (service, client):
+        client.post(f"{API}/cameras", json=ADDED)
+        vector = service.system.embed_one(crop_of(0))
+        client.delete(f"{API}/cameras/yard")
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        for age_days in (1, 3):
+            seen = time.time() - age_days * 86400
+            gallery.add(vector, "yard", age_days, seen, seen + 5, crop_of(0))
+    with start() as (service, _):
+        service.system.forget_old()  # the supervisor does it at its first turn, too
+        assert [row.track_id for row in service.system.gallery.sightings().values()] == [1]
+
+
+def wait_for_job(client: TestClient) -> dict:
+    deadline = time.monotonic() + 20
+    while (job := client.get(f"{API}/model/candidates").json()["job"])["state"] == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return job
+
+
+def test_one_can_go_back_to_the_model_before_after_a_restart(start: Start, tmp_path: Path) -> None:
+    for turn in (1, 2):
+        write_colour_model(tmp_path / "candidates" / f"turned{turn}", turn=turn)
+    with start() as (service, client):
+        first = client.get(f"{API}/model").json()["model_id"]
+        assert not client.get(f"{API}/model/candidates").json()["can_roll_back"]
+        for person in range(2):
+            for place, camera in enumerate(("gate", "market")):
+                crop, seen = crop_of(person, 4 * place), time.time() - 600 + 60 * place
+                service.system.gallery.add(
+                    service.system.embed_one(crop), camera, 10 * person + place, seen, seen + 5, crop
+                )
+        for name in ("turned1", "turned2"):  # the second is what a restart must come back with
+            watch(Town(service, tmp_path, {}, 0.0))
+            assert client.post(f"{API}/model/promotions", json={"name": name}).status_code == 202
+            assert wait_for_job(client)["state"] == "done"
+            first, before = client.get(f"{API}/model").json()["model_id"], first
+    with start() as (service, client):
+        assert client.get(f"{API}/model").json()["model_id"] == first
+        assert client.get(f"{API}/model/candidates").json()["can_roll_back"]
+        # What is erased now must not come back with the former gallery.
+        rows = client.get(f"{API}/sightings").json()["sightings"]
+        gone = next(row["sighting_id"] for row in rows if row["track_id"] == 11)
+        client.post(f"{API}/erasures", json={"sighting_ids": [gone], "reason": "asked for"})
+        assert len(service.system.set_aside) == len(rows) - 1
+        assert client.post(f"{API}/model/rollback").status_code == 202
+        assert wait_for_job(client)["state"] == "done"
+        assert client.get(f"{API}/model").json()["model_id"] == before
+        left = client.get(f"{API}/sightings").json()["sightings"]
+        assert 11 not in {row["track_id"] for row in left}
+        number = next(row["sighting_id"] for row in left if row["track_id"] == 0)
+        body = {"sighting_id": number, "k": 1, "cameras": ["market"], "end_s": time.time() - 300, **REASON}
+        assert [hit["track_id"] for hit in client.post(f"{API}/search", json=body).json()["hits"]] == [1]
+    with start() as (_, client):
+        assert client.get(f"{API}/model").json()["model_id"] == before
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"started_with": "x"}', "null"])
+def test_a_damaged_record_serves_what_was_asked_for(start: Start, tmp_path: Path, record: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "serving.json").write_text(record)
+    with start() as (_, client):
+        assert client.get(f"{API}/model").status_code == 200
+
+
+def test_a_promoted_model_that_vanished_is_named_and_the_asked_one_serves(
+    start: Start, tmp_path: Path, model_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start() as (_, client):
+        asked = client.get(f"{API}/model").json()["model_id"]
+        place = {"model": str(tmp_path / "gone"), "gallery": str(tmp_path / "gallery")}
+        record = {"started_with": asked, "model_id": "0" * 16, "now": place, "before": place}
+        (tmp_path / "state" / "serving.json").write_text(json.dumps(record))
+    with start() as (_, client):
+        assert client.get(f"{API}/model").json()["model_id"] == asked
+    assert "the model put in service last cannot be used" in caplog.text and "gone" in caplog.text
+    with Gallery.open(tmp_path / "gallery") as gallery:
+        assert gallery.model_id == asked
