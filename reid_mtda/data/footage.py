@@ -154,6 +154,8 @@ def read_table(folder: Path) -> list[Row]:
     # A value too few is None, values too many stand under None.
     if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
         raise DataError(f"{table}: got other columns, expected {', '.join(COLUMNS)}; remove {folder}")
+    if any(Path(row["file"]).name != row["file"] for row in rows):
+        raise DataError(f"{table}: names a file outside of its folder; remove {folder}")
     return rows
 
 

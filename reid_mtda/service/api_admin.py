@@ -66,7 +66,7 @@ def me(who: Who) -> dict[str, Any]:
 
 @router.post("/erasures", tags=["privacy"], status_code=201)
 def erasures(body: s.EraseIn, who: Who, parts: Parts) -> s.ReceiptOut:
-    """Erase sightings with vector, row, thumbnail and reviews; the answer is the receipt."""
+    """Erase sightings with vector, row, thumbnail, kept crops and reviews; the answer is the receipt."""
     who.need(Role.ADMIN)
     if (body.sighting_ids is None) == (body.camera is None):
         raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
@@ -84,6 +84,7 @@ def erasures(body: s.EraseIn, who: Who, parts: Parts) -> s.ReceiptOut:
         hash=receipt.entry.hash,
         sightings=list(receipt.sightings),
         reviews=receipt.reviews,
+        crops=receipt.crops,
         time=s.iso(receipt.entry.time_s),
     )
 

@@ -17,10 +17,11 @@ class Receipt:
     entry: AuditEntry
     sightings: tuple[int, ...]
     reviews: int
+    crops: int
 
 
 def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> Receipt:
-    """Remove sightings: vector, row, thumbnail, kept answers and reviews with their pictures.
+    """Remove sightings: vector, row, thumbnail, crops kept to adapt to, kept answers, reviews and their pictures.
 
     The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun.
     """
@@ -31,10 +32,13 @@ def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> R
     removed = gallery.delete(rows)
     if (aside := service.system.set_aside) is not None:
         aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
+    crops = 0
     for row in rows.values():
         service.system.samples.forget(row.camera, [row.track_id])
+        if service.system.kept is not None:
+            crops += service.system.kept.forget(row.camera, [row.track_id])
     reviews = service.reviews.forget(keys)
     service.searches.forget(keys)
-    entry = service.audit.add(user, "erasure", sightings=sorted(removed), reviews=reviews, reason=reason)
+    entry = service.audit.add(user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason)
     service.system.events.tell("erased", None, count=len(removed))
-    return Receipt(entry, tuple(sorted(removed)), reviews)
+    return Receipt(entry, tuple(sorted(removed)), reviews, crops)

@@ -132,6 +132,10 @@ class _Live(Collector):
         yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=system.crops_waiting)
         if (recall := self._recall.now()) is not None:
             yield GaugeMetricFamily("reid_index_recall", "Sampled recall@10 against exact search.", value=recall)
+        kept = GaugeMetricFamily("reid_kept_crops", "Crops kept to adapt to.", labels=["camera"])
+        for camera, count in (system.kept.count() if system.kept else {}).items():
+            kept.add_metric([camera], count)
+        yield kept
         yield GaugeMetricFamily("reid_gallery_size", "Sightings in the gallery.", value=len(system.gallery))
         info = GaugeMetricFamily("reid_model_info", "1 for the model that answers.", labels=["model_id", "arch"])
         info.add_metric([system.manifest.model_id, system.manifest.arch], 1)

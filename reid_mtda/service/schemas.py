@@ -169,6 +169,7 @@ class CameraOut(BaseModel):
     sightings: int
     refused: int
     retention_days: float
+    keep_for_adaptation: bool
     height_px: int
     width_px: int
 
@@ -193,6 +194,7 @@ class CameraOut(BaseModel):
             sightings=state.sightings,
             refused=state.refused,
             retention_days=state.settings.retention_days,
+            keep_for_adaptation=state.settings.keep_for_adaptation,
             height_px=state.stream.height_px,
             width_px=state.stream.width_px,
         )
@@ -310,6 +312,7 @@ class ReceiptOut(BaseModel):
     hash: str
     sightings: list[int]
     reviews: int
+    crops: int
     time: str
 
 

@@ -4,8 +4,11 @@ import json
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from town import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
+
+from reid_mtda.types import Tracklet
 
 API = "/api/v1"
 
@@ -272,8 +275,12 @@ def test_erasure_takes_everything_and_gives_a_receipt(town: Town) -> None:
     admin.post(f"{API}/reviews", json={"search_id": made, "sighting_id": number, "decision": "same"})
     thumbnail = town.service.system.gallery.lookup([number])[number].thumbnail
     assert thumbnail.is_file()
+    kept, boxes = town.service.system.kept, np.zeros((2, 4), np.float32)
+    for track_id in (1, 11):
+        kept.take(Tracklet("market", track_id, (crop_of(0),) * 2, boxes, np.arange(2), np.arange(2.0)))
     receipt = admin.post(f"{API}/erasures", json={"sighting_ids": [number, 999_999], "reason": "asked for"}).json()
     assert receipt["sightings"] == [number] and receipt["reviews"] == 1
+    assert receipt["crops"] == 2 and kept.count() == {"market": 2}
     assert not thumbnail.exists()
     assert admin.get(f"{API}/sightings/{number}").status_code == 404
     assert number not in {hit["sighting_id"] for hit in admin.get(f"{API}/search/{made}").json()["hits"]}

@@ -94,7 +94,7 @@ def town(tmp_path: Path, model_folder: Path) -> Iterator[Town]:
     gallery = Gallery.open(tmp_path / "gallery", manifest)
     cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in CAMERAS}
     cameras["plaza"] = Camera(url=SECRET_URL)
-    system = LiveSystem(Site("town", tmp_path, cameras), embed, manifest, gallery)
+    system = LiveSystem(Site("town", tmp_path, cameras), embed, manifest, gallery, crops=tmp_path / "state" / "crops")
     for name in CAMERAS:
         system.pause(name)
     system.start()
