@@ -75,7 +75,7 @@ def make_service(
     metrics = Metrics(system, calibration)
     reviews = Reviews(state)
     searches = Searches(system, audit, calibration.current, detect, on_search=metrics.searched)
-    candidates = Path(settings.candidates) if settings.candidates else None
+    candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
     policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
     return Service(
         system=system,

@@ -41,7 +41,7 @@ class Models:
         system: the live system.
         state: folder of the service's files; galleries of new models are made in it.
         serving: the model that answers now, and the one before it.
-        candidates: folder of model folders to choose from; None: none.
+        candidates: folder of model folders, or of adaptations' run folders, to choose from; it need not be there.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Models:
         audit: Audit,
         reviews: Reviews,
         searches: Searches,
-        candidates: Path | None,
+        candidates: Path,
     ) -> None:
         self._system, self._state, self._candidates = system, Path(state), candidates
         self._audit, self._reviews, self._searches = audit, reviews, searches
@@ -62,10 +62,11 @@ class Models:
         self.job: Job | None = None
 
     def candidates(self) -> list[str]:
-        """Names of the model folders to choose from."""
-        if self._candidates is None or not self._candidates.is_dir():
+        """Names of the model folders to choose from, and of the adaptations that made one."""
+        try:
+            return sorted(path.name for path in self._candidates.iterdir() if _model_in(path))
+        except OSError:  # the folder is not there, or no longer
             return []
-        return sorted(path.name for path in self._candidates.iterdir() if (path / "manifest.json").is_file())
 
     @property
     def can_roll_back(self) -> bool:
@@ -115,9 +116,10 @@ class Models:
         return self._begin(user, "the model before", self._before.model, self._before.gallery)
 
     def _folder(self, name: str) -> Path:
-        if not NAME.match(name) or name not in self.candidates() or self._candidates is None:
+        model = _model_in(self._candidates / name) if NAME.match(name) else None
+        if model is None:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
-        return (self._candidates / name).resolve()
+        return model.resolve()
 
     def _begin(self, user: str, name: str, model: Path, gallery: Path | None = None) -> Job:
         with self._lock:
@@ -170,3 +172,8 @@ class Models:
             self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before
         )
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
+
+
+def _model_in(folder: Path) -> Path | None:
+    """The model of a candidate: the folder itself, or the student of the adaptation that ran in it."""
+    return next((place for place in (folder, folder / "student") if (place / "manifest.json").is_file()), None)

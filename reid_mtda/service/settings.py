@@ -31,6 +31,8 @@ class ServiceSettings(Strict):
     max_upload_mb: float = Field(default=20.0, gt=0, le=200, description="Largest upload in MB.")
     max_listeners: int = Field(default=50, ge=1, description="Open event streams at most.")
     candidates: str | None = Field(
-        default=None, description="Folder of model folders that may be put in service; None: none may."
+        default=None,
+        description="Folder of model folders, or of runs of 'reid-mtda adapt', that may be put in service; "
+        "None: 'candidates' in the state folder.",
     )
     first_token_days: float = Field(default=30.0, gt=0, description="Life of the first admin token, in days.")

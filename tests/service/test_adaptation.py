@@ -1,0 +1,96 @@
+"""The loop closed: a running service keeps crops, an adaptation learns from them, the service lists what it made."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import write_config, write_site
+
+from reid_mtda.config import load_config
+from reid_mtda.errors import DataError
+from reid_mtda.live.streams import StreamSettings
+from reid_mtda.live.system import LiveSettings
+from reid_mtda.service.run import running_service
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.site import Site, load_site
+from reid_mtda.types import Frame
+from reid_mtda.vision.video import read_frames
+from reid_mtda.workflow.adapt import adapt_cameras
+from reid_mtda.workflow.crops import take_crops
+
+SETTINGS = ServiceSettings(live=LiveSettings(streams=StreamSettings(retry_s=0.2, restarts_per_minute=200)))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Two cameras, one of them opted in."""
+    write_site(tmp_path / "town", duration=40)
+    with (tmp_path / "town" / "gate.yaml").open("a", encoding="utf-8") as file:
+        file.write("keep_for_adaptation: true\n")
+    return load_site(tmp_path / "town")
+
+
+def hurried(url: str, *, camera: str, fps: float) -> Iterator[Frame]:
+    for frame in read_frames(url, camera=camera, fps=fps):
+        time.sleep(0.002)
+        yield frame
+
+
+def test_from_kept_crops_to_a_candidate(
+    site: Site, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reid_mtda.live.streams.is_live", lambda url: True)  # as fast as it can be drawn
+    monkeypatch.setattr("reid_mtda.live.streams.read_frames", hurried)
+    state = tmp_path / "state"
+    with running_service(site, model_folder, tmp_path / "gallery", state, SETTINGS) as service:
+        deadline = time.monotonic() + 60
+        while not all(camera.sightings >= 4 for camera in service.system.cameras().values()):
+            assert time.monotonic() < deadline, "too few people were seen"
+            time.sleep(0.1)
+        assert [folder.name for folder in (state / "crops").iterdir()] == ["gate"]
+        assert service.models.candidates() == []
+
+        out = state / "candidates" / "first"
+        config = load_config(write_config(tmp_path / "tiny.yaml"))
+        adapted = adapt_cameras(site, config, out, crops=state / "crops")
+        assert list(adapted.harvests) == ["gate"] and adapted.harvests["gate"].tracklets >= 2
+        assert service.models.candidates() == ["first"]
+        # Copies that no erasure would reach do not stay.
+        assert not (out / "crops").exists()
+        again = adapt_cameras(site, config, out, crops=state / "crops")
+        assert again.manifest == adapted.manifest and not (out / "crops").exists()
+
+        report = service.models.judge("admin", "first")
+        (entry,) = service.audit.entries(action="candidate_judged")
+        assert entry.detail["model_id"] == adapted.manifest.model_id and entry.detail["passes"] == report.passes
+
+
+def test_whoever_was_erased_is_not_learnt_from_by_a_job_that_goes_on(site: Site, tmp_path: Path) -> None:
+    gate = tmp_path / "crops" / "gate"
+    gate.mkdir(parents=True)
+    table = ["file,tracklet,frame,time_s,x0,y0,x1,y1"]
+    for track in range(3):
+        (gate / f"{track}.jpg").write_bytes(b"a crop")
+        table.append(f"{track}.jpg,{track},0,0,0,0,1,1")
+    (gate / "crops.csv").write_text("\n".join(table) + "\n")
+    reports, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    assert (reports["gate"].tracklets, reports["gate"].crops, failures) == (3, 3, {})
+    (gate / "1.jpg").unlink()
+    (gate / "crops.csv").write_text("\n".join([*table[:2], table[3], "3.jpg,3,0,0,0,0,1,1"]) + "\n")
+    (gate / "3.jpg").write_bytes(b"a new one")
+    reports, _ = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run" / "gate").glob("*.jpg")) == ["0.jpg", "2.jpg"]
+    assert reports["gate"].crops == 2
+    (gate / "crops.csv").write_text("file\n")
+    _, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    assert "got other columns" in failures["gate"]
+
+
+def test_without_crops_or_consent_there_is_nothing_to_learn_from(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder, expected the crops that a service kept"):
+        take_crops(site, tmp_path / "nowhere", tmp_path / "run")
+    (tmp_path / "town" / "gate.yaml").unlink()
+    (tmp_path / "crops").mkdir()
+    with pytest.raises(DataError, match="no camera is opted in; write 'keep_for_adaptation: true'"):
+        take_crops(load_site(tmp_path / "town"), tmp_path / "crops", tmp_path / "run")
