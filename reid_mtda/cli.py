@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -408,10 +410,11 @@ def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None
 
 
 def _print_failures(failures: dict[str, str]) -> None:
+    """One line for each camera that failed, and exit code 2; what the others gave is kept."""
     for camera, message in failures.items():
-        print(f"camera {camera} failed: {message}", file=sys.stderr)
+        _complain(f"camera {camera} failed: {message.removeprefix(f'camera {camera}: ')}")
     if failures:
-        raise ReidError(f"{len(failures)} camera(s) failed: {', '.join(failures)}; what the others gave is kept")
+        raise typer.Exit(2)
 
 
 def main() -> None:
@@ -423,6 +426,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
+        sys.stdout.flush()
     except typer.TyperException as error:
         message, context = getattr(error, "format_message", error.__str__)(), getattr(error, "ctx", None)
         _fail(f"{message.rstrip('.')}; see '{context.command_path if context else 'reid-mtda'} --help'")
@@ -431,17 +435,32 @@ def main() -> None:
     except ReidError as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'disk'}: no space left; free some and run the same command again")
+        _drop_output()
         if error.errno == errno.EPIPE:
             sys.exit(2)
-        _fail(f"{error.filename or 'file'}: {error.strerror or error}; check the path and its permissions")
+        where = error.filename or "disk or standard output"  # a failed write does not tell where it went
+        if error.errno == errno.ENOSPC:
+            _fail(f"{where}: no space left; free some and run the same command again")
+        _fail(f"{where}: {error.strerror or error}; check the path and its permissions")
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _drop_output() -> None:
+    """Drop what standard output refuses to take, or Python would try again at its end and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str) -> None:
-    print(f"reid-mtda: {' '.join(message.split())}", file=sys.stderr)
+    _complain(message)
     sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError):  # standard error may be full too; the exit code tells
+        print(f"reid-mtda: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:
