@@ -28,7 +28,7 @@ from reid_mtda.data.clusters import (
     shrunk_k1,
     single_camera,
 )
-from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.errors import DataError, ModelError, TrainingError
 from reid_mtda.losses.identity import identity_loss, triplet_loss
 from reid_mtda.losses.memory import cluster_means, memory_loss, moved_memory
 from reid_mtda.models.embedder import Embedder
@@ -60,7 +60,9 @@ class ClusterSettings(Strict):
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     k1: int = Field(default=30, ge=2, description="neighbours whose reciprocity counts; fewer in a small target")
     k2: int = Field(default=6, ge=1, description="neighbours averaged in query expansion")
-    eps: float = Field(default=0.6, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours")
+    eps: float = Field(
+        default=0.5, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours; 0.6 is usual for whole data sets"
+    )
     min_samples: int = Field(default=4, ge=1, description="DBSCAN: crops that make a place dense")
     temperature: float = Field(default=0.05, gt=0, description="tau of InfoNCE")
     momentum: float = Field(default=0.1, ge=0, le=1, description="share of a memory slot that one batch leaves")
@@ -90,10 +92,16 @@ def adapt_cluster(
 
     Raises:
         DataError: a target of fewer than two crops.
+        ModelError: a network without a classifier, which cannot learn the source's identities.
         TrainingError: a loss or an embedding that is not finite.
     """
     if len(target) < 2:
         raise DataError(f"{target.domain}: got {len(target)} crops, expected 2 or more; harvest more footage")
+    if settings.source_weight and model.classifier is None:
+        raise ModelError(
+            f"clusters on {target.domain}: the network has no logits of source identities, expected some to learn "
+            "them; set source_weight to 0"
+        )
     model = trainable(copy.deepcopy(model))
     p, k = settings.identities_per_batch, settings.pictures_per_identity
     of_source, of_target = load_pictures(source.paths, preprocess), load_pictures(target.paths, preprocess)
@@ -112,24 +120,21 @@ def adapt_cluster(
             clusters.tensor, memory.tensor = seek_clusters(model, of_target, target, settings, run, epoch)
         if step == first or place == 0:
             labels, weights = clusters.tensor, cluster_weights(clusters.tensor, target, settings)
-            seed, useful = run.child_seed("target"), len(memory.tensor) > 1
-            pick_target = group_sampler(labels.numpy(), p=p, k=k, seed=seed, where=where) if useful else None
+            pick_target = None
+            if len(memory.tensor) > 1:
+                pick_target = group_sampler(labels.numpy(), p=p, k=k, seed=run.child_seed("target"), where=where)
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
         parts: dict[str, Tensor] = {}
         with seeded_step(run, step):
             if settings.source_weight:
                 rows = pick_source.batch(step)
                 output = model(of_source.normalised(augment(of_source.unit(rows))))
-                truth, weight, smoothing = identities[rows], settings.source_weight, settings.smoothing
-                parts["identity"] = weight * identity_loss(logits=output.logits, labels=truth, smoothing=smoothing)
-                parts["triplet"] = weight * triplet_loss(
-                    embeddings=output.embedding, labels=truth, margin=settings.margin
-                )
+                parts = source_parts(output.logits, output.embedding, identities[rows], settings)
             if pick_target:
                 rows = pick_target.batch(step)
-                own, rows_of = labels[rows], model(of_target.normalised(augment(of_target.unit(rows)))).embedding
+                own, seen = labels[rows], model(of_target.normalised(augment(of_target.unit(rows)))).embedding
                 parts["memory"] = memory_loss(
-                    embeddings=rows_of,
+                    embeddings=seen,
                     labels=own,
                     memory=memory.tensor,
                     temperature=settings.temperature,
@@ -138,14 +143,19 @@ def adapt_cluster(
         if parts:
             run.record("cluster", step=step, **optimise(optimiser, parts, where=where, step=step))
         if pick_target:
-            memory.tensor = moved_memory(
-                memory=memory.tensor, embeddings=rows_of, labels=own, momentum=settings.momentum
-            )
+            memory.tensor = moved_memory(memory=memory.tensor, embeddings=seen, labels=own, momentum=settings.momentum)
         state.save(step + 1)
         progress(f"teacher {target.domain}", step + 1, total)
     recompute_batchnorm(model, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
     return model.eval()
+
+
+def source_parts(logits: Tensor, embeddings: Tensor, labels: Tensor, settings: ClusterSettings) -> dict[str, Tensor]:
+    """Identity loss on logits (B, C) and triplet loss on embeddings (B, D) of source labels (B,), weighted."""
+    identity = identity_loss(logits=logits, labels=labels, smoothing=settings.smoothing)
+    triplet = triplet_loss(embeddings=embeddings, labels=labels, margin=settings.margin)
+    return {"identity": settings.source_weight * identity, "triplet": settings.source_weight * triplet}
 
 
 class Kept(nn.Module):

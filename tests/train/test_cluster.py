@@ -11,7 +11,7 @@ from builders import PREPROCESS, same_weights, source_set, target_set
 
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.clusters import NOISE
-from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.errors import DataError, ModelError, TrainingError
 from reid_mtda.losses.memory import moved_memory
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
@@ -119,6 +119,32 @@ def test_every_epoch_looks_again_in_eval_mode_at_every_crop(start, tmp_path, mon
     assert {"identity", "triplet", "memory"} <= records(tmp_path, "cluster")[0].keys()
 
 
+def test_the_cameras_statistics_are_set_before_each_look_and_at_the_end(start, tmp_path, monkeypatch):
+    order = []
+    recompute, embed = module.recompute_batchnorm, module.embed_pictures
+
+    def recomputed(model, pictures, **more):
+        order.append(("statistics", len(pictures)))
+        recompute(model, pictures, **more)
+
+    def embedded(model, pictures):
+        order.append(("look", len(pictures)))
+        return embed(model, pictures)
+
+    monkeypatch.setattr(module, "recompute_batchnorm", recomputed)
+    monkeypatch.setattr(module, "embed_pictures", embedded)
+    adapt(start, tmp_path, epochs=2)
+    assert order == [("statistics", 40), ("look", 40)] * 2 + [("statistics", 40)]
+
+
+def test_every_setting_reaches_its_place(start, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(module, "jaccard_dist", lambda rows, **more: seen.update(more))
+    monkeypatch.setattr(module, "density_clusters", lambda dist, **more: seen.update(more) or PEOPLE.copy())
+    pseudo_labels(np.eye(40, dtype=np.float32), start[2], ClusterSettings(k1=7, k2=2, eps=0.3, min_samples=9))
+    assert seen == {"k1": 7, "k2": 2, "eps": 0.3, "min_samples": 9}
+
+
 def test_memory_moves_by_every_batch_and_has_no_gradient(start, tmp_path, monkeypatch):
     seen, moved = [], []
 
@@ -156,7 +182,7 @@ def test_an_epoch_without_two_clusters_survives_aloud(start, tmp_path, monkeypat
         adapt(start, tmp_path, epochs=2, source_weight=source_weight)
     [warning] = caplog.messages
     assert warning.startswith(f"tunnel, epoch 1: got {int(labels.max()) + 1} clusters among 40 crops, expected 2 or")
-    assert "this epoch learns from the source alone" in warning and "eps (0.6)" in warning
+    assert "this epoch learns from the source alone" in warning and "eps (0.5)" in warning
     taught = {record["step"]: "memory" in record for record in records(tmp_path, "cluster")}
     first = {step: False for step in range(3)} if source_weight else {}
     assert taught == first | {step: True for step in range(3, 6)}
@@ -187,6 +213,14 @@ def test_a_single_tracklet_or_none_goes_on_and_one_crop_is_refused(start, tmp_pa
         with pytest.raises(DataError, match=rf"tunnel: got {count} crops, expected 2 or more; harvest more footage"):
             adapt(start, tmp_path / "few", few)
     adapt(start, tmp_path / "two", UnlabelledSet(target.paths[:2], "tunnel"), epochs=1)
+
+
+def test_a_network_without_classes_learns_without_the_source_alone(start, tmp_path):
+    bare = (build_embedder(EmbedderSpec(arch="resnet10_w4"), seed=0), *start[1:])
+    with pytest.raises(ModelError, match=r"clusters on tunnel: the network has no logits .* set source_weight to 0"):
+        adapt(bare, tmp_path)
+    adapt(bare, tmp_path, epochs=1, source_weight=0)
+    assert records(tmp_path, "cluster")
 
 
 def test_embeddings_that_are_not_numbers_stop_with_the_epoch(start, tmp_path):
