@@ -1,4 +1,4 @@
-"""The REST API for operators: search, sightings, cameras, reviews, live events."""
+"""The REST API for operators: search, sightings, reviews, live events."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from starlette.responses import Response, StreamingResponse
 
-from reid_mtda.live.camera import LivePicture
 from reid_mtda.service import schemas as s
 from reid_mtda.service.access import AccessError, Principal, Role
 from reid_mtda.service.context import Service, service_of
 from reid_mtda.service.guard import Who
+from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Proposal
-from reid_mtda.service.searches import Filters, Reason, Search, SearchError, sighting_key, to_jpeg
-from reid_mtda.site import Camera
+from reid_mtda.service.searches import Filters, Reason, Search
 from reid_mtda.types import Sighting
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -35,6 +33,11 @@ _POLL_S = 0.4
 _HEARTBEAT_S = 15.0
 
 
+def jpeg(data: bytes) -> Response:
+    """A picture for the one who asked alone: no cache keeps it."""
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+
 # ---------------------------------------------------------------------------------------------------------- search
 
 
@@ -45,9 +48,9 @@ def search(body: s.SearchIn, who: Who, parts: Parts) -> s.SearchOut:
     if (body.sighting_id is None) == (body.pick_id is None):
         raise SearchError("got both or neither of sighting_id and pick_id, expected one of them", 422)
     if body.sighting_id is not None:
-        query = parts.searches.query_of_sighting(who, body.sighting_id)
+        query = parts.queries.of_sighting(who, body.sighting_id)
     else:
-        query = parts.searches.query_of_pick(who, body.pick_id or "")
+        query = parts.queries.of_pick(who, body.pick_id or "")
     return s.SearchOut.of(parts.searches.search(who, query, reason, body.filters))
 
 
@@ -67,7 +70,7 @@ def search_picture(
     """Where else was the person in an uploaded picture seen?"""
     reason = Reason(purpose, case_reference)
     who.need(Role.OPERATOR)
-    query = parts.searches.query_of_upload(who, picture.file.read())
+    query = parts.queries.of_upload(who, picture.file.read())
     filters = Filters(k, None if cameras is None else tuple(cameras), start_s, end_s, min_score)
     return s.SearchOut.of(parts.searches.search(who, query, reason, filters))
 
@@ -118,7 +121,7 @@ def sightings_page(
 @router.get("/sightings/{number}", tags=["sightings"])
 def sighting(number: s.Id, who: Who, parts: Parts) -> s.SightingOut:
     """One sighting; looking at it is audited."""
-    found = parts.searches.sighting(who, number)
+    found = parts.queries.sighting(who, number)
     parts.audit.add(who.user, "sighting_opened", sighting_id=number, camera=found.camera)
     return s.SightingOut.of(number, found)
 
@@ -126,115 +129,11 @@ def sighting(number: s.Id, who: Who, parts: Parts) -> s.SightingOut:
 @router.get("/sightings/{number}/thumbnail", tags=["sightings"], response_class=Response)
 def thumbnail(number: s.Id, who: Who, parts: Parts) -> Response:
     """Its picture, JPEG."""
-    found = parts.searches.sighting(who, number)
+    found = parts.queries.sighting(who, number)
     try:
         return jpeg(found.thumbnail.read_bytes())
     except OSError:
         raise SearchError(f"sighting {number}: its picture is gone", 404) from None
-
-
-# --------------------------------------------------------------------------------------------------------- cameras
-
-
-@router.get("/cameras", tags=["cameras"])
-def cameras(who: Who, parts: Parts) -> list[s.CameraOut]:
-    """All cameras you may see."""
-    return [s.CameraOut.of(state) for name, state in parts.system.cameras().items() if who.sees(name)]
-
-
-@router.get("/cameras/{name}", tags=["cameras"])
-def camera(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
-    """One camera."""
-    return s.CameraOut.of(parts.system.camera(known_camera(parts, who, name)))
-
-
-def known_camera(parts: Service, who: Principal, name: str) -> str:
-    """``name``, when it is a camera that this person may see.
-
-    Raises:
-        SearchError: 404 otherwise; another's camera looks like none.
-    """
-    if not who.sees(name) or name not in parts.system.cameras():
-        raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
-    return name
-
-
-@router.post("/cameras", tags=["cameras"], status_code=201)
-def add_camera(body: s.CameraIn, who: Who, parts: Parts) -> s.CameraOut:
-    """Add a camera, for good; its address must be on the list of the settings, now and at every start."""
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
-    return s.CameraOut.of(parts.cameras.add(who.user, body.name, Camera(**body.model_dump(exclude={"name"}))))
-
-
-@router.delete("/cameras/{name}", tags=["cameras"], status_code=204)
-def remove_camera(name: s.Name, who: Who, parts: Parts) -> None:
-    """Remove a camera, for good; its sightings stay until retention or erasure takes them."""
-    who.need(Role.ADMIN)
-    parts.cameras.remove(who.user, known_camera(parts, who, name))
-
-
-@router.post("/cameras/{name}/restore", tags=["cameras"], status_code=201)
-def put_back(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
-    """Take up a camera of the site's files again that was removed."""
-    who.need(Role.ADMIN)
-    if not who.sees(name):
-        raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
-    return s.CameraOut.of(parts.cameras.put_back(who.user, name))
-
-
-@router.post("/cameras/{name}/pause", tags=["cameras"])
-def pause(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
-    """Let go of a camera until it is resumed, also over a restart."""
-    return _switch(parts, who, name, paused=True)
-
-
-@router.post("/cameras/{name}/resume", tags=["cameras"])
-def resume(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
-    """Take a camera up again."""
-    return _switch(parts, who, name, paused=False)
-
-
-def _switch(parts: Service, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
-    who.need(Role.OPERATOR)
-    return s.CameraOut.of(parts.cameras.switch(who.user, known_camera(parts, who, name), paused=paused))
-
-
-@router.get("/cameras/{name}/picture", tags=["cameras"], response_class=Response)
-def picture(name: s.Name, who: Who, parts: Parts) -> Response:
-    """The newest picture, JPEG; the people followed in it stand in the header X-People as JSON."""
-    newest = parts.system.worker(known_camera(parts, who, name)).picture
-    if newest is None:
-        raise SearchError(f"camera {name!r}: no picture yet", 404)
-    response = jpeg(to_jpeg(newest.frame.image, longest_px=1280, quality=80))
-    response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
-    response.headers["X-Taken"] = s.iso(newest.frame.time_s)
-    return response
-
-
-def people_of(newest: LivePicture) -> list[dict[str, Any]]:
-    """The people of a picture with their boxes as shares of its width and height."""
-    height, width = newest.frame.image.shape[:2]
-    ids = newest.people.track_id
-    if ids is None:
-        return []
-    shares = newest.people.xyxy / np.array([width, height, width, height], np.float32)
-    return [
-        {"track_id": track, "box": [round(side, 4) for side in box]}
-        for track, box in zip(ids.tolist(), shares.tolist(), strict=True)
-    ]
-
-
-@router.post("/cameras/{name}/picks", tags=["cameras"], status_code=201)
-def pick(name: s.Name, body: s.PickIn, who: Who, parts: Parts) -> s.PickOut:
-    """Hold a person of the newest picture for a search."""
-    picked = parts.searches.pick(who, name, body.track_id)
-    return s.PickOut(pick_id=picked.id, camera=picked.camera)
-
-
-def jpeg(data: bytes) -> Response:
-    """A picture for the one who asked alone: no cache keeps it."""
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
 
 
 # --------------------------------------------------------------------------------------------------------- reviews

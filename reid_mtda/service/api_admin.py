@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
 from reid_mtda.service import schemas as s
+from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
 from reid_mtda.service.context import Service
 from reid_mtda.service.erasure import erase
 from reid_mtda.service.guard import Who
-from reid_mtda.service.searches import SearchError
+from reid_mtda.service.queries import SearchError
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
 open_router = APIRouter()
@@ -24,14 +25,14 @@ open_router = APIRouter()
 
 
 @router.get("/tokens", tags=["access"])
-def tokens(who: Who, parts: Parts) -> list[s.TokenOut]:
+def tokens(who: Who, parts: Parts) -> list[a.TokenOut]:
     """All tokens, without their secrets."""
     who.need(Role.ADMIN)
-    return [s.TokenOut.of(token) for token in parts.access.tokens()]
+    return [a.TokenOut.of(token) for token in parts.access.tokens()]
 
 
 @router.post("/tokens", tags=["access"], status_code=201)
-def create_token(body: s.TokenIn, who: Who, parts: Parts) -> s.NewTokenOut:
+def create_token(body: a.TokenIn, who: Who, parts: Parts) -> a.NewTokenOut:
     """Make a token; its secret is in this answer and nowhere else."""
     who.need(Role.ADMIN)
     # Somebody limited to some cameras must not hand out more than they have.
@@ -42,7 +43,7 @@ def create_token(body: s.TokenIn, who: Who, parts: Parts) -> s.NewTokenOut:
     parts.audit.add(
         who.user, "token_created", token=info.id, for_user=info.user, role=info.role.label, cameras=info.cameras
     )
-    return s.NewTokenOut(**s.TokenOut.of(info).model_dump(), token=text)
+    return a.NewTokenOut(**a.TokenOut.of(info).model_dump(), token=text)
 
 
 @router.delete("/tokens/{token_id}", tags=["access"], status_code=204)
@@ -65,7 +66,7 @@ def me(who: Who) -> dict[str, Any]:
 
 
 @router.post("/erasures", tags=["privacy"], status_code=201)
-def erasures(body: s.EraseIn, who: Who, parts: Parts) -> s.ReceiptOut:
+def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
     """Erase sightings with vector, row, thumbnail, kept crops and reviews; the answer is the receipt."""
     who.need(Role.ADMIN)
     if (body.sighting_ids is None) == (body.camera is None):
@@ -79,7 +80,7 @@ def erasures(body: s.EraseIn, who: Who, parts: Parts) -> s.ReceiptOut:
     else:
         rows = {}
     receipt = erase(parts, who.user, [n for n, row in rows.items() if who.sees(row.camera)], body.reason)
-    return s.ReceiptOut(
+    return a.ReceiptOut(
         receipt=receipt.entry.number,
         hash=receipt.entry.hash,
         sightings=list(receipt.sightings),
@@ -109,13 +110,13 @@ def audit(
     before: Before = None,
     limit: Limit = 100,
     action: Annotated[str | None, Query(max_length=40)] = None,
-) -> s.AuditPageOut:
+) -> a.AuditPageOut:
     """Who did what, newest first."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
     entries = parts.audit.entries(before=before, limit=limit, action=action)
     following = entries[-1].number if len(entries) == limit and entries[-1].number > 1 else None
-    return s.AuditPageOut(entries=[s.AuditOut.of(entry) for entry in entries], next=following)
+    return a.AuditPageOut(entries=[a.AuditOut.of(entry) for entry in entries], next=following)
 
 
 @router.get("/audit/verification", tags=["audit"])
@@ -130,10 +131,10 @@ def verification(who: Who, parts: Parts) -> dict[str, Any]:
 
 
 @router.get("/model", tags=["model"])
-def model(who: Who, parts: Parts) -> s.ModelOut:
+def model(who: Who, parts: Parts) -> a.ModelOut:
     """The model that answers, its thresholds and drift; of the cameras you may see."""
     manifest, thresholds = parts.system.manifest, parts.calibration.current()
-    return s.ModelOut(
+    return a.ModelOut(
         model_id=manifest.model_id,
         arch=manifest.arch,
         embedding_dim=manifest.embedding_dim,
@@ -142,53 +143,53 @@ def model(who: Who, parts: Parts) -> s.ModelOut:
         is_calibrated=thresholds.is_calibrated,
         asked_rate=thresholds.asked_rate,
         thresholds=[
-            row for row in s.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)
+            row for row in a.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)
         ],
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
     )
 
 
 @router.post("/model/calibration", tags=["model"])
-def calibrate_now(who: Who, parts: Parts) -> list[s.ThresholdOut]:
+def calibrate_now(who: Who, parts: Parts) -> list[a.ThresholdOut]:
     """Measure the thresholds anew, now."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
     thresholds = parts.calibration.renew()
     parts.audit.add(who.user, "calibrated", model_id=thresholds.model_id, pairs=len(thresholds.pairs))
-    return s.thresholds_out(thresholds)
+    return a.thresholds_out(thresholds)
 
 
 @router.get("/model/candidates", tags=["model"])
-def candidates(who: Who, parts: Parts) -> s.ModelsOut:
+def candidates(who: Who, parts: Parts) -> a.ModelsOut:
     """Which models could be put in service, and how the last change went."""
     who.need(Role.ADMIN)
     models = parts.models
-    job = None if models.job is None else s.JobOut(**asdict(models.job))
-    return s.ModelsOut(candidates=models.candidates(), can_roll_back=models.can_roll_back, job=job)
+    job = None if models.job is None else a.JobOut(**asdict(models.job))
+    return a.ModelsOut(candidates=models.candidates(), can_roll_back=models.can_roll_back, job=job)
 
 
 @router.post("/model/verdicts", tags=["model"])
-def judge(body: s.CandidateIn, who: Who, parts: Parts) -> s.GateOut:
+def judge(body: a.CandidateIn, who: Who, parts: Parts) -> a.GateOut:
     """Would the gate let this candidate pass?"""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return s.GateOut.of(parts.models.judge(who.user, body.name))
+    return a.GateOut.of(parts.models.judge(who.user, body.name))
 
 
 @router.post("/model/promotions", tags=["model"], status_code=202)
-def promote(body: s.CandidateIn, who: Who, parts: Parts) -> s.JobOut:
+def promote(body: a.CandidateIn, who: Who, parts: Parts) -> a.JobOut:
     """Put a candidate in service, through the gate; old answers keep working until its gallery is complete."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return s.JobOut(**asdict(parts.models.promote(who.user, body.name)))
+    return a.JobOut(**asdict(parts.models.promote(who.user, body.name)))
 
 
 @router.post("/model/rollback", tags=["model"], status_code=202)
-def roll_back(who: Who, parts: Parts) -> s.JobOut:
+def roll_back(who: Who, parts: Parts) -> a.JobOut:
     """Go back to the model before."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return s.JobOut(**asdict(parts.models.roll_back(who.user)))
+    return a.JobOut(**asdict(parts.models.roll_back(who.user)))
 
 
 # ---------------------------------------------------------------------------------------------------------- health

@@ -14,12 +14,12 @@ from starlette.staticfiles import StaticFiles
 
 import reid_mtda
 from reid_mtda.errors import ConfigError, GalleryError, ImageError, ModelError, ReidError, StorageError
-from reid_mtda.service import api, api_admin, web, web_admin
+from reid_mtda.service import api, api_admin, api_cameras, web, web_admin
 from reid_mtda.service.access import AccessError
 from reid_mtda.service.context import Service
 from reid_mtda.service.guard import Guard, error_json
+from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import ReviewError
-from reid_mtda.service.searches import SearchError
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ def create_app(service: Service, *, host: str = "127.0.0.1", secure: bool = Fals
     service.secure_cookies = secure
     app.state.service = service
     app.include_router(api.router)
+    app.include_router(api_cameras.router)
     app.include_router(api_admin.router)
     app.include_router(api_admin.open_router)
     app.include_router(web.router, include_in_schema=False)

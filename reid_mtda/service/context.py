@@ -17,6 +17,7 @@ from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.models import Models
+from reid_mtda.service.queries import Queries
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving import Serving
@@ -33,6 +34,7 @@ class Service:
     access: Access
     audit: Audit
     reviews: Reviews
+    queries: Queries
     searches: Searches
     calibration: Calibration
     metrics: Metrics
@@ -74,7 +76,7 @@ def make_service(
     calibration = Calibration(system, state, settings)
     metrics = Metrics(system, calibration)
     reviews = Reviews(state)
-    searches = Searches(system, audit, calibration.current, detect, on_search=metrics.searched)
+    searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
     candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
     policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
     return Service(
@@ -83,6 +85,7 @@ def make_service(
         access=Access(state),
         audit=audit,
         reviews=reviews,
+        queries=Queries(system, detect),
         searches=searches,
         models=Models(system, state, serving, audit, reviews, searches, candidates),
         calibration=calibration,

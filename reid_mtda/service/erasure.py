@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.context import Service
-from reid_mtda.service.searches import sighting_key
+from reid_mtda.service.queries import sighting_key
 
 
 @dataclass(frozen=True)

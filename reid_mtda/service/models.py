@@ -14,8 +14,9 @@ from reid_mtda.live.reindex import reindex
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.runtime import load_exported
 from reid_mtda.service.audit import Audit
+from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Reviews
-from reid_mtda.service.searches import SearchError, Searches, sighting_key
+from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving import Place, Serving, keep_serving
 from reid_mtda.site import NAME
 from reid_mtda.types import Embed, ModelManifest

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from reid_mtda.live.calibrate import Thresholds
-from reid_mtda.live.gate import GateReport
 from reid_mtda.live.state import CameraState
-from reid_mtda.service.access import TokenInfo
-from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.review import Review
 from reid_mtda.service.searches import Filters, Judged, Search
 from reid_mtda.types import Sighting
@@ -20,7 +16,9 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What a request brings; a key that is not known is refused."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -116,7 +114,7 @@ class SearchOut(BaseModel):
         )
 
 
-class SearchIn(_Body):
+class SearchIn(Body):
     """A search by a sighting, or by a person picked from a live picture."""
 
     sighting_id: Id | None = None
@@ -136,7 +134,7 @@ class SearchIn(_Body):
         return Filters(self.k, cameras, self.start_s, self.end_s, self.min_score)
 
 
-class PickIn(_Body):
+class PickIn(Body):
     """Who is meant in the newest picture of a camera."""
 
     track_id: int = Field(ge=0, lt=2**62)
@@ -200,7 +198,7 @@ class CameraOut(BaseModel):
         )
 
 
-class CameraIn(_Body):
+class CameraIn(Body):
     """A camera to add while running."""
 
     name: Name
@@ -212,7 +210,7 @@ class CameraIn(_Body):
     retention_days: float = Field(default=30.0, gt=0, le=3650)
 
 
-class ReviewIn(_Body):
+class ReviewIn(Body):
     """The first decision on a hit of one's own search."""
 
     search_id: Name
@@ -220,7 +218,7 @@ class ReviewIn(_Body):
     decision: Literal["same", "different"]
 
 
-class DecisionIn(_Body):
+class DecisionIn(Body):
     """The second decision."""
 
     decision: Literal["same", "different"]
@@ -252,173 +250,6 @@ class ReviewOut(BaseModel):
             second=None if review.second_s is None else iso(review.second_s),
             **{name: getattr(review, name) for name in cls.model_fields if name not in ("first", "second")},
         )
-
-
-class TokenIn(_Body):
-    """A token to make; ``cameras`` None: all."""
-
-    user: Name
-    role: Literal["viewer", "operator", "reviewer", "admin"]
-    days: float = Field(default=90, gt=0, le=3650)
-    cameras: list[Name] | None = Field(default=None, max_length=1000)
-
-
-class TokenOut(BaseModel):
-    """A token without its secret."""
-
-    id: str
-    user: str
-    role: str
-    cameras: list[str] | None
-    created: str
-    expires: str
-    revoked: str | None
-    created_by: str
-
-    @classmethod
-    def of(cls, token: TokenInfo) -> TokenOut:
-        """The API's form of a token."""
-        return cls(
-            id=token.id,
-            user=token.user,
-            role=token.role.label,
-            cameras=None if token.cameras is None else list(token.cameras),
-            created=iso(token.created_s),
-            expires=iso(token.expires_s),
-            revoked=None if token.revoked_s is None else iso(token.revoked_s),
-            created_by=token.created_by,
-        )
-
-
-class NewTokenOut(TokenOut):
-    """The only time that the token itself is shown."""
-
-    token: str
-
-
-class EraseIn(_Body):
-    """What to erase: sightings by number, or all of a camera up to a time; with a reason for the receipt."""
-
-    sighting_ids: list[Id] | None = Field(default=None, max_length=10_000)
-    camera: Name | None = None
-    before_s: float | None = None
-    reason: str = Field(min_length=3, max_length=200)
-
-
-class ReceiptOut(BaseModel):
-    """Proof of an erasure: the audit entry that records it, and what went."""
-
-    receipt: int
-    hash: str
-    sightings: list[int]
-    reviews: int
-    crops: int
-    time: str
-
-
-class AuditOut(BaseModel):
-    """One audit entry."""
-
-    number: int
-    time: str
-    user: str
-    action: str
-    detail: dict[str, Any]
-    before: str
-    hash: str
-
-    @classmethod
-    def of(cls, entry: AuditEntry) -> AuditOut:
-        """The API's form of an entry."""
-        return cls(time=iso(entry.time_s), **{n: getattr(entry, n) for n in cls.model_fields if n != "time"})
-
-
-class AuditPageOut(BaseModel):
-    """A page of the audit, newest first."""
-
-    entries: list[AuditOut]
-    next: int | None
-
-
-class ThresholdOut(BaseModel):
-    """A threshold between two cameras (both empty: for all others)."""
-
-    cameras: tuple[str, str]
-    threshold: float
-    negatives: int
-    false_match_rate: float
-    upper_rate: float
-    positives: int
-    found_rate: float | None
-
-
-class ModelOut(BaseModel):
-    """The model that answers and how its thresholds were set."""
-
-    model_id: str
-    arch: str
-    embedding_dim: int
-    trained_on: str
-    gallery_size: int
-    is_calibrated: bool
-    asked_rate: float
-    thresholds: list[ThresholdOut]
-    drift: dict[str, float]
-
-
-class CandidateIn(_Body):
-    """A model folder among the candidates, by name."""
-
-    name: Name
-
-
-class GateOut(BaseModel):
-    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance."""
-
-    passes: bool
-    reason: str
-    scores: dict[str, tuple[float, float]]
-    skipped: list[str]
-
-    @classmethod
-    def of(cls, report: GateReport) -> GateOut:
-        """The API's form of a verdict."""
-        scores = {name: (verdict.current, verdict.candidate) for name, verdict in report.cameras.items()}
-        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=list(report.skipped))
-
-
-class JobOut(BaseModel):
-    """A change of model."""
-
-    candidate: str
-    state: str
-    message: str
-    done: int
-    total: int
-
-
-class ModelsOut(BaseModel):
-    """Candidates, whether one can go back, and the last change."""
-
-    candidates: list[str]
-    can_roll_back: bool
-    job: JobOut | None
-
-
-def thresholds_out(thresholds: Thresholds) -> list[ThresholdOut]:
-    """The API's form of thresholds."""
-    return [
-        ThresholdOut(
-            cameras=pair,
-            threshold=value.threshold,
-            negatives=value.negatives,
-            false_match_rate=value.false_match_rate,
-            upper_rate=value.upper_rate,
-            positives=value.positives,
-            found_rate=value.found_rate if value.positives else None,
-        )
-        for pair, value in sorted(thresholds.pairs.items())
-    ]
 
 
 def iso(time_s: float) -> str:

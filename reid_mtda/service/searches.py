@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
-
-from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.live.calibrate import Thresholds
-from reid_mtda.live.search import largest_person
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.audit import Audit
-from reid_mtda.types import Detect, FloatArray, ImageArray, SearchHit, Sighting
-from reid_mtda.vision.preprocess import check_image_size, decode_image
+from reid_mtda.service.queries import Query, SearchError
+from reid_mtda.types import SearchHit
 
 _KEPT = 500
 _KEPT_S = 2 * 3600.0
-_PICKS = 200
-_PICK_S = 600.0
 MAX_HITS = 200
-
-
-class SearchError(ReidError):
-    """A search that cannot be made; ``status`` is what HTTP calls it."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -59,18 +43,6 @@ class Filters:
     start_s: float | None = None
     end_s: float | None = None
     min_score: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """Who is searched for: the vector (D,), the picture as JPEG, and where it comes from."""
-
-    key: str
-    vector: FloatArray
-    picture: bytes
-    model_id: str
-    sighting_id: int | None = None
-    camera: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,22 +84,6 @@ class Search:
         return tuple(sorted(self.matches, key=lambda judged: judged.hit.sighting.start_s))
 
 
-@dataclass(frozen=True, eq=False)
-class Pick:
-    """A person cut out of a live picture, kept for some minutes while the form is filled in."""
-
-    id: str
-    user: str
-    camera: str
-    made_s: float
-    crop: ImageArray = field(repr=False)
-
-
-def sighting_key(sighting: Sighting) -> str:
-    """A sighting's name for good; its number changes when the gallery is made anew."""
-    return f"{sighting.camera}/{sighting.track_id}/{sighting.start_s:.3f}"
-
-
 class Searches:
     """Makes searches and keeps their answers in memory; nothing of a searched picture is written to disk."""
 
@@ -136,120 +92,13 @@ class Searches:
         system: LiveSystem,
         audit: Audit,
         thresholds: Callable[[], Thresholds],
-        detect: Detect | None,
         *,
         on_search: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._system, self._audit, self._thresholds = system, audit, thresholds
-        self._detect, self._on_search = detect, on_search
+        self._on_search = on_search
         self._lock = threading.Lock()
-        self._detect_lock = threading.Lock()
         self._kept: OrderedDict[str, Search] = OrderedDict()
-        self._picks: OrderedDict[str, Pick] = OrderedDict()
-
-    # ------------------------------------------------------------------------------------------ whom to search
-
-    def pick(self, principal: Principal, camera: str, track_id: int) -> Pick:
-        """Cut a person out of the newest picture of a camera.
-
-        Raises:
-            AccessError: a role below operator.
-            SearchError: no such camera for this person, or nobody of that number in its picture.
-        """
-        principal.need(Role.OPERATOR)
-        if not principal.sees(camera) or camera not in self._system.cameras():
-            raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
-        picture = self._system.worker(camera).picture
-        crop = picture.crop(track_id) if picture is not None else None
-        if crop is None:
-            raise SearchError(f"camera {camera!r}: person {track_id} has left the picture; choose another one", 404)
-        pick = Pick(secrets.token_urlsafe(12), principal.user, camera, time.time(), crop)
-        with self._lock:
-            self._picks[pick.id] = pick
-            while len(self._picks) > _PICKS or (self._picks and self._first_pick().made_s < time.time() - _PICK_S):
-                self._picks.popitem(last=False)
-        return pick
-
-    def _first_pick(self) -> Pick:
-        return next(iter(self._picks.values()))
-
-    def query_of_pick(self, principal: Principal, pick_id: str) -> Query:
-        """The query of a picked person.
-
-        Raises:
-            SearchError: not picked by this person, or too long ago.
-        """
-        pick = self._held(principal, pick_id)
-        picture = to_jpeg(pick.crop)
-        return self._query(_digest("live", picture), pick.crop, picture, camera=pick.camera)
-
-    def picked(self, principal: Principal, pick_id: str) -> bytes:
-        """The picture of a picked person, JPEG.
-
-        Raises:
-            SearchError: not picked by this person, or too long ago.
-        """
-        return to_jpeg(self._held(principal, pick_id).crop)
-
-    def _held(self, principal: Principal, pick_id: str) -> Pick:
-        with self._lock:
-            pick = self._picks.get(pick_id)
-        is_theirs = pick is not None and pick.user == principal.user and principal.sees(pick.camera)
-        if pick is None or not is_theirs or pick.made_s < time.time() - _PICK_S:
-            raise SearchError("the person picked is no longer held; click the live picture again", 404)
-        return pick
-
-    def query_of_upload(self, principal: Principal, data: bytes) -> Query:
-        """The query of an uploaded picture: its largest person.
-
-        Raises:
-            AccessError: a role below operator.
-            ImageError: no picture, or one out of bounds; seen from its header, before decoding.
-        """
-        principal.need(Role.OPERATOR)
-        image = decode_image(data, where="picture")
-        check_image_size("picture", *image.shape[:2])
-        if self._detect is not None:
-            with self._detect_lock:
-                image = largest_person(image, self._detect, self._system.manifest)
-        return self._query(_digest("upload", data), image, to_jpeg(image))
-
-    def query_of_sighting(self, principal: Principal, number: int) -> Query:
-        """The query of a sighting, with the vector that stands in the gallery.
-
-        Raises:
-            AccessError: a role below operator.
-            SearchError: no such sighting for this person.
-        """
-        principal.need(Role.OPERATOR)
-        sighting = self.sighting(principal, number)
-        gallery = self._system.gallery
-        try:
-            vector = gallery.vector(number)
-        except GalleryError:
-            raise SearchError(f"sighting {number}: no such sighting", 404) from None
-        try:
-            picture = sighting.thumbnail.read_bytes()
-        except OSError:  # stored without one while the disk was full: its vector can be searched for all the same
-            picture = to_jpeg(np.full((96, 48, 3), 128, np.uint8))
-        return Query(sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera)
-
-    def sighting(self, principal: Principal, number: int) -> Sighting:
-        """A sighting that this person may see.
-
-        Raises:
-            SearchError: there is none; one of another's camera looks the same.
-        """
-        found = self._system.gallery.lookup([number]).get(number) if 0 < number < 2**62 else None
-        if found is None or not principal.sees(found.camera):
-            raise SearchError(f"sighting {number}: no such sighting", 404)
-        return found
-
-    def _query(self, key: str, crop: ImageArray, picture: bytes, camera: str | None = None) -> Query:
-        model_id = self._system.manifest.model_id
-        return Query(key, self._system.embed_one(crop), picture, model_id, None, camera)
-
-    # ------------------------------------------------------------------------------------------------- search
 
     def search(self, principal: Principal, query: Query, reason: Reason, filters: Filters) -> Search:
         """Ask the gallery; the audit knows of it before the answer is given.
@@ -353,20 +202,6 @@ class Searches:
             self._kept[search.id] = search
             while len(self._kept) > _KEPT or next(iter(self._kept.values())).made_s < time.time() - _KEPT_S:
                 self._kept.popitem(last=False)
-
-
-def to_jpeg(image: ImageArray, *, longest_px: int = 512, quality: int = 88) -> bytes:
-    """A picture (h, w, 3) RGB as JPEG, scaled down to ``longest_px``."""
-    scale = longest_px / max(image.shape[:2])
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype("uint8")
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return bytes(data)
-
-
-def _digest(kind: str, data: bytes) -> str:
-    return f"{kind}:{hashlib.sha256(data).hexdigest()}"
 
 
 def _check(filters: Filters) -> None:

@@ -10,15 +10,16 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
-from reid_mtda.service import api
+from reid_mtda.service import api, api_cameras
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
 from reid_mtda.service.context import service_of
 from reid_mtda.service.guard import COOKIE, Who, check_origin, checked_token, form_of, identify
+from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
-from reid_mtda.service.searches import Filters, Reason, SearchError
+from reid_mtda.service.searches import Filters, Reason
 from reid_mtda.service.timeline import draw_timeline
 
 router = APIRouter()
@@ -120,7 +121,7 @@ def sightings(
 @router.get("/sightings/{number}")
 def sighting(request: Request, number: Id, who: Who, parts: Parts) -> Response:
     """One sighting, large; looking at it is audited."""
-    row = parts.searches.sighting(who, number)
+    row = parts.queries.sighting(who, number)
     parts.audit.add(who.user, "sighting_opened", sighting_id=number, camera=row.camera)
     return page(request, "sighting.html", who, number=number, row=row)
 
@@ -131,7 +132,7 @@ async def camera_action(request: Request, name: str, action: str) -> Response:
     who, _ = await form_of(request)
     if action not in ("pause", "resume"):
         raise SearchError("there is nothing here", 404)
-    (api.pause if action == "pause" else api.resume)(name, who, service_of(request))
+    (api_cameras.pause if action == "pause" else api_cameras.resume)(name, who, service_of(request))
     return RedirectResponse("/status", _SEE_OTHER)
 
 
@@ -175,10 +176,10 @@ def search_form(
     who.need(Role.OPERATOR)
     shown = ""
     if sighting is not None:
-        parts.searches.sighting(who, sighting)
+        parts.queries.sighting(who, sighting)
         shown = f"/api/v1/sightings/{sighting}/thumbnail"
     elif pick:
-        parts.searches.picked(who, pick)
+        parts.queries.picked(who, pick)
         shown = f"/picks/{quote(pick, safe='')}/picture"
     names = camera_names(parts, who)
     return page(request, "search.html", who, sighting=sighting, pick=pick, shown=shown, cameras=names)
@@ -187,7 +188,7 @@ def search_form(
 @router.get("/picks/{pick_id}/picture")
 def pick_picture(pick_id: Name, who: Who, parts: Parts) -> Response:
     """The person picked."""
-    return jpeg(parts.searches.picked(who, pick_id))
+    return jpeg(parts.queries.picked(who, pick_id))
 
 
 @router.post("/search")
@@ -201,11 +202,11 @@ async def search(request: Request) -> Response:
     if sighting := text_of(form, "sighting_id"):
         if not (sighting.isascii() and sighting.isdigit()):
             raise SearchError("sighting: expected a number", 422)
-        query = service.searches.query_of_sighting(who, int(sighting))
+        query = service.queries.of_sighting(who, int(sighting))
     elif pick := text_of(form, "pick_id"):
-        query = service.searches.query_of_pick(who, pick)
+        query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
-        query = service.searches.query_of_upload(who, await picture.read())
+        query = service.queries.of_upload(who, await picture.read())
     else:
         raise SearchError("choose a picture first", 422)
     made = service.searches.search(who, query, reason, filters)

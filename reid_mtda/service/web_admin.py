@@ -12,8 +12,8 @@ from reid_mtda.service.access import Role
 from reid_mtda.service.api import Parts
 from reid_mtda.service.context import service_of
 from reid_mtda.service.guard import Who, form_of
+from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
-from reid_mtda.service.searches import SearchError
 
 router = APIRouter()
 

@@ -347,7 +347,7 @@ def test_readiness_tells_nothing_but_that(town: Town) -> None:
 
 
 def test_a_fault_of_ours_shows_no_traceback(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(town.service.searches, "sighting", lambda *_: 1 / 0)
+    monkeypatch.setattr(town.service.queries, "sighting", lambda *_: 1 / 0)
     answer = town.client("viewer").get(f"{API}/sightings/1")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text and answer.json()["error"]["kind"] == "internal"

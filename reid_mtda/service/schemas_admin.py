@@ -1,0 +1,180 @@
+"""What the API for admins takes and gives, as types: tokens, erasure, audit, the model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from reid_mtda.live.calibrate import Thresholds
+from reid_mtda.live.gate import GateReport
+from reid_mtda.service.access import TokenInfo
+from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.schemas import Body, Id, Name, iso
+
+
+class TokenIn(Body):
+    """A token to make; ``cameras`` None: all."""
+
+    user: Name
+    role: Literal["viewer", "operator", "reviewer", "admin"]
+    days: float = Field(default=90, gt=0, le=3650)
+    cameras: list[Name] | None = Field(default=None, max_length=1000)
+
+
+class TokenOut(BaseModel):
+    """A token without its secret."""
+
+    id: str
+    user: str
+    role: str
+    cameras: list[str] | None
+    created: str
+    expires: str
+    revoked: str | None
+    created_by: str
+
+    @classmethod
+    def of(cls, token: TokenInfo) -> TokenOut:
+        """The API's form of a token."""
+        return cls(
+            id=token.id,
+            user=token.user,
+            role=token.role.label,
+            cameras=None if token.cameras is None else list(token.cameras),
+            created=iso(token.created_s),
+            expires=iso(token.expires_s),
+            revoked=None if token.revoked_s is None else iso(token.revoked_s),
+            created_by=token.created_by,
+        )
+
+
+class NewTokenOut(TokenOut):
+    """The only time that the token itself is shown."""
+
+    token: str
+
+
+class EraseIn(Body):
+    """What to erase: sightings by number, or all of a camera up to a time; with a reason for the receipt."""
+
+    sighting_ids: list[Id] | None = Field(default=None, max_length=10_000)
+    camera: Name | None = None
+    before_s: float | None = None
+    reason: str = Field(min_length=3, max_length=200)
+
+
+class ReceiptOut(BaseModel):
+    """Proof of an erasure: the audit entry that records it, and what went."""
+
+    receipt: int
+    hash: str
+    sightings: list[int]
+    reviews: int
+    crops: int
+    time: str
+
+
+class AuditOut(BaseModel):
+    """One audit entry."""
+
+    number: int
+    time: str
+    user: str
+    action: str
+    detail: dict[str, Any]
+    before: str
+    hash: str
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> AuditOut:
+        """The API's form of an entry."""
+        return cls(time=iso(entry.time_s), **{n: getattr(entry, n) for n in cls.model_fields if n != "time"})
+
+
+class AuditPageOut(BaseModel):
+    """A page of the audit, newest first."""
+
+    entries: list[AuditOut]
+    next: int | None
+
+
+class ThresholdOut(BaseModel):
+    """A threshold between two cameras (both empty: for all others)."""
+
+    cameras: tuple[str, str]
+    threshold: float
+    negatives: int
+    false_match_rate: float
+    upper_rate: float
+    positives: int
+    found_rate: float | None
+
+
+class ModelOut(BaseModel):
+    """The model that answers and how its thresholds were set."""
+
+    model_id: str
+    arch: str
+    embedding_dim: int
+    trained_on: str
+    gallery_size: int
+    is_calibrated: bool
+    asked_rate: float
+    thresholds: list[ThresholdOut]
+    drift: dict[str, float]
+
+
+class CandidateIn(Body):
+    """A model folder among the candidates, by name."""
+
+    name: Name
+
+
+class GateOut(BaseModel):
+    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance."""
+
+    passes: bool
+    reason: str
+    scores: dict[str, tuple[float, float]]
+    skipped: list[str]
+
+    @classmethod
+    def of(cls, report: GateReport) -> GateOut:
+        """The API's form of a verdict."""
+        scores = {name: (verdict.current, verdict.candidate) for name, verdict in report.cameras.items()}
+        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=list(report.skipped))
+
+
+class JobOut(BaseModel):
+    """A change of model."""
+
+    candidate: str
+    state: str
+    message: str
+    done: int
+    total: int
+
+
+class ModelsOut(BaseModel):
+    """Candidates, whether one can go back, and the last change."""
+
+    candidates: list[str]
+    can_roll_back: bool
+    job: JobOut | None
+
+
+def thresholds_out(thresholds: Thresholds) -> list[ThresholdOut]:
+    """The API's form of thresholds."""
+    return [
+        ThresholdOut(
+            cameras=pair,
+            threshold=value.threshold,
+            negatives=value.negatives,
+            false_match_rate=value.false_match_rate,
+            upper_rate=value.upper_rate,
+            positives=value.positives,
+            found_rate=value.found_rate if value.positives else None,
+        )
+        for pair, value in sorted(thresholds.pairs.items())
+    ]
