@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reid_mtda.errors import ConfigError
-from reid_mtda.models.embedder import EmbedderSpec
+from reid_mtda.data.reid import DATASETS
+from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
 from reid_mtda.train import METHODS
 from reid_mtda.train.distil import DistilSettings
@@ -30,7 +31,10 @@ class InputSize(Strict):
 
 
 class SourceData(Strict):
-    """The labelled source: ``lab`` is drawn, anything else is a data set of ``data.reid`` at ``root``."""
+    """The labelled source: ``lab`` is drawn, anything else is a data set of ``data.reid`` at ``root``.
+
+    ``none``: the networks' weights are all there is of it.
+    """
 
     name: str = "lab"
     root: str | None = None
@@ -45,16 +49,41 @@ class TestData(Strict):
     people: int = Field(default=40, ge=2, description="identities of the drawn test street")
 
 
+class TargetData(Strict):
+    """Unlabelled targets that are no site's footage: the training half of a labelled data set, its labels taken away.
+
+    ``street`` is drawn (crops cut at true boxes), ``archive`` is an ``.npz`` file of crops, others are data sets of
+    ``data.reid`` or torchreid's. Their other half is what is scored.
+    """
+
+    name: str = "street"
+    root: str | None = None
+    by: Literal["camera", "set"] = Field(default="camera", description="each camera a target, or the set as a whole")
+    tracklets: Literal["none", "camera", "identity"] = Field(
+        default="none",
+        description="what groups crops: nothing, a perfect tracker within a camera, or true identities over all "
+        "cameras, which is the leak that tables measure",
+    )
+    people: int = Field(default=40, ge=2, description="identities of the drawn test street")
+    test_share: float = Field(default=0.5, gt=0, le=1, description="identities of an archive that are scored")
+    identity: str = Field(default="pid", description="the archive's array of identities")
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return Path(self.root).stem if self.name == "archive" and self.root else self.name.removeprefix("torchreid:")
+
+
 class Network(Strict):
     """A network and, optionally, the weights it starts from (torchreid's parameter names)."""
 
     arch: str = "osnet_x0_25"
     pooling: Literal["avg", "gem"] = "avg"
     neck: bool = True
-    embedding_dim: int | None = None
+    embedding_dim: int | None = Field(default=None, ge=1, le=65536)
     weights: str | None = None
 
-    def spec(self, num_classes: int) -> EmbedderSpec:
+    def spec(self, num_classes: int | None) -> EmbedderSpec:
         """What ``models.embedder`` builds."""
         fields = self.model_dump(exclude={"weights"})
         return EmbedderSpec(**fields, num_classes=num_classes)
@@ -71,6 +100,18 @@ class TeacherMethod(Strict):
         if self.method not in METHODS:
             raise ConfigError(f"adapt.method: got {self.method!r}, expected one of {', '.join(METHODS)}")
         return parse(METHODS[self.method][0], self.settings, where="adapt.settings")
+
+
+class Variant(Strict):
+    """The student distilled once more with something changed: a row of an ablation table."""
+
+    distil: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
+    adapt: TeacherMethod | None = Field(default=None, description="another method for the teachers")
+    ready_made: str | None = Field(default=None, description="an exported model's folder as teacher of every camera")
+    own_teachers: bool = Field(default=False, description="adapted teachers in place of the preset's ready-made one")
+    tracklets: Literal["none", "camera", "identity"] | None = Field(
+        default=None, description="other tracklets than the targets'; identity is the leak"
+    )
 
 
 class HarvestSettings(Strict):
@@ -91,9 +132,15 @@ class AdaptConfig(Strict):
     teacher_source: SourceSettings = SourceSettings()
     student_source: SourceSettings = SourceSettings()
     adapt: TeacherMethod = TeacherMethod()
+    ready_made: dict[str, str] = Field(
+        default_factory=dict,
+        description="exported model folders that stand in for cameras' teachers, by camera; '*': all others",
+    )
     distil: DistilSettings = DistilSettings()
+    targets: tuple[TargetData, ...] = Field(default=(), description="data sets instead of a site's footage")
+    variants: dict[str, Variant] = Field(default_factory=dict, description="rows of an ablation table, by name")
     test: TestData | None = None
-    baselines: tuple[Literal["blending", "per_camera", "oracle"], ...] = Field(
+    baselines: tuple[Literal["blending", "per_camera", "merged", "oracle"], ...] = Field(
         default=(), description="students trained beside the distilled one, for tables; the oracle needs labels"
     )
 
@@ -102,15 +149,45 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig
     """Read a preset and apply ``--set key.path=value`` overrides.
 
     Raises:
-        ConfigError: naming the file or override, the key path and the nearest known key.
+        ConfigError: naming the file or override, the key path and the nearest known key; or a network, data set,
+            folder or weights file that is not there: found now, not hours into the job.
     """
     values = read_yaml(path) if path else {}
     for override in overrides:
         values = _overridden(values, override)
     where = str(path) if path else "--set"
-    config = parse(AdaptConfig, values, where=f"{where}, with --set" if path and overrides else where)
+    where = f"{where}, with --set" if path and overrides else where
+    config = parse(AdaptConfig, values, where=where)
     config.adapt.parsed()
+    _check_data(f"{where}: source", config.source, drawn="lab")
+    if config.test:
+        _check_data(f"{where}: test", config.test, drawn="street")
+    for role, network in (("teacher", config.teacher), ("student", config.student)):
+        _check_network(f"{where}: {role}", network)
     return config
+
+
+def _check_data(where: str, data: SourceData | TestData, *, drawn: str) -> None:
+    if data.name == drawn:
+        return
+    known = (drawn, *DATASETS)
+    if data.name not in known and not data.name.startswith("torchreid:"):
+        raise ConfigError(f"{where}.name: got {data.name!r}, expected one of {', '.join(known)}, or torchreid:NAME")
+    if data.root is None:
+        raise ConfigError(f"{where}.root: missing, expected the folder that holds {data.name!r}")
+    if not Path(data.root).is_dir():
+        raise ConfigError(
+            f"{where}.root: got {data.root}, expected the folder that holds {data.name!r}; check the path"
+        )
+
+
+def _check_network(where: str, network: Network) -> None:
+    try:
+        build_embedder(network.spec(2), seed=0)
+    except ModelError as error:
+        raise ConfigError(f"{where}.{error}") from None
+    if network.weights and not Path(network.weights).is_file():
+        raise ConfigError(f"{where}.weights: got {network.weights}, expected a weights file; check the path")
 
 
 def _overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:
