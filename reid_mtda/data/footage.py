@@ -146,13 +146,14 @@ def read_table(folder: Path) -> list[Row]:
     table = folder / TABLE
     try:
         with table.open(newline="", encoding="utf-8") as file:
-            rows = [dict(row) for row in csv.DictReader(file, strict=True)]
+            reader = csv.DictReader(file, strict=True)
+            rows = [dict(row) for row in reader]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a table ({error}); remove {folder}") from None
     # A value too few is None, values too many stand under None.
-    if any(set(row) != set(COLUMNS) or None in row.values() for row in rows):
+    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
         raise DataError(f"{table}: got other columns, expected {', '.join(COLUMNS)}; remove {folder}")
     if any(Path(row["file"]).name != row["file"] for row in rows):
         raise DataError(f"{table}: names a file outside of its folder; remove {folder}")
