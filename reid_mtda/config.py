@@ -159,26 +159,24 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig
     where = f"{where}, with --set" if path and overrides else where
     config = parse(AdaptConfig, values, where=where)
     config.adapt.parsed()
-    _check_data(f"{where}: source", config.source, drawn="lab")
+    _check_data(f"{where}: source", config.source, rootless=("lab", "none"))
     if config.test:
-        _check_data(f"{where}: test", config.test, drawn="street")
+        _check_data(f"{where}: test", config.test, rootless=("street",))
     for role, network in (("teacher", config.teacher), ("student", config.student)):
         _check_network(f"{where}: {role}", network)
     return config
 
 
-def _check_data(where: str, data: SourceData | TestData, *, drawn: str) -> None:
-    if data.name == drawn:
+def _check_data(where: str, data: SourceData | TestData, *, rootless: tuple[str, ...]) -> None:
+    if data.name in rootless:
         return
-    known = (drawn, *DATASETS)
+    known = (*rootless, *DATASETS)
     if data.name not in known and not data.name.startswith("torchreid:"):
         raise ConfigError(f"{where}.name: got {data.name!r}, expected one of {', '.join(known)}, or torchreid:NAME")
     if data.root is None:
         raise ConfigError(f"{where}.root: missing, expected the folder that holds {data.name!r}")
     if not Path(data.root).is_dir():
-        raise ConfigError(
-            f"{where}.root: got {data.root}, expected the folder that holds {data.name!r}; check the path"
-        )
+        raise ConfigError(f"{where}.root: got {data.root}, expected the folder of {data.name!r}; check the path")
 
 
 def _check_network(where: str, network: Network) -> None:

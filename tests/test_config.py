@@ -19,11 +19,14 @@ PRESETS = Path(__file__).resolve().parents[1] / "configs/adapt"
         (["teacher.arch=hacnn"], r"teacher\.arch: hacnn runs on CUDA alone; choose another"),
         (["student.embedding_dim=0"], r"student\.embedding_dim: got 0, expected >= 1"),
         (["student.weights=no/w.npz"], r"student\.weights: got no/w\.npz, expected a weights file; check the path"),
-        (["source.name=markt"], r"source\.name: got 'markt', expected one of lab, market1501, .*or torchreid:NAME"),
+        (
+            ["source.name=markt"],
+            r"source\.name: got 'markt', expected one of lab, none, market1501, .*or torchreid:NAME",
+        ),
         (["source.name=market1501"], r"source\.root: missing, expected the folder that holds 'market1501'"),
         (
             ["source.name=msmt17", "source.root=no/where"],
-            r"source\.root: got no/where, expected the folder of 'msmt17'",
+            r"source\.root: got no/where, expected the folder of",
         ),
         (["test.name=stret"], r"test\.name: got 'stret', expected one of street, market1501"),
         (["test.name=torchreid:viper"], r"test\.root: missing, expected the folder"),
@@ -37,6 +40,7 @@ def test_what_is_not_there_is_told_at_once(tmp_path, settings, message):
 def test_what_is_there_is_taken(tmp_path):
     (tmp_path / "w.npz").touch()
     more = [f"source.root={tmp_path}", f"student.weights={tmp_path / 'w.npz'}", "source.name=market1501"]
+    assert load_config(write_config(tmp_path / "c.yaml"), ["source.name=none"]).source.root is None
     assert load_config(write_config(tmp_path / "c.yaml"), more).source.name == "market1501"
 
 
