@@ -318,13 +318,16 @@ def serve(
     tls: Annotated[
         bool, typer.Option("--tls", help="Serve over TLS; a certificate is made when none is given.")
     ] = False,
+    check_set: Annotated[
+        str | None, typer.Option(help="Labelled pictures that a new model must rank no worse: FOLDER or NAME:FOLDER.")
+    ] = None,
 ) -> None:
     """Open every camera of a site, keep the gallery filled, and answer on a page and an API until Ctrl-C."""
     from reid_mtda.service.run import serve as run_service
 
     run_service(
         site, model, gallery, host=host, port=port, config=config, state=state,
-        certificate=certificate, key=key, tls=tls, tell=print,
+        certificate=certificate, key=key, tls=tls, check_set=check_set, tell=print,
     )  # fmt: skip
 
 

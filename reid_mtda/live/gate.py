@@ -1,4 +1,5 @@
-"""Whether a candidate student may go live: no camera worse, judged without labels on what the cameras saw lately.
+"""Whether a candidate student may go live: no camera worse, judged without labels on what the cameras saw lately, and
+on a labelled check set where one is given.
 
 Two pictures of one tracklet are one person; tracklets of one camera that overlap in time are different people. How
 often the first score higher than the second (the area under the ROC curve) needs no label, and falls when a model
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import stats
 
 from reid_mtda.errors import ModelError
+from reid_mtda.live.checkset import CheckSet, CheckVerdict
 from reid_mtda.types import DoubleArray, Embed, ImageArray, ModelManifest, Tracklet
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -77,27 +79,32 @@ class CameraVerdict:
 
 @dataclass(frozen=True)
 class GateReport:
-    """The verdict on a candidate; ``skipped`` cameras had too few tracklets to judge."""
+    """The verdict on a candidate; ``skipped`` cameras had too few tracklets to judge; ``checks``: with labels."""
 
     cameras: dict[str, CameraVerdict]
     skipped: tuple[str, ...]
+    checks: dict[str, CheckVerdict] = field(default_factory=dict)
 
     @property
     def passes(self) -> bool:
-        """At least one camera could be judged, and none got worse."""
-        return bool(self.cameras) and not any(verdict.is_worse for verdict in self.cameras.values())
+        """At least one camera could be judged without labels, and none got worse, with labels or without."""
+        return bool(self.cameras) and not any(v.is_worse for v in (*self.cameras.values(), *self.checks.values()))
 
     @property
     def reason(self) -> str:
         """Why, in words."""
         if not self.cameras:
             return "no camera saw enough people yet to judge"
-        worse = [
-            f"{name} ({verdict.current:.3f} -> {verdict.candidate:.3f})"
-            for name, verdict in self.cameras.items()
-            if verdict.is_worse
-        ]
-        return f"worse at {', '.join(worse)}" if worse else f"no worse at {', '.join(self.cameras)}"
+        worse = _worse(self.cameras), _worse(self.checks)
+        if any(worse):
+            found = (f"worse at {worse[0]}" if worse[0] else "", f"worse on the check set at {worse[1]}")
+            return ", ".join(part for part, names in zip(found, worse, strict=True) if names)
+        checked = f", nor on the check set at {', '.join(self.checks)}" if self.checks else ""
+        return f"no worse at {', '.join(self.cameras)}{checked}"
+
+
+def _worse(verdicts: Mapping[str, CameraVerdict | CheckVerdict]) -> str:
+    return ", ".join(f"{name} ({v.current:.3f} -> {v.candidate:.3f})" for name, v in verdicts.items() if v.is_worse)
 
 
 def judge(
@@ -106,6 +113,7 @@ def judge(
     candidate: tuple[Embed, ModelManifest],
     *,
     tolerance: float = 0.005,
+    check_set: CheckSet | None = None,
 ) -> GateReport:
     """Compare two models camera by camera.
 
@@ -114,6 +122,7 @@ def judge(
 
     Raises:
         ModelError: a model fails on the crops.
+        ImageError: a picture of the check set is gone or damaged.
     """
     verdicts, skipped = {}, []
     for camera in sorted({sample.camera for sample in samples}):
@@ -127,7 +136,7 @@ def judge(
         verdicts[camera] = CameraVerdict(
             float(before.mean()), float(after.mean()), len(before), _is_worse(before, after, tolerance)
         )
-    return GateReport(verdicts, tuple(skipped))
+    return GateReport(verdicts, tuple(skipped), check_set.compare(current, candidate) if check_set else {})
 
 
 def separation(samples: Sequence[GateSample], embed: Embed, manifest: ModelManifest) -> DoubleArray:

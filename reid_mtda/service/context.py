@@ -10,6 +10,7 @@ from pathlib import Path
 from fastapi import Request
 
 from reid_mtda.live.addresses import UrlPolicy
+from reid_mtda.live.checkset import load_check_set
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Access, Throttle
 from reid_mtda.service.audit import Audit
@@ -78,6 +79,7 @@ def make_service(
     reviews = Reviews(state)
     searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
     candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
+    check_set = load_check_set(settings.check_set, settings.check_tolerance) if settings.check_set else None
     policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
     return Service(
         system=system,
@@ -87,7 +89,7 @@ def make_service(
         reviews=reviews,
         queries=Queries(system, detect),
         searches=searches,
-        models=Models(system, state, serving, audit, reviews, searches, candidates),
+        models=Models(system, state, serving, audit, reviews, searches, candidates, check_set),
         calibration=calibration,
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),

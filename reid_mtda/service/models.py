@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reid_mtda.errors import ReidError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.checkset import CheckSet
 from reid_mtda.live.gate import GateReport, judge
 from reid_mtda.live.reindex import reindex
 from reid_mtda.live.system import LiveSystem
@@ -43,6 +44,7 @@ class Models:
         state: folder of the service's files; galleries of new models are made in it.
         serving: the model that answers now, and the one before it.
         candidates: folder of model folders, or of adaptations' run folders, to choose from; it need not be there.
+        check_set: labelled pictures that the gate looks at, too.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Models:
         reviews: Reviews,
         searches: Searches,
         candidates: Path,
+        check_set: CheckSet | None = None,
     ) -> None:
         self._system, self._state, self._candidates = system, Path(state), candidates
         self._audit, self._reviews, self._searches = audit, reviews, searches
+        self._check_set = check_set
         self._lock = threading.Lock()
         self._embed, self._now, self._before = serving.embed, serving.now, serving.before
         self._started_with = serving.started_with
@@ -75,15 +79,20 @@ class Models:
         return self._before is not None
 
     def judge(self, user: str, name: str) -> GateReport:
-        """Compare a candidate with the model that answers, on what the cameras saw lately; audited.
+        """Compare a candidate with the model that answers, on what the cameras saw lately and the check set; audited.
 
         Raises:
             SearchError: no such candidate.
             ModelError: its folder cannot be used.
+            ImageError: a picture of the check set is gone.
         """
         embed, manifest = load_exported(self._folder(name))
-        report = judge(self._system.samples.all(), (self._embed, self._system.manifest), (embed, manifest))
-        scores = {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in report.cameras.items()}
+        current = self._embed, self._system.manifest
+        report = judge(self._system.samples.all(), current, (embed, manifest), check_set=self._check_set)
+        scores, check_scores = (
+            {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in verdicts.items()}
+            for verdicts in (report.cameras, report.checks)
+        )
         self._audit.add(
             user,
             "candidate_judged",
@@ -92,6 +101,7 @@ class Models:
             passes=report.passes,
             reason=report.reason,
             scores=scores,
+            check_scores=check_scores,
         )
         return report
 

@@ -44,6 +44,7 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
     tls: bool = False,
+    check_set: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
@@ -58,6 +59,7 @@ def serve(
         state: folder of tokens, audit and reviews; without it, beside the gallery: ``GALLERY-service``.
         certificate: PEM file for TLS, with ``key``.
         key: its private key.
+        check_set: labelled pictures for the gate, in place of the settings' own.
         tls: serve over TLS with a certificate made here when none is given.
         tell: shown to the person who started it, e.g. ``print``; the first-time token passes here and nowhere else.
 
@@ -65,6 +67,8 @@ def serve(
         ReidError: the site, model, gallery, settings or certificate cannot be used, or the port is taken.
     """
     settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
+    if check_set is not None:
+        settings = settings.model_copy(update={"check_set": check_set})
     state = state or gallery.with_name(f"{gallery.name}-service")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")

@@ -132,18 +132,23 @@ class CandidateIn(Body):
 
 
 class GateOut(BaseModel):
-    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance."""
+    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance; checks: mAP on the check set."""
 
     passes: bool
     reason: str
     scores: dict[str, tuple[float, float]]
     skipped: list[str]
+    checks: dict[str, tuple[float, float]]
 
     @classmethod
     def of(cls, report: GateReport) -> GateOut:
         """The API's form of a verdict."""
-        scores = {name: (verdict.current, verdict.candidate) for name, verdict in report.cameras.items()}
-        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=list(report.skipped))
+        scores, checks = (
+            {name: (verdict.current, verdict.candidate) for name, verdict in verdicts.items()}
+            for verdicts in (report.cameras, report.checks)
+        )
+        skipped = list(report.skipped)
+        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=skipped, checks=checks)
 
 
 class JobOut(BaseModel):

@@ -4,10 +4,16 @@ import time
 from collections import deque
 from pathlib import Path
 
-from town import CAMERAS, PEOPLE, REASON, Town, crop_of
+import pytest
+from town import CAMERAS, PEOPLE, REASON, Town, crop_of, png_of
 
+from reid_mtda.errors import DataError
+from reid_mtda.live.checkset import load_check_set
 from reid_mtda.live.gate import GateSample
+from reid_mtda.service.run import running_service
 from reid_mtda.service.serving import load_serving
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.site import Site
 
 API = "/api/v1"
 
@@ -100,3 +106,34 @@ def test_the_status_page_offers_candidates_to_admins_alone(town: Town) -> None:
     assert "Go back to the model before" in admin.get("/status").text
     stranger, secret = town.signed_in("reviewer")
     assert stranger.post("/models", data={"csrf": secret, "action": "rollback"}).status_code == 403
+
+
+def test_a_check_set_is_judged_and_audited(town: Town) -> None:
+    """Labelled pictures: the same coats in two cameras; the candidate answers alike, so it passes with its numbers."""
+    folder = town.folder / "check"
+    for part in ("query", "bounding_box_test"):
+        (folder / part).mkdir(parents=True)
+        for person in range(len(PEOPLE)):
+            for camera in (1, 2):
+                name = f"{person + 1:04d}_c{camera}s1_000001_00.png"
+                (folder / part / name).write_bytes(png_of(crop_of(person, 4 * camera)))
+    town.service.models._check_set = load_check_set(str(folder), 0.01)
+    watch(town)
+    admin = town.client("admin")
+    verdict = admin.post(f"{API}/model/verdicts", json={"name": "turned"}).json()
+    assert verdict["passes"] and verdict["checks"] == {"camera 1": [1.0, 1.0], "camera 2": [1.0, 1.0]}
+    (entry,) = admin.get(f"{API}/audit", params={"action": "candidate_judged"}).json()["entries"]
+    assert entry["detail"]["check_scores"] == verdict["checks"]
+    next((folder / "query").iterdir()).unlink()
+    gone = admin.post(f"{API}/model/promotions", json={"name": "turned"})
+    assert gone.status_code == 422 and "_c" in gone.json()["error"]["message"]
+
+
+def test_a_check_set_that_is_not_there_is_told_at_the_start(town: Town, model_folder: Path) -> None:
+    settings = ServiceSettings(check_set=str(town.folder / "nowhere"))
+    site = Site("town", town.folder, {})
+    with (
+        pytest.raises(DataError, match="nowhere: no such folder"),
+        running_service(site, model_folder, town.folder / "other", town.folder / "state2", settings),
+    ):
+        raise AssertionError("it started")
