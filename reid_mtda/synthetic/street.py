@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.synthetic import figure, people, scenery, walks
+from reid_mtda.synthetic import canvas, figure, people, scenery, walks
 from reid_mtda.synthetic.camera import HEIGHT_PX, LAB, TARGET, WIDTH_PX, CameraModel, camera_model, response
 from reid_mtda.types import FloatArray, ImageArray, IntArray
 
@@ -199,7 +199,7 @@ def _paint_walker(
     solid = alpha > 127
     area = max(1, int(np.count_nonzero(solid)))
     left = round(column) - alpha.shape[1] // 2
-    top = round(row + figure.FOOT_MARGIN * height_px) - alpha.shape[0]
+    top = round(row + canvas.FOOT_MARGIN * height_px) - alpha.shape[0]
     x0, y0 = max(0, left), max(0, top)
     x1, y1 = min(WIDTH_PX, left + alpha.shape[1]), min(HEIGHT_PX, top + alpha.shape[0])
     if x1 <= x0 or y1 <= y0:

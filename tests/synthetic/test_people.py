@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from reid_mtda.synthetic.figure import FOOT_MARGIN, draw_person
+from reid_mtda.synthetic.canvas import FOOT_MARGIN
+from reid_mtda.synthetic.figure import draw_person
 from reid_mtda.synthetic.people import draw_look
 
 
