@@ -1,0 +1,159 @@
+"""Model folders on disk: weights and their card, checked when read, replaced whole when written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from reid_mtda.errors import ConfigError, ModelError, ShapeError, StorageError
+from reid_mtda.schema import Strict, parse
+from reid_mtda.types import ModelManifest, Preprocess
+
+MANIFEST = "manifest.json"
+ONNX = "model.onnx"
+IR = ("model.xml", "model.bin")
+ID_DIGITS = 16
+
+
+class _PreprocessCard(Strict):
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channels: Literal["RGB", "BGR"] = "RGB"
+
+
+class _Card(Strict):
+    """``manifest.json`` as it is written."""
+
+    kind: Literal["reid-mtda model"]
+    model_id: str = Field(pattern=r"^[0-9a-f]{12,64}$")
+    arch: str
+    embedding_dim: int = Field(ge=1, le=65536)
+    preprocess: _PreprocessCard
+    trained_on: str
+
+    @field_validator("preprocess")
+    @classmethod
+    def _is_sound(cls, value: _PreprocessCard) -> _PreprocessCard:
+        try:
+            Preprocess(**value.model_dump())
+        except ShapeError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+
+def read_manifest(folder: Path) -> ModelManifest:
+    """Read the card of a model folder.
+
+    Raises:
+        ModelError: no such folder, no ``manifest.json`` in it, or one that is not a model's.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder; make one with 'reid-mtda export'")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ModelError(f"{folder}: not a model folder, {MANIFEST} is missing; make one with 'reid-mtda export'")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: damaged ({error}), expected JSON; export again") from None
+    if not isinstance(value, dict) or value.get("kind") != "reid-mtda model":
+        raise ModelError(f"{path}: not the manifest of a model, expected kind 'reid-mtda model'; export again")
+    try:
+        card = parse(_Card, value, where=str(path))
+    except ConfigError as error:
+        raise ModelError(f"{error}; export again") from None
+    return ModelManifest(
+        model_id=card.model_id,
+        arch=card.arch,
+        embedding_dim=card.embedding_dim,
+        preprocess=Preprocess(**card.preprocess.model_dump()),
+        trained_on=card.trained_on,
+    )
+
+
+@contextlib.contextmanager
+def new_model_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; it takes that name when the block ends well, else it is removed.
+
+    Raises:
+        ModelError: ``folder`` holds something that is not a model folder: it would be lost.
+        StorageError: the disk refused; ``folder`` is as it was.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - a name like "." must have a parent to stand in
+    foreign = _foreign_content(folder)
+    if foreign:
+        raise ModelError(f"{folder}: holds {foreign}, which is not part of a model folder; choose another folder")
+    part: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        yield part
+        part.chmod(0o755)
+        _take_name(part, folder)
+    except ModelError as error:
+        raise ModelError(str(error).replace(str(part), str(folder))) from error
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: could not be written ({error.strerror or error}); free space or choose another folder; "
+            "what stood there before is untouched"
+        ) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _foreign_content(folder: Path) -> str:
+    """The name of something in ``folder`` that no model folder holds, or ''."""
+    if not folder.exists():
+        return ""
+    if not folder.is_dir():
+        return "a file of that name"
+    names = sorted(path.name for path in folder.iterdir())
+    return next((name for name in names if name not in (MANIFEST, ONNX, *IR)), "")
+
+
+def _take_name(part: Path, folder: Path) -> None:
+    """Rename ``part`` to ``folder``; what stood there steps aside first and comes back should the renaming fail."""
+    if not folder.exists():
+        part.rename(folder)
+        return
+    aside = part.with_suffix(".old")
+    folder.rename(aside)
+    try:
+        part.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights: ``model.onnx``, or ``model.xml`` and ``model.bin``."""
+    for names in ((ONNX,), IR):
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            return files
+    raise ModelError(f"{folder}: weights are missing, expected {ONNX}, or {' and '.join(IR)}; export again")
+
+
+def hash_weights(files: list[Path]) -> str:
+    """What a ``model_id`` is the beginning of."""
+    digest = hashlib.sha256()
+    for file in files:
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise ModelError(f"{file}: cannot be read ({error.strerror}); check the file") from None
+    return digest.hexdigest()
