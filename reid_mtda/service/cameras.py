@@ -59,7 +59,7 @@ class Cameras:
         """Make the system's cameras what they were; one whose address is no longer allowed is named and left out."""
         for row in self._database.read("SELECT * FROM cameras ORDER BY name"):
             if row["retention_days"] is not None:
-                self._system.former[row["name"]] = row["retention_days"]
+                self._system.roster.former[row["name"]] = row["retention_days"]
             try:
                 self._restore(row)
             except ConfigError as error:

@@ -126,10 +126,12 @@ class _Live(Collector):
 
     def _model(self) -> Iterator[Metric]:
         system = self._system
-        yield CounterMetricFamily("reid_embedding_batches", "Batches embedded.", value=system.batches)
-        yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=system.batched_crops)
-        yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=system.embed_seconds)
-        yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=system.crops_waiting)
+        answering = system.answering
+        yield CounterMetricFamily("reid_embedding_batches", "Batches embedded.", value=answering.batches)
+        yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=answering.batched_crops)
+        yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=answering.embed_seconds)
+        waiting = answering.serving.batcher.depth
+        yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=waiting)
         if (recall := self._recall.now()) is not None:
             yield GaugeMetricFamily("reid_index_recall", "Sampled recall@10 against exact search.", value=recall)
         kept = GaugeMetricFamily("reid_kept_crops", "Crops kept to adapt to.", labels=["camera"])

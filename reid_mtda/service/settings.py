@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from reid_mtda.live.system import LiveSettings
+from reid_mtda.live.settings import LiveSettings
 from reid_mtda.schema import Strict
 
 

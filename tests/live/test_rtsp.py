@@ -13,8 +13,9 @@ import pytest
 from colour_model import write_colour_model
 
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
-from reid_mtda.live.system import LiveSettings, LiveSystem
+from reid_mtda.live.system import LiveSystem
 from reid_mtda.runtime import load_exported
 from reid_mtda.site import Camera, Site
 

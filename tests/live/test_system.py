@@ -28,7 +28,7 @@ def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Calla
     assert sighting.thumbnail.is_file()
     kinds = {event.kind for event in system.events.after(0)}
     assert {"sighting", "camera_state"} <= kinds
-    assert system.batched_crops > system.batches
+    assert system.answering.batched_crops > system.answering.batches
 
 
 def test_stopping_keeps_everything_that_was_acknowledged(make: Callable[..., LiveSystem], tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from builders import write_config, write_site
 
 from reid_mtda.config import load_config
 from reid_mtda.errors import DataError
+from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
-from reid_mtda.live.system import LiveSettings
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site

@@ -75,7 +75,7 @@ def test_cameras_are_found_as_they_were_left(start: Start, tmp_path: Path) -> No
         assert sorted(cameras) == ["market", "yard"]
         assert cameras["yard"]["retention_days"] == 2 and cameras["yard"]["state"] == "paused"
         assert cameras["market"]["state"] == "paused"
-        assert service.system._cameras["yard"].stream._url == ADDED["url"]  # its password is still there
+        assert service.system.roster._cameras["yard"].stream._url == ADDED["url"]  # its password is still there
         assert client.post(f"{API}/cameras/gate/restore").status_code == 201
         assert client.post(f"{API}/cameras/gate/restore").status_code == 422
         assert client.post(f"{API}/cameras/yard/restore").status_code == 422

@@ -1,0 +1,105 @@
+"""The model that answers and its gallery, replaced together; one queue of crops in front of them for everybody."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import TimeoutError as FutureTimeoutError
+
+import numpy as np
+
+from reid_mtda.errors import ModelError
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.batcher import Batcher, BatcherSettings
+from reid_mtda.live.camera import Serving
+from reid_mtda.live.observe import Observations
+from reid_mtda.live.roster import Start, join
+from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest
+
+_SEARCH_WAIT_S = 10.0
+
+
+class Answering:
+    """What answers now.
+
+    Args:
+        embed: the model.
+        manifest: its card.
+        gallery: bound to the same model; closed in the end.
+        settings: of the queue.
+        start_thread: starts the embedder's thread.
+    """
+
+    def __init__(
+        self, embed: Embed, manifest: ModelManifest, gallery: Gallery, settings: BatcherSettings, start_thread: Start
+    ) -> None:
+        self._settings, self._start_thread = settings, start_thread
+        self._lock = threading.Lock()
+        self._embedders: list[threading.Thread] = []
+        self._running = False
+        self.observed = Observations()
+        self.batches = self.batched_crops = 0
+        self.embed_seconds = 0.0
+        self.serving = self._make(embed, manifest, gallery)
+        self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
+
+    def start(self) -> None:
+        """Let the embedder work."""
+        with self._lock:
+            self._running = True
+            self._start_embedder(self.serving)
+
+    def embed_one(self, crop: ImageArray, *, key: str) -> FloatArray:
+        """The embedding float32 (D,) of a crop uint8 (h, w, 3), through the same queue as the cameras'.
+
+        Raises:
+            ModelError: the model is too busy or fails.
+        """
+        future = self.serving.batcher.submit([crop], key=key)
+        if future is None:
+            raise ModelError("search: too many searches wait for the model; try again in a few seconds")
+        try:
+            return np.asarray(future.result(_SEARCH_WAIT_S)[0], np.float32)
+        except FutureTimeoutError:
+            future.cancel()
+            raise ModelError(f"search: the model did not answer within {_SEARCH_WAIT_S:.0f} s; try again") from None
+
+    def switch(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Gallery:
+        """Answer with another model and its gallery from now on; returns the old gallery, still open.
+
+        What is under way is still added to the old gallery: switch first, then carry over what is new in it.
+        """
+        serving = self._make(embed, manifest, gallery)
+        with self._lock:
+            old, self.serving = self.serving, serving
+            if self._running:
+                self._start_embedder(serving)
+        old.batcher.close()
+        self.observed.forget()
+        return old.gallery
+
+    def stop(self, deadline: float) -> None:
+        """Embed what waits."""
+        self.serving.batcher.close()
+        for thread in self._embedders:
+            join(thread, deadline)
+
+    def close(self) -> None:
+        """Close the galleries."""
+        self.serving.gallery.close()
+        if self.set_aside is not None:
+            self.set_aside.close()
+
+    def _make(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Serving:
+        if gallery.model_id != manifest.model_id:
+            raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {manifest.model_id}")
+        return Serving(manifest, Batcher(embed, manifest, self._settings, on_batch=self._count), gallery)
+
+    def _start_embedder(self, serving: Serving) -> None:
+        self._embedders = [thread for thread in self._embedders if thread.is_alive()]
+        self._embedders.append(self._start_thread(serving.batcher.run, "embedder"))
+
+    def _count(self, crops: int, seconds: float) -> None:
+        self.batches += 1
+        self.batched_crops += crops
+        self.embed_seconds += seconds
+        self.observed.batch(crops, seconds)
