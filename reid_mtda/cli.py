@@ -302,6 +302,8 @@ def _print_hits(found: dict[str, Any]) -> None:
         guessed = "" if found["is_calibrated"] else ", a guess: too few people were seen to calibrate it"
         count = f"{matches} of {len(rows)}" if matches else "no match: none"
         console.print(f"{count} reach the threshold{guessed}", highlight=False)
+    if left_out := found.get("left_out", {}).get("message"):
+        console.print(left_out, highlight=False)
 
 
 @app.command()
@@ -359,12 +361,24 @@ def benchmark(
     out: Annotated[Path, typer.Option(help="Run folder; a stopped benchmark goes on from there.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     weights: Annotated[Path, typer.Option(help="Folder of the ImageNet weights that the preset names.")] = Path(),
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; closed sets alone.")] = 1,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Re-identification: run this seed, again for more; else 0, 1, 2.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
 ) -> None:
-    """Run a closed-set benchmark (Digits, Office31, OfficeHome, ImageClef-DA): every method under one budget."""
-    from reid_mtda.benchmark import run_benchmark
+    """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
+    from reid_mtda.schema import read_yaml
 
-    made = run_benchmark(config, out, root=root, weights=weights, workers=workers)
+    if "rows" in read_yaml(config):
+        from reid_mtda.benchmark import run_benchmark
+
+        made = run_benchmark(config, out, root=root, weights=weights, workers=workers)
+    else:
+        from reid_mtda.workflow.experiment import run_seeds
+
+        with Bars() as bars:
+            made = run_seeds(config, out, seeds or (0, 1, 2), set_ or (), bars)
     print(made.read_text(encoding="utf-8"))
 
 

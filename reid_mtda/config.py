@@ -18,6 +18,9 @@ from reid_mtda.train.distil import DistilSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
 
+Tracklets = Literal["none", "camera", "identity"]
+"""What groups a data set's crops."""
+
 
 class InputSize(Strict):
     """Size of the crops that the networks see; colours are normalised with ImageNet's mean and std."""
@@ -59,7 +62,7 @@ class TargetData(Strict):
     name: str = "street"
     root: str | None = None
     by: Literal["camera", "set"] = Field(default="camera", description="each camera a target, or the set as a whole")
-    tracklets: Literal["none", "camera", "identity"] = Field(
+    tracklets: Tracklets = Field(
         default="none",
         description="what groups crops: nothing, a perfect tracker within a camera, or true identities over all "
         "cameras, which is the leak that tables measure",
@@ -106,10 +109,11 @@ class Variant(Strict):
     """The student distilled once more with something changed: a row of an ablation table."""
 
     distil: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
-    adapt: TeacherMethod | None = Field(default=None, description="another method for the teachers")
+    adapt: TeacherMethod | None = Field(
+        default=None, description="teachers adapted by this method, in place of the preset's"
+    )
     ready_made: str | None = Field(default=None, description="an exported model's folder as teacher of every camera")
-    own_teachers: bool = Field(default=False, description="adapted teachers in place of the preset's ready-made one")
-    tracklets: Literal["none", "camera", "identity"] | None = Field(
+    tracklets: Tracklets | None = Field(
         default=None, description="other tracklets than the targets'; identity is the leak"
     )
 
@@ -164,6 +168,8 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig
         _check_data(f"{where}: test", config.test, rootless=("street",))
     for role, network in (("teacher", config.teacher), ("student", config.student)):
         _check_network(f"{where}: {role}", network)
+        if config.source.name == "none" and not network.weights:
+            raise ConfigError(f"{where}: {role}.weights: missing, expected weights, since there is no source to learn")
     return config
 
 

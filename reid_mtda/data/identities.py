@@ -22,7 +22,11 @@ def camera_normalised(embeddings: FloatArray) -> FloatArray:
 
 
 def match_cameras(
-    embeddings: Mapping[str, FloatArray], tracklets: Mapping[str, IntArray], *, supported: bool = True
+    embeddings: Mapping[str, FloatArray],
+    tracklets: Mapping[str, IntArray],
+    *,
+    supported: bool = True,
+    normalised: bool = True,
 ) -> dict[str, IntArray]:
     """Give tracklets of different cameras one pseudo-identity where they are each other's nearest neighbour.
 
@@ -33,6 +37,7 @@ def match_cameras(
     Args:
         embeddings: per camera (N, D), one common space (one net, or teachers that share a class space).
         tracklets: per camera int64 (N,); -1 where a crop has none.
+        normalised: standardise each camera's embeddings first; off only to measure what it brings.
         supported: ask for a third camera's agreement; needs three cameras or more, else it is not asked for.
 
     Returns:
@@ -43,7 +48,7 @@ def match_cameras(
     for camera, rows in embeddings.items():
         if not len(rows):
             continue
-        rows = camera_normalised(rows)
+        rows = camera_normalised(rows) if normalised else rows
         for track in np.unique(tracklets[camera][tracklets[camera] >= 0]):
             mean = rows[tracklets[camera] == track].mean(axis=0)
             owners.append((camera, int(track)))

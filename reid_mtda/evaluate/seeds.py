@@ -53,16 +53,21 @@ def seeds_table(folders: Sequence[Path]) -> str:
     seeds = check_alike(runs)
     cameras = list(runs[0]["scores"][0]["per_camera"])
     lines = [
-        "| method | mAP | rank-1 | " + " | ".join(f"mAP {camera}" for camera in cameras) + " | weights | MACs | ms |",
-        "|---|" + "---|" * (5 + len(cameras)),
+        "| method | mAP | rank-1 | rank-1, camera to camera | "
+        + " | ".join(f"mAP {camera}" for camera in cameras)
+        + " | weights | MACs | ms |",
+        "|---|" + "---|" * (6 + len(cameras)),
     ]
     for number, row in enumerate(runs[0]["scores"]):
         rows = [run["scores"][number] for run in runs]
         cells = [_spread([each[key] for each in rows]) for key in ("mAP", "rank1")]
+        cells.append(_spread([each["camera_to_camera"]["rank1"] for each in rows]))
         cells += [_spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
         name = f"**{row['method']}**" if row["ours"] else row["method"]
         milliseconds = np.median([each["ms"] for each in rows])
-        cost = [f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M", f"{milliseconds:.2f}"]
+        known = row["params"] is not None  # of a ready-made teacher only the time can be told
+        cost = [f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M"] if known else ["?", "?"]
+        cost.append(f"{milliseconds:.2f}")
         lines.append(f"| {name} | " + " | ".join(cells + cost) + " |")
     card = runs[0]["run"]
     commits = ", ".join(sorted({run["run"]["versions"]["commit"] for run in runs}))

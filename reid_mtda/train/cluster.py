@@ -79,7 +79,7 @@ class ClusterSettings(Strict):
 
 def adapt_cluster(
     model: Embedder,
-    source: LabelledSet,
+    source: LabelledSet | None,
     target: UnlabelledSet,
     preprocess: Preprocess,
     settings: ClusterSettings,
@@ -88,7 +88,8 @@ def adapt_cluster(
 ) -> Embedder:
     """Adapt a copy of ``model`` to ``target``, with or without tracklets; the weights after the last step are it.
 
-    An epoch in which no two clusters are found learns from the source alone and says so.
+    An epoch in which no two clusters are found learns from the source alone and says so. Without a ``source``, where
+    only its weights are at hand, the target is all there is to learn from.
 
     Raises:
         DataError: a target of fewer than two crops.
@@ -97,17 +98,18 @@ def adapt_cluster(
     """
     if len(target) < 2:
         raise DataError(f"{target.domain}: got {len(target)} crops, expected 2 or more; harvest more footage")
-    if settings.source_weight and model.classifier is None:
+    if source is not None and settings.source_weight and model.classifier is None:
         raise ModelError(
             f"clusters on {target.domain}: the network has no logits of source identities, expected some to learn "
             "them; set source_weight to 0"
         )
     model = trainable(copy.deepcopy(model))
     p, k = settings.identities_per_batch, settings.pictures_per_identity
-    of_source, of_target = load_pictures(source.paths, preprocess), load_pictures(target.paths, preprocess)
-    pick_source = group_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
+    of_target = load_pictures(target.paths, preprocess)
+    if source is not None:
+        of_source, identities = load_pictures(source.paths, preprocess), torch.from_numpy(source.labels)
+        pick_source = group_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
-    identities = torch.from_numpy(source.labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     clusters, memory = Kept(torch.full((len(target),), NOISE)), Kept(torch.zeros(0, model.embedding_dim))
     kept = {"model": model, "clusters": clusters, "memory": memory}
@@ -126,7 +128,7 @@ def adapt_cluster(
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
         parts: dict[str, Tensor] = {}
         with seeded_step(run, step):
-            if settings.source_weight:
+            if source is not None and settings.source_weight:
                 rows = pick_source.batch(step)
                 output = model(of_source.normalised(augment(of_source.unit(rows))))
                 parts = source_parts(output.logits, output.embedding, identities[rows], settings)

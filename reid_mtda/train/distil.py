@@ -1,15 +1,15 @@
 """Staged distillation: one student learns from the frozen teachers of all cameras, one teacher at a time.
 
 P3/P4 with the reference design's parts: source-identity beliefs as the class space that all cameras share,
-similarity rows, the source's own labels, and a progressive balance between source and teachers.
+similarity rows, pseudo-identities, the source's own labels, and a progressive balance between source and teachers.
+KD-ReID itself (P4) is the same loop with ``matrix_weight`` alone, by SGD.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,26 +17,29 @@ from pydantic import Field
 from torch import Tensor
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
-from reid_mtda.data.batches import group_sampler, load_pictures
-from reid_mtda.data.identities import match_cameras
+from reid_mtda.data.batches import GroupSampler, Pictures, group_sampler, load_pictures
 from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.logits import kl_loss
-from reid_mtda.losses.distillation.similarity import similarity_rows_loss
+from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
-from reid_mtda.models.embedder import Embedder
+from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     Resumable,
     cosine_decay,
-    embed_pictures,
     frozen,
     optimise,
+    recompute_batchnorm,
     seeded_step,
     set_learning_rate,
     trainable,
 )
-from reid_mtda.types import IntArray, LabelledSet, Preprocess, UnlabelledSet
+from reid_mtda.train.lessons import Lesson, Teaching, embed_cameras
+from reid_mtda.types import FloatArray, IntArray, LabelledSet, Preprocess, UnlabelledSet
+
+_FEWEST = 4
+"""Crops of a camera in a batch below which its own BatchNorm statistics would be noise; they sit the step out."""
 
 
 class DistilSettings(Strict):
@@ -50,6 +53,19 @@ class DistilSettings(Strict):
     cross_camera: bool = Field(
         default=True, description="join tracklets of different cameras that are mutual nearest neighbours"
     )
+    camera_normalised: bool = Field(
+        default=True, description="standardise embeddings by camera before identities are sought"
+    )
+    tracklets_are_identities: bool = Field(
+        default=False, description="a number means one person in every camera: true of labels alone, the leak"
+    )
+    refresh: bool = Field(
+        default=False, description="seek pseudo-identities anew with the averaged student, every checkpoint_every steps"
+    )
+    batchnorm: Literal["shared", "per_domain"] = Field(
+        default="shared", description="statistics of the whole batch, or of the source and of each camera on its own"
+    )
+    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="sgd: momentum 0.9")
     learning_rate: float = Field(default=2e-3, gt=0, le=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -58,36 +74,21 @@ class DistilSettings(Strict):
     beta_end: float = Field(default=0.9, gt=0, lt=1, description="share of the targets at the last step")
     temperature: float = Field(default=4.0, gt=0, description="of source-identity beliefs")
     rows_temperature: float = Field(default=0.2, gt=0, description="of similarity rows")
+    source_weight: float = Field(default=1.0, ge=0, description="of identity and triplets on the source")
     logits_weight: float = Field(default=1.0, ge=0)
     rows_weight: float = Field(default=1.0, ge=0)
-    identity_weight: float = Field(default=1.0, ge=0, description="of triplets among tracklets or joined tracklets")
+    matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
+    identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
     ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
     checkpoint_every: int = Field(default=50, ge=1)
-
-
-@dataclass(frozen=True, eq=False)
-class Lesson:
-    """What a teacher says of its camera's crops, kept so that each crop passes the teacher once.
-
-    ``embedding`` (N, D_t), rows of length 1; ``logits`` (N, C) over source identities, None for a ready-made teacher.
-    """
-
-    embedding: Tensor
-    logits: Tensor | None
-
-
-def give_lesson(teacher: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Lesson:
-    """Pass every crop of ``target`` through the frozen ``teacher`` once."""
-    output = embed_pictures(frozen(teacher), load_pictures(target.paths, preprocess))
-    return Lesson(embedding=output.embedding, logits=output.logits)
 
 
 def distil(
     student: Embedder,
     lessons: Mapping[str, Lesson],
     targets: Mapping[str, UnlabelledSet],
-    source: LabelledSet,
+    source: LabelledSet | None,
     preprocess: Preprocess,
     settings: DistilSettings,
     run: Run,
@@ -95,106 +96,152 @@ def distil(
 ) -> Embedder:
     """Distil ``lessons`` of all cameras into ``student``; the averaged weights after the last step are the result.
 
+    Without a ``source`` (only its weights are at hand) the student hears the teachers alone. With ``per_domain``
+    statistics the result carries those of all cameras' crops together; ``recompute_batchnorm`` gives it a camera's.
+
     Raises:
-        DataError: no cameras, or a camera without tracklets.
+        DataError: no cameras, or a camera without crops that could be told apart.
         TrainingError: a loss that is not finite.
     """
     if not targets or lessons.keys() != targets.keys():
         raise DataError(f"distillation: got lessons of {sorted(lessons)} for cameras {sorted(targets)}, expected alike")
-    crops = _Crops.of(targets, lessons, settings)
-    of_source = load_pictures(source.paths, preprocess)
-    of_target = load_pictures(crops.paths, preprocess)
-    pick_source = group_sampler(
-        source.labels,
-        p=settings.source_identities,
-        k=settings.source_pictures,
-        seed=run.child_seed("source"),
-        where=source.domain,
-    )
-    pick_target = group_sampler(
-        crops.identities,
-        p=settings.target_identities,
-        k=settings.target_pictures,
-        seed=run.child_seed("target"),
-        where=", ".join(targets),
-    )
+    teaching = Teaching.of(targets, lessons, shared_numbers=settings.tracklets_are_identities)
+    of_target = load_pictures(teaching.paths, preprocess)
+    from_source = None if source is None else _Source.of(source, preprocess, settings, run)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
-    labels = torch.from_numpy(source.labels)
-    identities, cameras = torch.from_numpy(crops.identities), torch.from_numpy(crops.cameras)
     averaged = frozen(copy.deepcopy(trainable(student)))
-    optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = _optimiser(student, settings)
     state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
+    identities = _identities(teaching, teaching.embeddings(), settings)
+    pick_target = _target_sampler(identities, teaching, settings, run)
 
     for step in range(state.start(), settings.steps):
+        if settings.refresh and step and step % settings.checkpoint_every == 0:
+            seen_now = embed_cameras(averaged, of_target, teaching)
+            identities = _identities(teaching, seen_now, settings)
+            pick_target = _target_sampler(identities, teaching, settings, run)
         done = step / settings.steps
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, done))
-        beta = progressive_beta(settings.beta_start, settings.beta_end, done)
-        rows_s, rows_t = pick_source.batch(step), pick_target.batch(step)
+        beta = progressive_beta(settings.beta_start, settings.beta_end, done) if from_source else 1.0
+        rows = _by_camera(pick_target.batch(step), teaching, settings)
+        rows_t = np.concatenate(rows)
         with seeded_step(run, step):
-            units = torch.cat([of_source.unit(rows_s), of_target.unit(rows_t)])
-            output = student(of_source.normalised(augment(units)))
-        emb_s, emb_t = output.embedding.split([len(rows_s), len(rows_t)])
-        logits_s, logits_t = output.logits.split([len(rows_s), len(rows_t)])
-        parts = {
-            "source/identity": (1 - beta)
-            * identity_loss(logits=logits_s, labels=labels[rows_s], smoothing=settings.smoothing),
-            "source/triplet": (1 - beta)
-            * triplet_loss(embeddings=emb_s, labels=labels[rows_s], margin=settings.margin),
-            "target/triplet": (beta * settings.identity_weight)
-            * triplet_loss(
-                embeddings=emb_t, labels=identities[rows_t], margin=settings.margin, strangers_within=cameras[rows_t]
-            ),
-        }
-        for camera, (first, lesson) in crops.lessons.items():  # each teacher in turn, on its own camera's crops
-            mine = np.flatnonzero(crops.cameras[rows_t] == first)
+            units = [of_target.unit(part) for part in rows]
+            if from_source:
+                rows_s = from_source.pick.batch(step)
+                units.insert(0, from_source.pictures.unit(rows_s))
+            seen = augment(torch.cat(units)).split([len(unit) for unit in units])
+            output = forward_domains(student, [of_target.normalised(unit) for unit in seen], settings.batchnorm)
+        count = len(rows_t)
+        emb_t, logits_t = output.embedding[-count:], None if output.logits is None else output.logits[-count:]
+        parts = {}
+        if from_source and output.logits is not None:
+            share, labels_s = (1 - beta) * settings.source_weight, from_source.labels[rows_s]
+            emb_s, logits_s = output.embedding[:-count], output.logits[:-count]
+            parts["source/identity"] = share * identity_loss(
+                logits=logits_s, labels=labels_s, smoothing=settings.smoothing
+            )
+            parts["source/triplet"] = share * triplet_loss(embeddings=emb_s, labels=labels_s, margin=settings.margin)
+        parts["target/triplet"] = (beta * settings.identity_weight) * triplet_loss(
+            embeddings=emb_t,
+            labels=torch.from_numpy(identities[rows_t]),
+            margin=settings.margin,
+            strangers_within=torch.from_numpy(teaching.camera[rows_t]),
+        )
+        for space, (cameras, lesson) in teaching.spaces.items():  # each teacher in turn, on its own cameras' crops
+            mine = np.flatnonzero(np.isin(teaching.camera[rows_t], cameras))
             if len(mine) < 2:
                 continue
-            share, seen = beta / len(lessons), torch.from_numpy(rows_t[mine] - first)
-            if lesson.logits is not None:
-                parts[f"{camera}/logits"] = (share * settings.logits_weight) * kl_loss(
-                    student=logits_t[mine], teacher=lesson.logits[seen], temperature=settings.temperature
+            share, place = beta * len(cameras) / len(targets), torch.from_numpy(teaching.place[rows_t[mine]])
+            if lesson.logits is not None and logits_t is not None:
+                parts[f"{space}/logits"] = (share * settings.logits_weight) * kl_loss(
+                    student=logits_t[mine], teacher=lesson.logits[place], temperature=settings.temperature
                 )
-            parts[f"{camera}/rows"] = (share * settings.rows_weight) * similarity_rows_loss(
-                student=emb_t[mine], teacher=lesson.embedding[seen], temperature=settings.rows_temperature
+            parts[f"{space}/rows"] = (share * settings.rows_weight) * similarity_rows_loss(
+                student=emb_t[mine], teacher=lesson.embedding[place], temperature=settings.rows_temperature
             )
+            if settings.matrix_weight:
+                parts[f"{space}/matrix"] = (share * settings.matrix_weight) * similarity_matrix_loss(
+                    student=emb_t[mine], teacher=lesson.embedding[place]
+                )
         numbers = optimise(optimiser, parts, where="distillation", step=step)
         update_average(averaged, student, min(settings.ema, (step + 1) / (step + 10)))
         run.record("distil", step=step, beta=beta, **numbers)
         state.save(step + 1)
         progress("student", step + 1, settings.steps)
+    if settings.batchnorm == "per_domain":
+        recompute_batchnorm(averaged, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
     return averaged
 
 
-@dataclass(frozen=True, eq=False)
-class _Crops:
-    """The crops of all cameras in one row of numbers: camera after camera.
+class _Source:
+    """The labelled source's pictures, labels and sampler."""
 
-    ``cameras`` (N,) holds the number of each camera's first crop, ``identities`` (N,) pseudo-identities; ``lessons``
-    gives per camera its first crop's number and its teacher's lesson.
-    """
-
-    paths: tuple[Path, ...]
-    cameras: IntArray
-    identities: IntArray
-    lessons: dict[str, tuple[int, Lesson]]
+    def __init__(self, pictures: Pictures, labels: Tensor, pick: GroupSampler) -> None:
+        self.pictures, self.labels, self.pick = pictures, labels, pick
 
     @classmethod
-    def of(
-        cls, targets: Mapping[str, UnlabelledSet], lessons: Mapping[str, Lesson], settings: DistilSettings
-    ) -> _Crops:
-        first = dict(zip(targets, np.cumsum([0, *map(len, targets.values())]).tolist(), strict=False))
-        tracklets = {camera: _tracklets(target) for camera, target in targets.items()}
-        if settings.cross_camera:
-            identities = match_cameras({c: lessons[c].embedding.numpy() for c in targets}, tracklets)
-        else:
-            identities = {c: np.where(own >= 0, own + first[c], -1) for c, own in _numbered(tracklets).items()}
-        return cls(
-            paths=tuple(path for target in targets.values() for path in target.paths),
-            cameras=np.concatenate([np.full(len(target), first[c]) for c, target in targets.items()]),
-            identities=np.concatenate([identities[c] for c in targets]).astype(np.int64),
-            lessons={camera: (first[camera], lessons[camera]) for camera in targets},
+    def of(cls, source: LabelledSet, preprocess: Preprocess, settings: DistilSettings, run: Run) -> _Source:
+        pick = group_sampler(
+            source.labels,
+            p=settings.source_identities,
+            k=settings.source_pictures,
+            seed=run.child_seed("source"),
+            where=source.domain,
         )
+        return cls(load_pictures(source.paths, preprocess), torch.from_numpy(source.labels), pick)
+
+
+def forward_domains(
+    model: Embedder, domains: Sequence[Tensor], batchnorm: Literal["shared", "per_domain"]
+) -> EmbedderOutput:
+    """Pass the domains' pictures, each (B_i, 3, h, w), in one batch or each with BatchNorm statistics of its own.
+
+    Domain-specific statistics as in Chang et al. 2019, "Domain-Specific Batch Normalization", with the scale and shift
+    shared: one network serves every camera, a camera is told by its statistics alone.
+    """
+    if batchnorm == "shared":
+        result: EmbedderOutput = model(torch.cat(list(domains)))
+        return result
+    outputs = [model(domain) for domain in domains]
+    logits = [output.logits for output in outputs if output.logits is not None]
+    return EmbedderOutput(
+        embedding=torch.cat([output.embedding for output in outputs]), logits=torch.cat(logits) if logits else None
+    )
+
+
+def _identities(teaching: Teaching, embeddings: Mapping[str, FloatArray], settings: DistilSettings) -> IntArray:
+    if settings.tracklets_are_identities:
+        return teaching.tracklets
+    return teaching.pseudo_identities(
+        embeddings, cross_camera=settings.cross_camera, normalised=settings.camera_normalised
+    )
+
+
+def _target_sampler(identities: IntArray, teaching: Teaching, settings: DistilSettings, run: Run) -> GroupSampler:
+    return group_sampler(
+        identities,
+        p=settings.target_identities,
+        k=settings.target_pictures,
+        seed=run.child_seed("target"),
+        where=", ".join(teaching.names),
+    )
+
+
+def _by_camera(rows: IntArray, teaching: Teaching, settings: DistilSettings) -> list[IntArray]:
+    """The batch as it is forwarded: whole, or a part for each camera that has enough crops in it."""
+    if settings.batchnorm == "shared":
+        return [rows]
+    parts = [rows[teaching.camera[rows] == number] for number in range(len(teaching.names))]
+    return [part for part in parts if len(part) >= _FEWEST] or [rows]
+
+
+def _optimiser(student: Embedder, settings: DistilSettings) -> torch.optim.Optimizer:
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(student.parameters(), lr=rate, momentum=0.9, weight_decay=decay)
+    return torch.optim.Adam(student.parameters(), lr=rate, weight_decay=decay)
 
 
 def progressive_beta(start: float, end: float, progress: float) -> float:
@@ -211,18 +258,3 @@ def update_average(averaged: Embedder, student: Embedder, decay: float) -> None:
             value.lerp_(current[name], 1.0 - decay)
         else:
             value.copy_(current[name])
-
-
-def _tracklets(target: UnlabelledSet) -> IntArray:
-    if target.tracklets is None:
-        raise DataError(f"{target.domain}: got crops without tracklets, expected a crops.csv; harvest them from video")
-    return target.tracklets
-
-
-def _numbered(tracklets: Mapping[str, IntArray]) -> dict[str, IntArray]:
-    """Tracklets of each camera as numbers 0.. smaller than its count of crops; -1 stays."""
-    numbered = {}
-    for camera, own in tracklets.items():
-        names, places = np.unique(own, return_inverse=True)
-        numbered[camera] = np.where(own >= 0, places - int((names < 0).sum()), -1)
-    return numbered

@@ -50,7 +50,7 @@ class DmmdSettings(Strict):
 
 def adapt_dmmd(
     model: Embedder,
-    source: LabelledSet,
+    source: LabelledSet | None,
     target: UnlabelledSet,
     preprocess: Preprocess,
     settings: DmmdSettings,
@@ -60,9 +60,11 @@ def adapt_dmmd(
     """Adapt a copy of ``model`` to ``target``; the weights after the last step are the result.
 
     Raises:
-        DataError: a target without tracklets, or with fewer than two.
+        DataError: no source, a target without tracklets, or with fewer than two.
         TrainingError: a loss that is not finite.
     """
+    if source is None:
+        raise DataError(f"D-MMD on {target.domain}: got no labelled source, expected one to align to; use 'cluster'")
     if target.tracklets is None:
         raise DataError(f"{target.domain}: got crops without tracklets, expected a crops.csv; harvest them from video")
     model = trainable(copy.deepcopy(model))

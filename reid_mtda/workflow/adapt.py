@@ -7,17 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import DataError, ReidError
+from reid_mtda.evaluate.retrieval import embed_paths
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.runs import Progress, Run, open_run, silent, stage
+from reid_mtda.runtime import load_exported
 from reid_mtda.site import Site
 from reid_mtda.train import METHODS
-from reid_mtda.train.distil import distil, give_lesson
+from reid_mtda.train.distil import distil
+from reid_mtda.train.lessons import Lesson, give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
@@ -61,7 +66,7 @@ def adapt_cameras(
     kept = {} if crops is None else {"crops": str(crops)}
     run = open_run(out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()})
     with stage(run, "source data"):
-        source = load_source(config, run, progress)
+        source = load_source(config, run)
     with stage(run, "harvest"):
         if crops is None:
             harvests, failures = harvest_site(site, run.folder / "crops", config.harvest.max_crops, progress)
@@ -72,14 +77,7 @@ def adapt_cameras(
         teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
         student_source = pretrain(run, STUDENT_SOURCE, config.student, config.student_source, source, config, progress)
     with stage(run, "teachers"):
-        for camera, target in list(targets.items()):
-            try:
-                adapt_teacher(run, camera, teacher_source, source, target, config, progress)
-            except ReidError as error:
-                failures[camera] = str(error)
-                del targets[camera]
-        if not targets:
-            raise DataError(f"{out}: no camera could be adapted: {'; '.join(failures.values())}")
+        failures |= adapt_teachers(run, teacher_source, source, targets, config, progress)
     with stage(run, "student"):
         student = distil_student(run, student_source, source, targets, config, progress)
     with stage(run, "export"):
@@ -97,8 +95,10 @@ def adapt_cameras(
     return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
 
 
-def load_source(config: AdaptConfig, run: Run, progress: Progress = silent) -> LabelledSet:
-    """The labelled source: the drawn lab (drawn once into the run folder) or a data set by name."""
+def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
+    """The labelled source: the drawn lab (drawn once into the run folder), a data set by name, or None."""
+    if config.source.name == "none":
+        return None
     if config.source.name == "lab":
         from reid_mtda.synthetic.street import draw_lab
 
@@ -127,85 +127,129 @@ def usable_targets(
     return targets
 
 
+def adapted_targets(run: Run) -> dict[str, UnlabelledSet]:
+    """The harvested crops of the cameras whose teachers ``run`` holds."""
+    teachers = {path.stem for path in (run.folder / "teachers").glob("*.safetensors")}
+    return {camera: target for camera, target in load_folder(run.folder / "crops").items() if camera in teachers}
+
+
 def pretrain(
     run: Run,
     name: str,
     network: Network,
     settings: SourceSettings,
-    source: LabelledSet,
+    source: LabelledSet | None,
     config: AdaptConfig,
     progress: Progress = silent,
 ) -> Embedder:
-    """Train ``network`` on the labelled source, or load it when ``run`` holds it already."""
+    """Train ``network`` on the labelled source, or load it when ``run`` holds it already.
+
+    Without a source its weights are what the source left: there is nothing to train.
+    """
     path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)
     step = run.child(path.stem)
-    model = build_embedder(network.spec(source.num_classes), seed=step.child_seed("weights"))
+    model = build_embedder(
+        network.spec(source.num_classes if source is not None else None), seed=step.child_seed("weights")
+    )
     if network.weights:
         load_zoo_weights(model, Path(network.weights))
-    model = train_source(model, source, config.input.preprocess(), settings, step, _named(progress, path.stem))
+    if source is not None:
+        model = train_source(model, source, config.input.preprocess(), settings, step, _named(progress, path.stem))
     save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
     return model
 
 
-def adapt_teacher(
+def adapt_teachers(
     run: Run,
-    camera: str,
     teacher_source: Embedder,
-    source: LabelledSet,
-    target: UnlabelledSet,
+    source: LabelledSet | None,
+    targets: dict[str, UnlabelledSet],
     config: AdaptConfig,
     progress: Progress = silent,
-) -> Path:
-    """Adapt one camera's teacher and store it; nothing of it stays in memory."""
-    path = teacher_path(run, camera)
-    if not path.exists():
-        _, adapt = METHODS[config.adapt.method]
-        model = adapt(
-            teacher_source,
-            source,
-            target,
-            config.input.preprocess(),
-            config.adapt.parsed(),
-            run.child(f"teacher_{camera}"),
-            _named(progress, f"teacher {camera}"),
-        )
-        save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
-    return path
+    *,
+    folder: str = "teachers",
+) -> dict[str, str]:
+    """Adapt and store the teacher of every camera that has no ready-made one; nothing of them stays in memory.
+
+    Returns the message of each camera that failed; it is taken out of ``targets``.
+
+    Raises:
+        DataError: no camera is left.
+    """
+    failures = {}
+    for camera, target in list(targets.items()):
+        path = run.folder / folder / f"{camera}.safetensors"
+        if path.exists() or ready_made(config, camera):
+            continue
+        try:
+            model = METHODS[config.adapt.method][1](
+                teacher_source,
+                source,
+                target,
+                config.input.preprocess(),
+                config.adapt.parsed(),
+                run.child(f"{folder}_{camera}"),
+                _named(progress, f"teacher {camera}"),
+            )
+        except ReidError as error:
+            failures[camera] = str(error)
+            del targets[camera]
+        else:
+            save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
+    if not targets:
+        raise DataError(f"{run.folder}: no camera could be adapted: {'; '.join(failures.values())}")
+    return failures
 
 
-def teacher_path(run: Run, camera: str) -> Path:
-    """Where the adapted teacher of ``camera`` stands."""
-    return run.folder / "teachers" / f"{camera}.safetensors"
+def ready_made(config: AdaptConfig, camera: str) -> Path | None:
+    """The exported model's folder that stands in for the teacher of ``camera``, if there is one."""
+    folder = config.ready_made.get(camera, config.ready_made.get("*"))
+    return Path(folder) if folder else None
+
+
+def collect_lessons(
+    run: Run, targets: Mapping[str, UnlabelledSet], config: AdaptConfig, *, folder: str = "teachers"
+) -> dict[str, Lesson]:
+    """Let every camera's teacher, adapted or ready-made, see its crops once; one teacher is in memory at a time."""
+    lessons = {}
+    for camera, target in targets.items():
+        exported = ready_made(config, camera)
+        if exported:
+            embed, manifest = load_exported(exported)
+            rows = torch.from_numpy(embed_paths(embed, manifest.preprocess, target.paths))
+            lessons[camera] = Lesson(embedding=rows, logits=None, space=manifest.model_id)
+        else:
+            teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
+            lessons[camera] = give_lesson(teacher, target, config.input.preprocess())
+    return lessons
 
 
 def distil_student(
     run: Run,
     student_source: Embedder,
-    source: LabelledSet,
+    source: LabelledSet | None,
     targets: Mapping[str, UnlabelledSet],
     config: AdaptConfig,
     progress: Progress = silent,
+    *,
+    name: str = STUDENT,
+    teachers: str = "teachers",
 ) -> Embedder:
-    """Distil the stored teachers, one in memory at a time, into the student that starts from ``student_source``."""
-    path = run.folder / STUDENT
+    """Distil the teachers stored under ``teachers`` into the student that starts from ``student_source``."""
+    path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)
-    preprocess = config.input.preprocess()
-    lessons = {
-        camera: give_lesson(load_embedder(teacher_path(run, camera), run=run), target, preprocess)
-        for camera, target in targets.items()
-    }
     student = distil(
         student_source,
-        lessons,
+        collect_lessons(run, targets, config, folder=teachers),
         targets,
         source,
-        preprocess,
+        config.input.preprocess(),
         config.distil,
-        run.child("student_training"),
-        _named(progress, "student"),
+        run.child(f"{path.stem}_training"),
+        _named(progress, path.stem),
     )
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student

@@ -5,43 +5,91 @@ Only the oracle sees labels of the targets; its row carries that name wherever i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from reid_mtda.config import AdaptConfig
-from reid_mtda.data.reid import load_folder
+from reid_mtda.config import AdaptConfig, Tracklets, Variant
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
-from reid_mtda.models.embedder import Embedder, build_embedder
+from reid_mtda.models.embedder import Embedder, build_embedder, merge_embedders
 from reid_mtda.runs import Progress, Run
+from reid_mtda.schema import Strict, parse
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import METHODS
+from reid_mtda.train.distil import DistilSettings
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
-from reid_mtda.workflow.adapt import STUDENT_SOURCE, load_source, teacher_path
+from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
 from reid_mtda.workflow.named import load_named
+from reid_mtda.workflow.targets import together
 
 
-def train_baselines(run: Run, config: AdaptConfig, seed: int, progress: Progress) -> None:
-    """Train every baseline that ``config.baselines`` names and the run does not hold yet."""
-    source = load_source(config, run)
-    targets = load_folder(run.folder / "crops")
-    targets = {camera: target for camera, target in targets.items() if teacher_path(run, camera).exists()}
+def train_baselines(
+    run: Run,
+    config: AdaptConfig,
+    source: LabelledSet | None,
+    targets: Mapping[str, UnlabelledSet],
+    labelled: LabelledSet | None,
+    progress: Progress,
+    retracked: Callable[[Tracklets], Mapping[str, UnlabelledSet]] | None = None,
+) -> None:
+    """Train every baseline and variant that ``config`` names and the run does not hold yet.
+
+    ``labelled`` are the targets with their labels; the oracle alone gets them. ``retracked`` gives the targets with
+    other tracklets, for the variants that ask for it.
+    """
     student_source = load_embedder(run.folder / STUDENT_SOURCE, run=run)
     if "blending" in config.baselines:
         train_blending(run, student_source, source, targets, config, progress)
-    if "per_camera" in config.baselines:
+    if "per_camera" in config.baselines or "merged" in config.baselines:
         train_per_camera(run, student_source, source, targets, config, progress)
+    if "merged" in config.baselines:
+        merge_per_camera(run, targets, config)
     if "oracle" in config.baselines:
-        train_oracle(run, source, config, seed, progress)
+        train_oracle(run, student_source, source, labelled, config, progress)
+    for name, variant in config.variants.items():
+        seen = targets
+        if variant.tracklets:
+            if retracked is None:
+                raise ConfigError(
+                    f"variants.{name}.tracklets: filmed footage has its own; expected a data set as target"
+                )
+            seen = retracked(variant.tracklets)
+        train_variant(run, name, variant, student_source, source, seen, config, progress)
+
+
+def train_variant(
+    run: Run,
+    name: str,
+    variant: Variant,
+    student_source: Embedder,
+    source: LabelledSet | None,
+    targets: Mapping[str, UnlabelledSet],
+    config: AdaptConfig,
+    progress: Progress,
+) -> None:
+    """Distil the student once more with what ``variant`` changes, from teachers of its own where it wants others."""
+    path, teachers = f"variants/{name}.safetensors", "teachers"
+    if (run.folder / path).exists():
+        return
+    settings = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"variants.{name}.distil")
+    config = config.model_copy(update={"distil": settings})
+    if variant.ready_made:
+        config = config.model_copy(update={"ready_made": {"*": variant.ready_made}})
+    elif variant.adapt:
+        config = config.model_copy(update={"ready_made": {}, "adapt": variant.adapt})
+        teachers = f"variants/{name}"
+        teacher_source = load_embedder(run.folder / TEACHER_SOURCE, run=run)
+        adapt_teachers(run, teacher_source, source, dict(targets), config, progress, folder=teachers)
+    distil_student(run, student_source, source, targets, config, progress, name=path, teachers=teachers)
 
 
 def train_blending(
     run: Run,
     student_source: Embedder,
-    source: LabelledSet,
+    source: LabelledSet | None,
     targets: Mapping[str, UnlabelledSet],
     config: AdaptConfig,
     progress: Progress,
@@ -55,30 +103,33 @@ def train_blending(
     path = run.folder / "models/blending.safetensors"
     if path.exists():
         return
-    settings_type, adapt = METHODS[config.adapt.method]
-    settings = config.adapt.parsed().model_copy(
-        update={
-            "steps": config.distil.steps,
-            "learning_rate": config.distil.learning_rate,
-            "identities_per_batch": config.distil.target_identities,
-            "pictures_per_identity": config.distil.target_pictures,
-            **({"tracklet_weight": 0.0} if "tracklet_weight" in settings_type.model_fields else {}),
-        }
-    )
-    model = adapt(
+    model = METHODS[config.adapt.method][1](
         student_source,
         source,
         blend(targets),
         config.input.preprocess(),
-        settings,
+        _blending_settings(config),
         run.child("blending"),
         lambda part, done, total: progress("blending", done, total),
     )
     save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
 
 
+def _blending_settings(config: AdaptConfig) -> Strict:
+    own = config.adapt.parsed()
+    wanted = {
+        "steps": config.distil.steps,
+        "steps_per_epoch": config.distil.steps // getattr(own, "epochs", 1),
+        "learning_rate": config.distil.learning_rate,
+        "identities_per_batch": config.distil.target_identities,
+        "pictures_per_identity": config.distil.target_pictures,
+        "tracklet_weight": 0.0,
+    }
+    return own.model_copy(update={key: value for key, value in wanted.items() if key in type(own).model_fields})
+
+
 def blend(targets: Mapping[str, UnlabelledSet]) -> UnlabelledSet:
-    """All cameras as one target; tracklets stay apart."""
+    """All cameras as one target that knows which camera a crop is of; tracklets stay apart."""
     paths: list[Path] = []
     tracklets: list[IntArray] = []
     offset = 0
@@ -87,67 +138,88 @@ def blend(targets: Mapping[str, UnlabelledSet]) -> UnlabelledSet:
         paths.extend(target.paths)
         tracklets.append(np.where(own >= 0, own + offset, -1))
         offset += int(own.max(initial=0)) + 1
-    return UnlabelledSet(tuple(paths), "+".join(targets), np.concatenate(tracklets).astype(np.int64))
+    joined = np.concatenate(tracklets).astype(np.int64)
+    cameras = np.repeat(np.arange(len(targets)), [len(target) for target in targets.values()]).astype(np.int64)
+    return UnlabelledSet(tuple(paths), "+".join(targets), joined if (joined >= 0).any() else None, cameras)
 
 
 def train_per_camera(
     run: Run,
     student_source: Embedder,
-    source: LabelledSet,
+    source: LabelledSet | None,
     targets: Mapping[str, UnlabelledSet],
     config: AdaptConfig,
     progress: Progress,
 ) -> None:
     """One small adapted model per camera: the student's network with the teachers' method."""
-    _, adapt = METHODS[config.adapt.method]
-    for camera, target in targets.items():
-        path = run.folder / "per_camera" / f"{camera}.safetensors"
-        if not path.exists():
-            model = adapt(
-                student_source,
-                source,
-                target,
-                config.input.preprocess(),
-                config.adapt.parsed(),
-                run.child(f"per_camera_{camera}"),
-                lambda part, done, total, camera=camera: progress(f"small {camera}", done, total),
-            )
-            save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
+    own = config.model_copy(update={"ready_made": {}})
+    adapt_teachers(
+        run,
+        student_source,
+        source,
+        dict(targets),
+        own,
+        lambda part, done, total: progress(part.replace("teacher", "small"), done, total),
+        folder="per_camera",
+    )
 
 
-def train_oracle(run: Run, source: LabelledSet, config: AdaptConfig, seed: int, progress: Progress) -> None:
-    """The upper bound: the student's network trained with the true identities of source and targets.
+def merge_per_camera(run: Run, targets: Mapping[str, UnlabelledSet], config: AdaptConfig) -> None:
+    """The small adapted models' weights and BatchNorm buffers averaged; they start from one set of weights."""
+    path = run.folder / "models/merged.safetensors"
+    if not path.exists():
+        models = [load_embedder(run.folder / f"per_camera/{camera}.safetensors", run=run) for camera in targets]
+        save_embedder(path, merge_embedders(models), run=run, input=(config.input.height, config.input.width))
 
-    It trains for the steps that source training and distillation take together, on batches as large as those of
-    distillation. On the street the crops are cut at the true boxes of the same footage that the others harvest.
-    """
-    path = run.folder / "models/oracle.safetensors"
-    if path.exists():
-        return
+
+def oracle_labels(run: Run, config: AdaptConfig, seed: int) -> LabelledSet:
+    """The street's training people with their identities, cut at the true boxes of the footage others harvest."""
     if config.test is None or config.test.name != "street":
         raise ConfigError("baselines: the oracle needs labelled training pictures of the targets; take it out")
     folder = run.folder / "oracle_labels"
     if not (folder / "bounding_box_train").is_dir():
         draw_crops(folder, seed=seed, part="train", per_camera=config.harvest.max_crops)
-    labelled, _ = load_named("market1501", folder, where="oracle")
-    both = LabelledSet(
-        paths=source.paths + labelled.paths,
-        labels=np.concatenate([source.labels, labelled.labels + source.num_classes]),
-        num_classes=source.num_classes + labelled.num_classes,
-        domain="oracle",
-    )
+    return load_named("market1501", folder, where="oracle")[0]
+
+
+def train_oracle(
+    run: Run,
+    student_source: Embedder,
+    source: LabelledSet | None,
+    labelled: LabelledSet | None,
+    config: AdaptConfig,
+    progress: Progress,
+) -> None:
+    """The upper bound: the student's network trained with the true identities of source and targets.
+
+    It trains for the steps that source training and distillation take together, on batches as large as those of
+    distillation; where the student starts from given weights, it starts from them too and for distillation's steps.
+    """
+    path = run.folder / "models/oracle.safetensors"
+    if path.exists():
+        return
+    if labelled is None:
+        raise ConfigError("baselines: the oracle needs labelled training pictures of the targets; take it out")
+    everything = labelled if source is None else together([source, labelled])
     step = run.child("oracle")
-    model = build_embedder(config.student.spec(both.num_classes), seed=step.child_seed("weights"))
+    model = build_embedder(config.student.spec(everything.num_classes), seed=step.child_seed("weights"))
+    steps = config.distil.steps
+    if config.student.weights:
+        state = {k: v for k, v in student_source.state_dict().items() if not k.startswith("classifier.")}
+        model.load_state_dict(state, strict=False)
+    else:
+        steps += config.student_source.steps
     settings = config.student_source.model_copy(
         update={
-            "steps": config.student_source.steps + config.distil.steps,
+            "steps": steps,
+            "learning_rate": config.distil.learning_rate,
             "identities_per_batch": config.distil.target_identities + config.distil.source_identities // 2,
             "pictures_per_identity": config.distil.target_pictures,
         }
     )
     model = train_source(
         model,
-        both,
+        everything,
         config.input.preprocess(),
         settings,
         step,

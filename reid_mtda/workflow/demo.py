@@ -23,14 +23,13 @@ from reid_mtda.runs import Progress, Run, silent, stage, versions
 from reid_mtda.runtime import load_exported
 from reid_mtda.site import Site, load_site
 from reid_mtda.types import RetrievalSplit
-from reid_mtda.workflow.adapt import Adapted, adapt_cameras
-from reid_mtda.workflow.baselines import train_baselines
+from reid_mtda.workflow.adapt import Adapted, adapt_cameras, adapted_targets, load_source
+from reid_mtda.workflow.baselines import oracle_labels, train_baselines
 from reid_mtda.workflow.footage import index_site
 from reid_mtda.workflow.score import SELECTION_RULE, load_test, score_run
+from reid_mtda.workflow.targets import STREET_SEED
 
 ROOT = Path(__file__).resolve().parents[2]
-TEST_SEED = 7
-"""Of the street's footage, as in cameras/street; the run's own seed draws the lab and the weights."""
 
 
 def demo(
@@ -53,12 +52,13 @@ def demo(
     run = adapted.run
     if config.baselines:
         with stage(run, "baselines"):
-            train_baselines(run, config, TEST_SEED, progress)
+            labelled = oracle_labels(run, config, STREET_SEED) if "oracle" in config.baselines else None
+            train_baselines(run, config, load_source(config, run), adapted_targets(run), labelled, progress)
     with stage(run, "index"):
         sightings, lost = index_site(unseen_people(site, config), adapted.model_folder, out / "gallery", progress)
     with stage(run, "score"):
-        split = load_test(config, run, TEST_SEED)
-        rows = score_run(run, config, split)
+        split = load_test(config, run, STREET_SEED)
+        rows = score_run(run, config, {"street": split}, adapted_targets(run))
         embed, manifest = load_exported(adapted.model_folder)
         features = embed_split(embed, manifest.preprocess, split)
         draw_retrieval(out / "retrieval.png", split, features.query_embeddings, features.gallery_embeddings)

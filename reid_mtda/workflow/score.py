@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
-from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.retrieval import embed_split, evaluate_features, evaluate_split, name_cameras
+from reid_mtda.data.batches import load_pictures
+from reid_mtda.errors import ConfigError
+from reid_mtda.evaluate.retrieval import Features, embed_paths, embed_split, evaluate_features, name_cameras
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
 from reid_mtda.runtime import load_exported
 from reid_mtda.synthetic.street import draw_crops
-from reid_mtda.types import Embed, FloatArray, Preprocess, RetrievalScores, RetrievalSplit
+from reid_mtda.train.common import recompute_batchnorm
+from reid_mtda.types import Embed, FloatArray, IdentitySet, Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
+from reid_mtda.workflow.adapt import ready_made
 from reid_mtda.workflow.named import load_named
 
 SELECTION_RULE = "last weights"
@@ -32,18 +35,25 @@ OURS = "distilled student"
 STUDENTS = {
     "source only": "student_source.safetensors",
     "blending": "blending.safetensors",
+    "merge of small models": "merged.safetensors",
     OURS: "student.safetensors",
     "oracle (target labels)": "oracle.safetensors",
 }
+OWN_BATCHNORM = "{}, BatchNorm of each camera"
 ORDER = (
     "source only",
+    OWN_BATCHNORM.format("source only"),
     "blending",
     "one small model per camera",
+    "merge of small models",
     "mean of teachers",
     "teachers, each on its camera",
     OURS,
+    OWN_BATCHNORM.format(OURS),
     "oracle (target labels)",
 )
+Opened = tuple[Embed, Preprocess]
+"""A network at work and what its crops must look like."""
 
 
 def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
@@ -69,83 +79,155 @@ def as_embed(model: Embedder) -> Embed:
     return embed
 
 
-def score_run(run: Run, config: AdaptConfig, split: RetrievalSplit) -> list[dict[str, Any]]:
+def score_run(
+    run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
+) -> list[dict[str, Any]]:
     """Score every network of the run, rows as ``evaluate.report`` takes them; kept in ``scores.json``.
 
-    Rows: source only, blending, one small model per camera and the oracle where trained, the teachers (each camera's
-    pictures by its own teacher), their mean (each teacher alone on all pictures, scores averaged), the student.
+    Rows: source only, the baselines that were trained, the teachers (each camera's pictures by its own teacher), their
+    mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only and student
+    stand there a second time with BatchNorm statistics of each camera's own unlabelled ``targets``.
     """
     path = run.folder / "scores.json"
     if path.exists():
-        return _kept_scores(path)
-    preprocess = config.input.preprocess()
-    models = run.folder / "models"
-    cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, split)
+        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return kept
+    preprocess, models = config.input.preprocess(), run.folder / "models"
+    crop = next(iter(tests.values())).query.paths[:4]
+    cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
+    files = {name: models / file for name, file in STUDENTS.items()}
+    files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
     rows = []
-    for name, file in STUDENTS.items():
-        if (models / file).exists():
-            scores = evaluate_split(as_embed(load_embedder(models / file, run=run)), preprocess, split)
-            rows.append({"method": name, **describe(scores, split), **cost})
-    for folder, together, alone in (
-        ("per_camera", "one small model per camera", None),
-        ("teachers", "teachers, each on its camera", "mean of teachers"),
-    ):
-        rows += score_by_camera(run, folder, together, alone, preprocess, split)
-    rows.sort(key=lambda row: ORDER.index(row["method"]))
+    for name, file in files.items():
+        if not file.exists():
+            continue
+        model = load_embedder(file, run=run)
+        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+        if OWN_BATCHNORM.format(name) in ORDER:
+            own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
+            rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own, tests)), **cost})
+    small = {path.stem: _stored(path, preprocess, run) for path in sorted((run.folder / "per_camera").glob("*"))}
+    if small:
+        rows.append({"method": "one small model per camera", **score_tests(tests, by_camera(small, tests)), **cost})
+    rows += _score_teachers(run, config, tests, targets)
+    rows.sort(key=lambda row: ORDER.index(row["method"]) if row["method"] in ORDER else len(ORDER))
     for row in rows:
         row["ours"] = row["method"] == OURS
     write_json(path, rows)
     return rows
 
 
-def _kept_scores(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        rows = None
-    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) and "method" in row for row in rows)):
-        raise DataError(f"{path}: damaged, expected a row of scores per method; delete it and run again")
-    return rows
-
-
-def score_by_camera(
-    run: Run, folder: str, together: str, alone: str | None, preprocess: Preprocess, split: RetrievalSplit
+def _score_teachers(
+    run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
-    """Rows of networks that belong to one camera each, one in memory at a time; no rows where there are none."""
-    scores, whole, model = [], None, None
-    for path in sorted((run.folder / folder).glob("*.safetensors")):
-        model = load_embedder(path, run=run)
-        own = embed_split(as_embed(model), preprocess, split)
-        scores.append(evaluate_features(own))
-        whole = whole or replace(
-            own,
-            query_embeddings=np.zeros_like(own.query_embeddings),
-            gallery_embeddings=np.zeros_like(own.gallery_embeddings),
-        )
-        camid = split.camera_names.index(path.stem)
-        whole.query_embeddings[split.query.camids == camid] = own.query_embeddings[split.query.camids == camid]
-        whole.gallery_embeddings[split.gallery.camids == camid] = own.gallery_embeddings[split.gallery.camids == camid]
-    if model is None or whole is None:
-        return []
-    cost = measure_cost(model, preprocess, split)
-    rows = [{"method": together, **describe(evaluate_features(whole), split), **cost}]
-    if alone:
-        rows.append({"method": alone, **mean_of([describe(each, split) for each in scores]), **cost})
-    return rows
+    preprocess = config.input.preprocess()
+    teachers: dict[str, Callable[[], Opened]] = {}
+    cost: dict[str, float | None] = {"params": None, "macs": None, "ms": None}
+    for camera in targets:
+        exported, path = ready_made(config, camera), run.folder / f"teachers/{camera}.safetensors"
+        teachers[camera] = _exported(exported) if exported else _stored(path, preprocess, run)
+    own = [run.folder / f"teachers/{camera}.safetensors" for camera in targets if not ready_made(config, camera)]
+    if own:
+        crop = next(iter(tests.values())).query.paths[:4]
+        cost |= measure_cost(load_embedder(own[-1], run=run), preprocess, crop)
+    else:
+        embed, size = next(iter(teachers.values()))()
+        cost["ms"] = milliseconds(embed, size)
+    each = [score_tests(tests, by_one(opened())) for opened in teachers.values()]
+    return [
+        {"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers, tests)), **cost},
+        {"method": "mean of teachers", **mean_of(each), **cost},
+    ]
+
+
+def _stored(path: Path, preprocess: Preprocess, run: Run) -> Callable[[], Opened]:
+    return lambda: (as_embed(load_embedder(path, run=run)), preprocess)
+
+
+def _exported(folder: Path) -> Callable[[], Opened]:
+    def opened() -> Opened:
+        embed, manifest = load_exported(folder)
+        return embed, manifest.preprocess
+
+    return opened
+
+
+def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Callable[[], Opened]:
+    """``model`` with the statistics of one camera's crops (AdaBN, Li et al. 2016): labels are not needed for it."""
+
+    def opened() -> Opened:
+        own = copy.deepcopy(model)
+        recompute_batchnorm(own, load_pictures(target.paths, preprocess))
+        return as_embed(own), preprocess
+
+    return opened
+
+
+def by_one(opened: Opened) -> Callable[[RetrievalSplit], Features]:
+    """Embed all pictures by one network."""
+    return lambda split: embed_split(*opened, split)
+
+
+def by_camera(
+    models: Mapping[str, Callable[[], Opened]], tests: Mapping[str, RetrievalSplit]
+) -> Callable[[RetrievalSplit], Features]:
+    """Embed each camera's pictures by the network of its name, or of its data set's; one is in memory at a time."""
+
+    def embed(split: RetrievalSplit) -> Features:
+        title = next(name for name, test in tests.items() if test is split)
+        query, gallery = (_rows(side, models, name_cameras(split), title) for side in (split.query, split.gallery))
+        return Features(query, split.query.pids, split.query.camids, gallery, split.gallery.pids, split.gallery.camids)
+
+    return embed
+
+
+def _rows(
+    side: IdentitySet, models: Mapping[str, Callable[[], Opened]], names: tuple[str, ...], title: str
+) -> FloatArray:
+    rows: dict[int, FloatArray] = {}
+    for camid in np.unique(side.camids):
+        name = names[camid]
+        mine = np.flatnonzero(side.camids == camid)
+        embed, preprocess = models[name if name in models else title]()
+        rows |= dict(zip(mine.tolist(), embed_paths(embed, preprocess, [side.paths[row] for row in mine]), strict=True))
+    return np.stack([rows[number] for number in range(len(side))])
+
+
+def score_tests(tests: Mapping[str, RetrievalSplit], embed: Callable[[RetrievalSplit], Features]) -> dict[str, Any]:
+    """The numbers of one table row: of the one test, or the mean over data sets, each scored inside itself."""
+    each = {title: describe(evaluate_features(embed(split)), split) for title, split in tests.items()}
+    if len(each) == 1:
+        return next(iter(each.values()))
+    together = {key: mean_of([row[key] for row in each.values()]) for key in ("mAP", "mINP", "rank1", "cmc")}
+    return {
+        **together,
+        "camera_to_camera": mean_of([row["camera_to_camera"] for row in each.values()]),
+        "num_valid_queries": sum(row["num_valid_queries"] for row in each.values()),
+        "per_camera": {title: {"mAP": row["mAP"], "rank1": row["rank1"]} for title, row in each.items()},
+        "per_camera_pair": {},
+    }
 
 
 def describe(scores: RetrievalScores, split: RetrievalSplit) -> dict[str, Any]:
-    """The numbers of one table row, as fractions; cameras are those of the queries."""
+    """The numbers of one table row, as fractions; cameras are those of the queries.
+
+    ``camera_to_camera`` is the mean over pairs of cameras: queries of one, answers of the other alone.
+    """
     cameras = name_cameras(split)
 
     def name(camid: int | None) -> str:
         return "all" if camid is None else cameras[camid]
 
+    across = [row for row in scores.per_camera_pair if row.query_camid != row.gallery_camid]
     return {
         "mAP": scores.mAP,
         "mINP": scores.mINP,
         "rank1": float(scores.cmc[0]),
         "cmc": [float(value) for value in scores.cmc[:20]],
+        "camera_to_camera": {
+            "mAP": float(np.mean([row.mAP for row in across])),
+            "rank1": float(np.mean([row.rank1 for row in across])),
+        },
         "num_valid_queries": scores.num_valid_queries,
         "per_camera": {name(row.query_camid): {"mAP": row.mAP, "rank1": row.rank1} for row in scores.per_camera},
         "per_camera_pair": {
@@ -165,9 +247,7 @@ def mean_of(values: list[Any]) -> Any:
     return float(np.mean(values))
 
 
-def measure_cost(
-    model: Embedder, preprocess: Preprocess, split: RetrievalSplit, *, rounds: int = 30
-) -> dict[str, float]:
+def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path]) -> dict[str, float]:
     """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU."""
     crops = torch.zeros(1, 3, preprocess.height, preprocess.width)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
@@ -180,19 +260,25 @@ def measure_cost(
             arch=model.spec.arch,
             preprocess=preprocess,
             trained_on="cost",
-            check_crops=[read_image(path) for path in split.query.paths[:4]],
+            check_crops=[read_image(path) for path in check],
         )
         embed, _ = load_exported(Path(folder) / "model")
-        picture = crops.numpy()
-        embed(picture)
-        times = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            embed(picture)
-            times.append(time.perf_counter() - began)
+        ms = milliseconds(embed, preprocess)
     classes = model.classifier.weight.numel() if model.classifier is not None else 0
     return {
         "params": float(sum(p.numel() for p in body)),
         "macs": counter.get_total_flops() / 2 - classes,
-        "ms": float(np.median(times) * 1000),
+        "ms": ms,
     }
+
+
+def milliseconds(embed: Embed, preprocess: Preprocess, *, rounds: int = 30) -> float:
+    """Median time of one crop."""
+    crop = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
+    embed(crop)
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        embed(crop)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times) * 1000)

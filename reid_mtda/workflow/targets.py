@@ -1,0 +1,113 @@
+"""Targets that are no site's footage: the training halves of labelled data sets, their labels taken away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reid_mtda.config import TargetData, Tracklets
+from reid_mtda.data.archive import unpack_archive
+from reid_mtda.errors import DataError
+from reid_mtda.evaluate.retrieval import name_cameras
+from reid_mtda.runs import Run
+from reid_mtda.synthetic.street import draw_crops
+from reid_mtda.types import IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
+from reid_mtda.workflow.named import load_named
+
+STREET_SEED = 7
+"""Of the street's footage, as in cameras/street; a run's own seed draws the lab and the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """What an experiment has of its targets: ``unlabelled`` is all that training may see.
+
+    ``labelled`` is for the oracle alone, ``tests`` for scoring alone, both by name of the data set.
+    """
+
+    unlabelled: dict[str, UnlabelledSet]
+    labelled: dict[str, LabelledSet]
+    tests: dict[str, RetrievalSplit]
+
+
+def load_benchmark(targets: tuple[TargetData, ...], run: Run) -> Benchmark:
+    """Load every data set of ``targets``; drawn and packed ones are laid out below the run folder first.
+
+    Raises:
+        DataError: nothing of the kind at its root, or a set without training pictures or without cameras.
+    """
+    found = Benchmark({}, {}, {})
+    for target in targets:
+        train, split = _load(target, run)
+        found.tests[target.title] = split
+        if len(train):
+            found.labelled[target.title] = train
+            found.unlabelled.update(without_labels(train, name_cameras(split), target))
+    if not found.unlabelled:
+        raise DataError(f"targets: {', '.join(found.tests)}: got no training pictures, expected some to adapt to")
+    return found
+
+
+def without_labels(train: LabelledSet, names: tuple[str, ...], target: TargetData) -> dict[str, UnlabelledSet]:
+    """Take the labels away and split by camera where asked; what ``target.tracklets`` says stays as tracklets."""
+    camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
+    tracklets = _tracklets(train.labels, camids, target)
+    if target.by == "set":
+        return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids)}
+    sets = {}
+    for camid in np.unique(camids):
+        rows, name = np.flatnonzero(camids == camid), names[camid]
+        own = None if tracklets is None else tracklets[rows]
+        sets[name] = UnlabelledSet(tuple(train.paths[row] for row in rows), name, own)
+    return sets
+
+
+def with_tracklets(
+    benchmark: Benchmark, targets: tuple[TargetData, ...], tracklets: Tracklets
+) -> dict[str, UnlabelledSet]:
+    """The unlabelled targets again, with other tracklets."""
+    found: dict[str, UnlabelledSet] = {}
+    for target in targets:
+        if target.title in benchmark.labelled:
+            names = name_cameras(benchmark.tests[target.title])
+            other = target.model_copy(update={"tracklets": tracklets})
+            found |= without_labels(benchmark.labelled[target.title], names, other)
+    return found
+
+
+def together(sets: Sequence[LabelledSet]) -> LabelledSet:
+    """Labelled sets as one; identities of different sets stay apart."""
+    first = np.cumsum([0, *(each.num_classes for each in sets)])
+    return LabelledSet(
+        paths=tuple(path for each in sets for path in each.paths),
+        labels=np.concatenate([each.labels + start for each, start in zip(sets, first, strict=False)]),
+        num_classes=int(first[-1]),
+        domain="+".join(each.domain for each in sets),
+    )
+
+
+def _tracklets(labels: IntArray, camids: IntArray, target: TargetData) -> IntArray | None:
+    """none: no grouping at all; camera: one track of a person in a camera; identity: the leak, to be measured."""
+    if target.tracklets == "none":
+        return None
+    if target.tracklets == "identity":
+        return labels
+    return np.unique(np.stack([labels, camids]), axis=1, return_inverse=True)[1].astype(np.int64)
+
+
+def _load(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
+    folder = run.folder / "data" / target.title
+    if target.name == "street":
+        if not folder.is_dir():
+            draw_crops(folder, seed=STREET_SEED, part="train", per_camera=8)
+            draw_crops(folder, seed=STREET_SEED, part="test", people=target.people)
+        return load_named("market1501", folder, where="targets")
+    if target.name == "archive":
+        if target.root is None:
+            raise DataError("targets: archive without a root, expected the path of an .npz file")
+        unpack_archive(Path(target.root), folder, seed=run.seed, test_share=target.test_share, identity=target.identity)
+        return load_named("market1501", folder, where="targets")
+    return load_named(target.name, target.root, where="targets")
