@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -167,11 +167,14 @@ def _shown(value: Any) -> str:
 
 
 def _known_keys(kind: type[BaseModel], parents: tuple[int | str, ...]) -> list[str]:
-    for part in parents:
+    steps = iter(parents)
+    for part in steps:
         info = kind.model_fields.get(str(part))
         types = (info.annotation, *get_args(info.annotation)) if info else ()  # itself, or what a union names
         inner = next((each for each in types if isinstance(each, type) and issubclass(each, BaseModel)), None)
         if inner is None:
             return []
         kind = inner
+        if info is not None and get_origin(info.annotation) is dict:
+            next(steps, None)  # a name that the user gave
     return list(kind.model_fields)

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import Strict, load_yaml
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+
+
+class Travel(Strict):
+    """How long people take from one camera's view to another's."""
+
+    min_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=86400,
+        description="Seconds that nobody is faster than, by any way; 0 where both views show the same ground.",
+    )
+    max_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which somebody is no longer expected; without it, whenever.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Travel:
+        if self.max_s is not None and self.max_s < self.min_s:
+            raise ValueError(f"got max_s {self.max_s:g} below min_s {self.min_s:g}, expected min_s <= max_s")
+        return self
 
 
 class Camera(Strict):
@@ -61,10 +85,16 @@ class Camera(Strict):
         description="Whether the running service keeps the best crops of this camera to adapt to later.",
         examples=[False],
     )
+    neighbours: dict[str, Travel] = Field(
+        default={},
+        description="Travel times to other cameras of the site, by name; a search from a sighting leaves out what "
+        "nobody could have reached. Stated for one direction they hold for both. No limit to cameras not named.",
+        examples=[{"plaza": {"min_s": 5, "max_s": 120}}],
+    )
 
     def for_footage(self) -> dict[str, object]:
         """The settings that may decide what footage gives, for a run's record; those of the service alone are not."""
-        return self.model_dump(exclude={"keep_for_adaptation"})
+        return self.model_dump(exclude={"keep_for_adaptation", "neighbours"})
 
 
 @dataclass(frozen=True)
@@ -95,7 +125,25 @@ def load_site(folder: Path) -> Site:
         if path.stem in cameras:
             raise ConfigError(f"{path}: camera {path.stem!r} stands twice (.yaml and .yml); keep one")
         cameras[path.stem] = load_yaml(path, Camera)
+    for name, camera in cameras.items():
+        check_neighbours(name, camera, cameras, where=f"{folder / name}.yaml: neighbours")
     return Site(name=folder.resolve().name, folder=folder, cameras=cameras)
+
+
+def check_neighbours(name: str, camera: Camera, known: Collection[str], *, where: str) -> None:
+    """Refuse travel times to cameras that are not there; ``where`` opens the message.
+
+    Raises:
+        ConfigError: an unknown neighbour (with the nearest known one), or the camera itself.
+    """
+    for neighbour in camera.neighbours:
+        if neighbour == name:
+            raise ConfigError(f"{where}: got {neighbour!r}, the camera itself; name other cameras")
+        if neighbour not in known:
+            others = sorted(set(known) - {name})
+            near = difflib.get_close_matches(neighbour, others, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"other cameras: {', '.join(others) or 'none'}"
+            raise ConfigError(f"{where}: got {neighbour!r}, no camera of this site; {hint}")
 
 
 def resolve(site: Site, value: str) -> str:

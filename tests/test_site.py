@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.site import Camera, Site, load_site, resolve
+from reid_mtda.site import Camera, Site, Travel, load_site, resolve
 from reid_mtda.synthetic.street import CAMERAS, parse_url
 
 REPOSITORY = Path(__file__).parent.parent
@@ -54,6 +54,38 @@ def test_refusals_name_file_and_key(tmp_path: Path, text: str, message: str) -> 
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "message"),
+    [
+        ("{plazza: {min_s: 5}}", "gate.yaml: neighbours: got 'plazza', no camera of this site; did you mean 'plaza'?"),
+        ("{harbour: {min_s: 5}}", "got 'harbour', no camera of this site; other cameras: plaza"),
+        ("{gate: {min_s: 5}}", "got 'gate', the camera itself"),
+        ("{plaza: {min_s: -1}}", "neighbours.plaza.min_s: got -1, expected >= 0"),
+        ("{plaza: {max_s: 0}}", "neighbours.plaza.max_s: got 0, expected > 0"),
+        ("{plaza: {min_s: 9, max_s: 5}}", "neighbours.plaza: got max_s 5 below min_s 9, expected min_s <= max_s"),
+        ("{plaza: {mins: 5}}", "unknown key 'neighbours.plaza.mins'; did you mean 'min_s'?"),
+        ("{plaza: 5}", "neighbours.plaza: got 5"),
+        ("[plaza]", "neighbours: got"),
+    ],
+)
+def test_wrong_neighbours_are_named(tmp_path: Path, neighbours: str, message: str) -> None:
+    camera_file(tmp_path, f"url: a.mp4\nneighbours: {neighbours}\n")
+    camera_file(tmp_path, "url: b.mp4\n", "plaza.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load_site(tmp_path)
+    assert message in str(caught.value)
+
+
+def test_neighbours_may_be_left_out_and_change_no_footage(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: a.mp4\nneighbours: {plaza: {min_s: 5, max_s: 120}, tunnel: {}}\n")
+    for name in ("plaza", "tunnel"):
+        camera_file(tmp_path, "url: b.mp4\n", f"{name}.yaml")
+    cameras = load_site(tmp_path).cameras
+    assert cameras["gate"].neighbours == {"plaza": Travel(min_s=5, max_s=120), "tunnel": Travel(min_s=0, max_s=None)}
+    assert cameras["plaza"].neighbours == {}
+    assert cameras["gate"].for_footage() == Camera(url="a.mp4").for_footage()
 
 
 def test_not_text_is_refused(tmp_path: Path) -> None:
@@ -128,6 +160,16 @@ def test_readme_says_what_the_camera_class_says() -> None:
         for suffix in ("px", "days"):
             assert not key.endswith(f"_{suffix}") or unit == suffix
         Camera(**{"url": "a.mp4", key: field.examples[0]})
+
+
+def test_readme_says_what_travel_times_are(tmp_path: Path) -> None:
+    text = (REPOSITORY / "cameras" / "README.md").read_text()
+    block = re.search(r"```yaml\n(neighbours:.*?)```", text, re.DOTALL)
+    assert block and set(Travel.model_fields) <= set(re.findall(r"`(m\w+_s)`", text))
+    camera_file(tmp_path, f"url: a.mp4\n{block[1]}")
+    for name in ("plaza", "market"):
+        camera_file(tmp_path, "url: b.mp4\n", f"{name}.yaml")
+    assert load_site(tmp_path).cameras["gate"].neighbours["plaza"] == Travel(min_s=5, max_s=120)
 
 
 def test_readme_example_is_a_camera(tmp_path: Path) -> None:

@@ -66,12 +66,15 @@ def search_picture(
     start_s: Annotated[float | None, Form()] = None,
     end_s: Annotated[float | None, Form()] = None,
     min_score: Annotated[float | None, Form(ge=-1, le=1)] = None,
+    keep_unreachable: Annotated[bool, Form()] = False,
+    seen_camera: Annotated[str | None, Form(max_length=64)] = None,
+    seen_s: Annotated[float | None, Form()] = None,
 ) -> s.SearchOut:
-    """Where else was the person in an uploaded picture seen?"""
+    """Where else was the person in an uploaded picture seen? Travel times count where ``seen_*`` say where and when."""
     reason = Reason(purpose, case_reference)
     who.need(Role.OPERATOR)
-    query = parts.queries.of_upload(who, picture.file.read())
-    filters = Filters(k, None if cameras is None else tuple(cameras), start_s, end_s, min_score)
+    query = parts.queries.of_upload(who, picture.file.read(), seen_camera=seen_camera, seen_s=seen_s)
+    filters = Filters(k, None if cameras is None else tuple(cameras), start_s, end_s, min_score, keep_unreachable)
     return s.SearchOut.of(parts.searches.search(who, query, reason, filters))
 
 

@@ -14,7 +14,7 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
-from reid_mtda.site import Camera
+from reid_mtda.site import Camera, check_neighbours
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +91,11 @@ class Cameras:
         """Add a camera.
 
         Raises:
-            ConfigError: an address that is not allowed, a bad or taken name, too many cameras.
+            ConfigError: an address that is not allowed, a bad or taken name, an unknown neighbour, too many cameras.
             StorageError: it could not be kept.
         """
         self._policy.check(camera.url)
+        check_neighbours(name, camera, self._system.cameras(), where=f"camera {name!r}: neighbours")
         with self._database.write() as connection:
             connection.execute(_SET, (name, camera.model_dump_json(), camera.retention_days, 0, 0))
             self._system.add_camera(name, camera)

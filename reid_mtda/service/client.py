@@ -79,8 +79,14 @@ class Client:
         start_s: float | None = None,
         end_s: float | None = None,
         min_score: float | None = None,
+        keep_unreachable: bool = False,
+        seen_camera: str | None = None,
+        seen_s: float | None = None,
     ) -> dict[str, Any]:
         """Where else was the person in the file ``picture`` seen? The answer as the API gives it.
+
+        Where ``seen_camera`` and ``seen_s`` (POSIX seconds) say where and when it was taken, sightings that nobody
+        could have reached are left out, unless ``keep_unreachable``.
 
         Raises:
             ImageError: the file cannot be read.
@@ -92,6 +98,7 @@ class Client:
             raise ImageError(f"{picture}: cannot be read ({error.strerror}); check the path") from None
         fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, "cameras": cameras}
         fields |= {"start_s": start_s, "end_s": end_s, "min_score": min_score}
+        fields |= {"keep_unreachable": keep_unreachable, "seen_camera": seen_camera, "seen_s": seen_s}
         form = {name: value for name, value in fields.items() if value is not None}
         files = {"picture": (picture.name, data, "application/octet-stream")}
         return dict(self._ask("POST", "/search/picture", data=form, files=files))

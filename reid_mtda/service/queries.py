@@ -16,6 +16,7 @@ from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.live.search import largest_person
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Principal, Role
+from reid_mtda.service.travel import Seen
 from reid_mtda.types import Detect, FloatArray, ImageArray, Sighting
 from reid_mtda.vision.preprocess import check_image_size, decode_image
 
@@ -33,7 +34,7 @@ class SearchError(ReidError):
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Who is searched for: the vector (D,), the picture as JPEG, and where it comes from."""
+    """Who is searched for: the vector (D,), the picture as JPEG, where it comes from, and where they were, if known."""
 
     key: str
     vector: FloatArray
@@ -41,6 +42,7 @@ class Query:
     model_id: str
     sighting_id: int | None = None
     camera: str | None = None
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,7 @@ class Pick:
     user: str
     camera: str
     made_s: float
+    seen_s: float
     crop: ImageArray = field(repr=False)
 
 
@@ -85,9 +88,9 @@ class Queries:
             raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
         picture = self._system.worker(camera).picture
         crop = picture.crop(track_id) if picture is not None else None
-        if crop is None:
+        if picture is None or crop is None:
             raise SearchError(f"camera {camera!r}: person {track_id} has left the picture; choose another one", 404)
-        pick = Pick(secrets.token_urlsafe(12), principal.user, camera, time.time(), crop)
+        pick = Pick(secrets.token_urlsafe(12), principal.user, camera, time.time(), picture.frame.time_s, crop)
         with self._lock:
             self._picks[pick.id] = pick
             while len(self._picks) > _PICKS or (self._picks and self._first_pick().made_s < time.time() - _PICK_S):
@@ -105,7 +108,8 @@ class Queries:
         """
         pick = self._held(principal, pick_id)
         picture = to_jpeg(pick.crop)
-        return self._query(_digest("live", picture), pick.crop, picture, camera=pick.camera)
+        seen = Seen(pick.camera, pick.seen_s, pick.seen_s)
+        return self._query(_digest("live", picture), pick.crop, picture, camera=pick.camera, seen=seen)
 
     def picked(self, principal: Principal, pick_id: str) -> bytes:
         """The picture of a picked person, JPEG.
@@ -123,20 +127,41 @@ class Queries:
             raise SearchError("the person picked is no longer held; click the live picture again", 404)
         return pick
 
-    def of_upload(self, principal: Principal, data: bytes) -> Query:
+    def of_upload(
+        self, principal: Principal, data: bytes, *, seen_camera: str | None = None, seen_s: float | None = None
+    ) -> Query:
         """The query of an uploaded picture: its largest person.
+
+        Args:
+            principal: who searches.
+            data: the file.
+            seen_camera: the camera that took it, if known; with ``seen_s``.
+            seen_s: when, POSIX seconds.
 
         Raises:
             AccessError: a role below operator.
             ImageError: no picture, or one out of bounds; seen from its header, before decoding.
+            SearchError: half of where and when, or no such camera for this person.
         """
         principal.need(Role.OPERATOR)
+        seen = self._seen(principal, seen_camera, seen_s)
         image = decode_image(data, where="picture")
         check_image_size("picture", *image.shape[:2])
         if self._detect is not None:
             with self._detect_lock:
                 image = largest_person(image, self._detect, self._system.manifest)
-        return self._query(_digest("upload", data), image, to_jpeg(image))
+        return self._query(_digest("upload", data), image, to_jpeg(image), seen=seen)
+
+    def _seen(self, principal: Principal, camera: str | None, time_s: float | None) -> Seen | None:
+        if camera is None and time_s is None:
+            return None
+        if camera is None or time_s is None:
+            raise SearchError("got only one of seen_camera and seen_s, expected both: where and when", 422)
+        if not -1e11 < time_s < 1e11:
+            raise SearchError(f"seen_s: got {time_s}, expected POSIX seconds", 422)
+        if not principal.sees(camera) or camera not in self._system.cameras():
+            raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
+        return Seen(camera, time_s, time_s)
 
     def of_sighting(self, principal: Principal, number: int) -> Query:
         """The query of a sighting, with the vector that stands in the gallery.
@@ -156,7 +181,9 @@ class Queries:
             picture = sighting.thumbnail.read_bytes()
         except OSError:  # stored without one while the disk was full: its vector can be searched for all the same
             picture = to_jpeg(np.full((96, 48, 3), 128, np.uint8))
-        return Query(sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera)
+        return Query(
+            sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera, Seen.of(sighting)
+        )
 
     def sighting(self, principal: Principal, number: int) -> Sighting:
         """A sighting that this person may see.
@@ -169,9 +196,11 @@ class Queries:
             raise SearchError(f"sighting {number}: no such sighting", 404)
         return found
 
-    def _query(self, key: str, crop: ImageArray, picture: bytes, camera: str | None = None) -> Query:
+    def _query(
+        self, key: str, crop: ImageArray, picture: bytes, *, camera: str | None = None, seen: Seen | None = None
+    ) -> Query:
         model_id = self._system.manifest.model_id
-        return Query(key, self._system.embed_one(crop), picture, model_id, None, camera)
+        return Query(key, self._system.embed_one(crop), picture, model_id, None, camera, seen)
 
 
 def to_jpeg(image: ImageArray, *, longest_px: int = 512, quality: int = 88) -> bytes:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from reid_mtda.live.state import CameraState
 from reid_mtda.service.review import Review
 from reid_mtda.service.searches import Filters, Judged, Search
+from reid_mtda.site import Travel
 from reid_mtda.types import Sighting
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -89,8 +90,19 @@ class HitOut(SightingOut):
         )
 
 
+class LeftOutOut(BaseModel):
+    """Sightings at least as alike as the hits that were left out by the site's travel times, and why in words."""
+
+    too_soon: int
+    too_late: int
+    message: str
+
+
 class SearchOut(BaseModel):
-    """An answer. ``matches`` 0 means *no match*: nothing reaches its threshold; the hits are shown all the same."""
+    """An answer. ``matches`` 0 means *no match*: nothing reaches its threshold; the hits are shown all the same.
+
+    ``path`` numbers the matches that one person can have made, in order of time.
+    """
 
     search_id: str
     model_id: str
@@ -99,6 +111,8 @@ class SearchOut(BaseModel):
     matches: int
     milliseconds: float
     hits: list[HitOut]
+    path: list[int]
+    left_out: LeftOutOut
 
     @classmethod
     def of(cls, search: Search) -> SearchOut:
@@ -111,6 +125,10 @@ class SearchOut(BaseModel):
             matches=len(search.matches),
             milliseconds=round(search.milliseconds, 3),
             hits=[HitOut.judged(rank, judged) for rank, judged in enumerate(search.hits, start=1)],
+            path=[judged.hit.sighting_id for judged in search.path],
+            left_out=LeftOutOut(
+                too_soon=search.left_out.too_soon, too_late=search.left_out.too_late, message=str(search.left_out)
+            ),
         )
 
 
@@ -126,12 +144,13 @@ class SearchIn(Body):
     start_s: float | None = None
     end_s: float | None = None
     min_score: float | None = Field(default=None, ge=-1, le=1)
+    keep_unreachable: bool = False
 
     @property
     def filters(self) -> Filters:
         """Where to look."""
         cameras = None if self.cameras is None else tuple(self.cameras)
-        return Filters(self.k, cameras, self.start_s, self.end_s, self.min_score)
+        return Filters(self.k, cameras, self.start_s, self.end_s, self.min_score, self.keep_unreachable)
 
 
 class PickIn(Body):
@@ -208,6 +227,7 @@ class CameraIn(Body):
     min_height_px: int = Field(default=48, ge=8, le=4096)
     min_score: float = Field(default=0.4, ge=0, le=1)
     retention_days: float = Field(default=30.0, gt=0, le=3650)
+    neighbours: dict[Name, Travel] = Field(default={}, max_length=1000)
 
 
 class ReviewIn(Body):

@@ -9,16 +9,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.calibrate import Thresholds
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.queries import Query, SearchError
+from reid_mtda.service.travel import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 
 _KEPT = 500
 _KEPT_S = 2 * 3600.0
 MAX_HITS = 200
+_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,17 @@ class Reason:
 
 @dataclass(frozen=True)
 class Filters:
-    """Where to look: ``cameras`` None: all; times in POSIX seconds; ``min_score`` a cosine."""
+    """Where to look: ``cameras`` None: all; times in POSIX seconds; ``min_score`` a cosine.
+
+    ``keep_unreachable`` shows also what nobody could have reached by the site's travel times.
+    """
 
     k: int = 20
     cameras: tuple[str, ...] | None = None
     start_s: float | None = None
     end_s: float | None = None
     min_score: float | None = None
+    keep_unreachable: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +79,8 @@ class Search:
     hits: tuple[Judged, ...]
     is_calibrated: bool
     milliseconds: float
+    travel: TravelTimes
+    left_out: LeftOut
 
     @property
     def matches(self) -> tuple[Judged, ...]:
@@ -80,8 +89,10 @@ class Search:
 
     @property
     def path(self) -> tuple[Judged, ...]:
-        """The person's way over the cameras: the matches in order of time."""
-        return tuple(sorted(self.matches, key=lambda judged: judged.hit.sighting.start_s))
+        """The person's way over the cameras: the matches in order of time, without jumps that nobody can make."""
+        possible = self.travel.possible_together(judged.hit.sighting for judged in self.matches)
+        steps = [judged for judged, is_possible in zip(self.matches, possible, strict=True) if is_possible]
+        return tuple(sorted(steps, key=lambda judged: judged.hit.sighting.start_s))
 
 
 class Searches:
@@ -113,18 +124,10 @@ class Searches:
         if query.model_id != gallery.model_id:
             raise SearchError("the model was changed since this query; search again from its picture", 409)
         began = time.perf_counter()
-        # The sighting searched for would be its own best answer.
-        answer = gallery.search(
-            query.vector,
-            filters.k + (query.sighting_id is not None),
-            cameras=principal.scope(filters.cameras),
-            start_s=filters.start_s,
-            end_s=filters.end_s,
-            min_score=filters.min_score,
-        )
+        travel = travel_times(self._system)
+        size, hits, left_out = _ask(gallery, query, filters, principal.scope(filters.cameras), travel)
         seconds = time.perf_counter() - began
         self._on_search(seconds)
-        hits = [hit for hit in answer.hits if hit.sighting_id != query.sighting_id][: filters.k]
         judged = tuple(Judged(hit, thresholds.of(query.camera, hit.sighting.camera)) for hit in hits)
         search = Search(
             id=secrets.token_urlsafe(12),
@@ -133,10 +136,12 @@ class Searches:
             reason=reason,
             query=query,
             filters=filters,
-            gallery_size=answer.gallery_size,
+            gallery_size=size,
             hits=judged,
             is_calibrated=thresholds.is_calibrated,
             milliseconds=1000 * seconds,
+            travel=travel,
+            left_out=left_out,
         )
         self._audit.add(
             principal.user,
@@ -145,11 +150,13 @@ class Searches:
             case_reference=reason.case_reference,
             input=query.key,
             gallery=gallery.folder.name,
-            model_id=answer.model_id,
-            gallery_size=answer.gallery_size,
+            model_id=gallery.model_id,
+            gallery_size=size,
             cameras=filters.cameras,
             start_s=filters.start_s,
             end_s=filters.end_s,
+            seen=None if query.seen is None else [query.seen.camera, query.seen.start_s],
+            left_out=left_out.too_soon + left_out.too_late,
             hits=len(judged),
             matches=len(search.matches),
             search_id=search.id,
@@ -202,6 +209,29 @@ class Searches:
             self._kept[search.id] = search
             while len(self._kept) > _KEPT or next(iter(self._kept.values())).made_s < time.time() - _KEPT_S:
                 self._kept.popitem(last=False)
+
+
+def _ask(
+    gallery: Gallery, query: Query, filters: Filters, cameras: tuple[str, ...] | None, travel: TravelTimes
+) -> tuple[int, list[SearchHit], LeftOut]:
+    """The gallery's size, the hits that pass, and what was left out; more are asked for until enough are reachable."""
+    seen = None if filters.keep_unreachable or not travel.are_stated else query.seen
+    # The sighting searched for would be its own best answer.
+    asked = filters.k + (query.sighting_id is not None)
+    while True:
+        answer = gallery.search(
+            query.vector,
+            asked,
+            cameras=cameras,
+            start_s=filters.start_s,
+            end_s=filters.end_s,
+            min_score=filters.min_score,
+        )
+        others = (hit for hit in answer.hits if hit.sighting_id != query.sighting_id)
+        hits, left_out = travel.reachable(seen, others, filters.k)
+        if len(hits) == filters.k or len(answer.hits) < asked or asked >= _LOOKED_AT:
+            return answer.gallery_size, hits, left_out
+        asked = min(8 * asked, _LOOKED_AT)
 
 
 def _check(filters: Filters) -> None:

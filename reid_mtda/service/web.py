@@ -21,6 +21,7 @@ from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
 from reid_mtda.service.searches import Filters, Reason
 from reid_mtda.service.timeline import draw_timeline
+from reid_mtda.service.travel import travel_times
 
 router = APIRouter()
 
@@ -182,7 +183,16 @@ def search_form(
         parts.queries.picked(who, pick)
         shown = f"/picks/{quote(pick, safe='')}/picture"
     names = camera_names(parts, who)
-    return page(request, "search.html", who, sighting=sighting, pick=pick, shown=shown, cameras=names)
+    return page(
+        request,
+        "search.html",
+        who,
+        sighting=sighting,
+        pick=pick,
+        shown=shown,
+        cameras=names,
+        limited=travel_times(parts.system).are_stated,
+    )
 
 
 @router.get("/picks/{pick_id}/picture")
@@ -206,7 +216,8 @@ async def search(request: Request) -> Response:
     elif pick := text_of(form, "pick_id"):
         query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
-        query = service.queries.of_upload(who, await picture.read())
+        camera, seen_s = text_of(form, "seen_camera") or None, _time(text_of(form, "seen_at"))
+        query = service.queries.of_upload(who, await picture.read(), seen_camera=camera, seen_s=seen_s)
     else:
         raise SearchError("choose a picture first", 422)
     made = service.searches.search(who, query, reason, filters)
@@ -267,14 +278,18 @@ def _filters(form: FormData) -> Filters:
             start_s=_time(text_of(form, "start")),
             end_s=_time(text_of(form, "end")),
             min_score=float(score) if score else None,
+            keep_unreachable=text_of(form, "keep_unreachable") == "yes",
         )
     except ValueError:
-        raise SearchError("filters: a number or time cannot be read; check them", 422) from None
+        raise SearchError("filters: a number cannot be read; check them", 422) from None
 
 
 def _time(text: str) -> float | None:
     """What a ``datetime-local`` field holds, in the site's own time."""
-    return datetime.fromisoformat(text).timestamp() if text else None
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        raise SearchError("a time cannot be read; expected e.g. 2026-03-01T08:00", 422) from None
 
 
 # --------------------------------------------------------------------------------------------------------- reviews
