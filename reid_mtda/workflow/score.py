@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.retrieval import Features, embed_paths, embed_split, evaluate_features, name_cameras
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
@@ -90,8 +90,7 @@ def score_run(
     """
     path = run.folder / "scores.json"
     if path.exists():
-        kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return kept
+        return _kept_scores(path)
     preprocess, models = config.input.preprocess(), run.folder / "models"
     crop = next(iter(tests.values())).query.paths[:4]
     cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
@@ -114,6 +113,16 @@ def score_run(
     for row in rows:
         row["ours"] = row["method"] == OURS
     write_json(path, rows)
+    return rows
+
+
+def _kept_scores(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        rows = None
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) and "method" in row for row in rows)):
+        raise DataError(f"{path}: damaged, expected a row of scores per method; delete it and run again")
     return rows
 
 

@@ -14,10 +14,10 @@ from reid_mtda.workflow.score import score_run
 def test_damaged_scores_are_to_be_deleted(tmp_path, text):
     (tmp_path / "scores.json").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"scores\.json: damaged, .*; delete it and run again"):
-        score_run(Run(tmp_path, 0), AdaptConfig(), None)
+        score_run(Run(tmp_path, 0), AdaptConfig(), {}, {})
 
 
 def test_kept_scores_are_not_made_again(tmp_path):
     rows = [{"method": "distilled student", "mAP": 0.5}]
     (tmp_path / "scores.json").write_text(json.dumps(rows), encoding="utf-8")
-    assert score_run(Run(tmp_path, 0), AdaptConfig(), None) == rows
+    assert score_run(Run(tmp_path, 0), AdaptConfig(), {}, {}) == rows
