@@ -163,26 +163,39 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig
     where = f"{where}, with --set" if path and overrides else where
     config = parse(AdaptConfig, values, where=where)
     config.adapt.parsed()
+    _check_presence(where, config)
+    return config
+
+
+def _check_presence(where: str, config: AdaptConfig) -> None:
     _check_data(f"{where}: source", config.source, rootless=("lab", "none"))
     if config.test:
         _check_data(f"{where}: test", config.test, rootless=("street",))
+    for number, target in enumerate(config.targets):
+        _check_data(f"{where}: targets.{number}", target, rootless=("street",))
+    models: dict[str, str | None] = {f"ready_made.{camera}": folder for camera, folder in config.ready_made.items()}
+    models |= {f"variants.{name}.ready_made": variant.ready_made for name, variant in config.variants.items()}
+    for key, folder in models.items():
+        if folder and not Path(folder).is_dir():
+            raise ConfigError(f"{where}: {key}: got {folder}, expected an exported model's folder; check the path")
     for role, network in (("teacher", config.teacher), ("student", config.student)):
         _check_network(f"{where}: {role}", network)
         if config.source.name == "none" and not network.weights:
             raise ConfigError(f"{where}: {role}.weights: missing, expected weights, since there is no source to learn")
-    return config
 
 
-def _check_data(where: str, data: SourceData | TestData, *, rootless: tuple[str, ...]) -> None:
+def _check_data(where: str, data: SourceData | TestData | TargetData, *, rootless: tuple[str, ...]) -> None:
     if data.name in rootless:
         return
-    known = (*rootless, *DATASETS)
+    known = (*rootless, *(("archive",) if isinstance(data, TargetData) else ()), *DATASETS)
     if data.name not in known and not data.name.startswith("torchreid:"):
         raise ConfigError(f"{where}.name: got {data.name!r}, expected one of {', '.join(known)}, or torchreid:NAME")
     if data.root is None:
-        raise ConfigError(f"{where}.root: missing, expected the folder that holds {data.name!r}")
-    if not Path(data.root).is_dir():
-        raise ConfigError(f"{where}.root: got {data.root}, expected the folder of {data.name!r}; check the path")
+        raise ConfigError(f"{where}.root: missing, expected where {data.name!r} lies")
+    there = Path(data.root).is_file() if data.name == "archive" else Path(data.root).is_dir()
+    if not there:
+        kind = "an .npz file of crops" if data.name == "archive" else f"the folder of {data.name!r}"
+        raise ConfigError(f"{where}.root: got {data.root}, expected {kind}; check the path")
 
 
 def _check_network(where: str, network: Network) -> None:

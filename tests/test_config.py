@@ -23,13 +23,21 @@ PRESETS = Path(__file__).resolve().parents[1] / "configs/adapt"
             ["source.name=markt"],
             r"source\.name: got 'markt', expected one of lab, none, market1501, .*or torchreid:NAME",
         ),
-        (["source.name=market1501"], r"source\.root: missing, expected the folder that holds 'market1501'"),
+        (["source.name=market1501"], r"source\.root: missing, expected where 'market1501' lies"),
         (
             ["source.name=msmt17", "source.root=no/where"],
             r"source\.root: got no/where, expected the folder of",
         ),
         (["test.name=stret"], r"test\.name: got 'stret', expected one of street, market1501"),
-        (["test.name=torchreid:viper"], r"test\.root: missing, expected the folder"),
+        (["source.name=none"], r"teacher\.weights: missing, expected weights, since there is no source"),
+        (["targets=[{name: strt}]"], r"targets\.0\.name: got 'strt', expected one of street, archive, market1501"),
+        (
+            ["targets=[{name: archive, root: no.npz}]"],
+            r"targets\.0\.root: got no\.npz, expected an \.npz file",
+        ),
+        (["ready_made={gate: no}"], r"ready_made\.gate: got no, expected an exported model's folder; check the path"),
+        (["variants={a: {ready_made: no}}"], r"variants\.a\.ready_made: got no, expected an exported model's folder"),
+        (["test.name=torchreid:viper"], r"test\.root: missing, expected where"),
     ],
 )
 def test_what_is_not_there_is_told_at_once(tmp_path, settings, message):
@@ -40,7 +48,8 @@ def test_what_is_not_there_is_told_at_once(tmp_path, settings, message):
 def test_what_is_there_is_taken(tmp_path):
     (tmp_path / "w.npz").touch()
     more = [f"source.root={tmp_path}", f"student.weights={tmp_path / 'w.npz'}", "source.name=market1501"]
-    assert load_config(write_config(tmp_path / "c.yaml"), ["source.name=none"]).source.root is None
+    weights = [f"{role}.weights={tmp_path / 'w.npz'}" for role in ("teacher", "student")]
+    assert load_config(write_config(tmp_path / "c.yaml"), ["source.name=none", *weights]).source.root is None
     assert load_config(write_config(tmp_path / "c.yaml"), more).source.name == "market1501"
 
 

@@ -61,7 +61,7 @@ def seeds_table(folders: Sequence[Path]) -> str:
     for number, row in enumerate(runs[0]["scores"]):
         rows = [run["scores"][number] for run in runs]
         cells = [_spread([each[key] for each in rows]) for key in ("mAP", "rank1")]
-        cells.append(_spread([each["camera_to_camera"]["rank1"] for each in rows]))
+        cells.append(_spread([each.get("camera_to_camera", {}).get("rank1", np.nan) for each in rows]))
         cells += [_spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
         name = f"**{row['method']}**" if row["ours"] else row["method"]
         milliseconds = np.median([each["ms"] for each in rows])
@@ -106,5 +106,7 @@ def fill_page(page: Path, name: str, text: str) -> None:
 
 
 def _spread(values: Sequence[float]) -> str:
+    if np.isnan(values).any():
+        return "?"  # a run from before this number was kept
     mean = 100 * float(np.mean(values))
     return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {100 * float(np.std(values, ddof=1)):.1f}"
