@@ -232,6 +232,21 @@ def test_an_empty_gallery_answers_nobody(run, town, picture):
     assert code == 0 and json.loads(out)["hits"] == [] and not err
 
 
+def test_a_camera_the_gallery_does_not_know(run, town, picture):
+    model, folder = town
+    args = ("search", picture, "--model", model, "--gallery", folder)
+    check_refused(run(*args, "--camera", "gate"), "camera 'gate'", "cameras there: none")
+    with Gallery.open(folder) as gallery:
+        vector = np.zeros(gallery.dim, np.float32)
+        vector[0] = 1
+        for camera in ("plaza", "gate", "gate"):
+            gallery.add(vector, camera, len(gallery), 1.0, 2.0, np.zeros((8, 8, 3), np.uint8))
+        assert gallery.cameras() == ("gate", "plaza")
+    check_refused(run(*args, "--camera", "gate", "--camera", "plazza"), "did you mean 'plaza'?", "gate, plaza")
+    code, out, _ = run(*args, "--camera", "plaza", "--json")
+    assert code == 0 and [hit["camera"] for hit in json.loads(out)["hits"]] == ["plaza"]
+
+
 def test_models_of_another_kind(run, tmp_path, town, picture):
     model, gallery = town
     check_refused(run("search", picture, "--model", tmp_path / "no", "--gallery", gallery), "no")

@@ -203,6 +203,10 @@ class Gallery:
         chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
         return self._store.sightings(self._store.ids(chosen).tolist())
 
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that its sightings are of, rising."""
+        return self._store.cameras()
+
     def lookup(self, numbers: Iterable[int]) -> dict[int, Sighting]:
         """Sightings by number; numbers that are not there are left out."""
         return self._store.sightings(numbers)

@@ -88,6 +88,10 @@ class Store:
         rows = self._read(f"SELECT id FROM sightings WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that sightings are of, rising."""
+        return tuple(row[0] for row in self._read("SELECT DISTINCT camera FROM sightings ORDER BY camera", ()))
+
     def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
         """The sightings by number; unknown numbers are left out."""
         found = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,11 @@ def index_site(
 def search_gallery(
     picture: Path, model_folder: Path, gallery_folder: Path, *, detector: str | None = None, k: int = 10, **filters: Any
 ) -> tuple[ImageArray, SearchAnswer]:
-    """Search a picture file in a gallery on disk; ``filters`` as ``live.search.search_picture`` takes them."""
+    """Search a picture file in a gallery on disk; ``filters`` as ``live.search.search_picture`` takes them.
+
+    Raises:
+        ReidError: a picture, model, gallery or filter that cannot be used, or a camera the gallery does not know.
+    """
     if k < 1:
         raise ConfigError(f"k: got {k}, expected 1 or more")
     image = read_image(picture)
@@ -143,4 +148,17 @@ def search_gallery(
     embed, manifest = load_exported(model_folder)
     detect = load_detector(detector, min_height_px=16) if detector else None
     with Gallery.open(gallery_folder, manifest) as gallery:
+        _check_cameras(filters.get("cameras"), gallery)
         return image, search_picture(image, embed, manifest, gallery, detect, k, **filters)
+
+
+def _check_cameras(wanted: Sequence[str] | None, gallery: Gallery) -> None:
+    known = gallery.cameras() if wanted else ()
+    for name in wanted or ():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"camera {name!r}: {gallery.folder} holds no sightings of it; {hint}cameras there: "
+                f"{', '.join(known) or 'none'}"
+            )
