@@ -267,6 +267,7 @@ def _folder(folder: Path, pictures: list[Path], camera: str, fps: float, start: 
 def _live(source: str | int, shown: str, camera: str, fps: float | None) -> Iterator[Frame]:
     """Frames of a device or stream with the wall clock; between those that fall due, frames are taken and dropped."""
     _quieten()
+    began = time.monotonic()
     if isinstance(source, int):
         capture = cv2.VideoCapture(source)
     else:
@@ -279,11 +280,12 @@ def _live(source: str | int, shown: str, camera: str, fps: float | None) -> Iter
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
     index = taken = 0
     due = time.monotonic()
+    waited_s = due - began
     try:
         if not capture.isOpened():
-            raise VideoError(
-                f"{shown}: cannot be opened within {_STREAM_TIMEOUT_MS // 1000} s; check address and access"
-            )
+            patience_s = _STREAM_TIMEOUT_MS / 1000
+            why = f"no answer within {patience_s:g} s" if waited_s > 0.9 * patience_s else "refused or not there"
+            raise VideoError(f"{shown}: cannot be opened, {why}; check address and access")
         _check_size(capture, shown)
         while capture.grab():
             now = time.monotonic()
@@ -298,9 +300,8 @@ def _live(source: str | int, shown: str, camera: str, fps: float | None) -> Iter
     finally:
         capture.release()
     if not taken:
-        raise VideoError(
-            f"{shown}: opened, but not one frame came within {_STREAM_TIMEOUT_MS // 1000} s; check the camera"
-        )
+        waited_s = time.monotonic() - began
+        raise VideoError(f"{shown}: opened, but not one frame came in {waited_s:.0f} s; check the camera")
     log.warning("camera %s: %s ended after %d frames", camera, shown, index)
 
 

@@ -1,5 +1,6 @@
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -222,9 +223,17 @@ def test_live_sources_carry_the_wall_clock_and_take_what_falls_due(monkeypatch: 
 def test_a_stream_that_refuses_is_named_without_its_password() -> None:
     with pytest.raises(VideoError) as caught:
         list(read_frames("rtsp://admin:geheim@127.0.0.1:9/x?token=abc", camera="c", fps=5))
-    assert str(caught.value).startswith("rtsp://***@127.0.0.1:9/x?***: cannot be opened")
+    assert str(caught.value).startswith("rtsp://***@127.0.0.1:9/x?***: cannot be opened, refused or not there;")
     assert "geheim" not in str(caught.value) and "abc" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_stream_that_never_answers_says_how_long_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "_STREAM_TIMEOUT_MS", 500)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
+        with pytest.raises(VideoError, match=r"cannot be opened, no answer within 0\.5 s"):
+            list(read_frames(url, camera="c", fps=5))
 
 
 @pytest.mark.parametrize(
