@@ -88,7 +88,7 @@ class GateReport:
     @property
     def passes(self) -> bool:
         """At least one camera could be judged without labels, and none got worse, with labels or without."""
-        return bool(self.cameras) and not any(v.is_worse for v in (*self.cameras.values(), *self.checks.values()))
+        return bool(self.cameras) and not (_worse(self.cameras) or _worse(self.checks))
 
     @property
     def reason(self) -> str:
