@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from reid_mtda.models.classifier import (
 )
 from reid_mtda.runs import Progress, Run, silent, write_json
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
+from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.train.staged import classify_pictures
 from reid_mtda.types import FloatArray, Preprocess
 
@@ -93,6 +95,13 @@ class Cell:
             write_json(run.folder / "seconds.json", {"seconds": time.perf_counter() - began})
         self.teacher_seconds += float(_seconds(run))
         return load_classifier(path)
+
+    def with_batchnorm_of(self, model: Classifier, target: str) -> Classifier:
+        """The same weights with the BatchNorm statistics of one target's unlabelled pictures."""
+        own = copy.deepcopy(model)
+        pictures = Pictures(self.targets[target].target.pictures, self.preprocess)
+        recompute_batchnorm(own, pictures, seed=self.run.child_seed("batchnorm"))
+        return own
 
     def chosen(self, targets: set[str], train: Callable[..., Classifier]) -> Classifier:
         """Train, and apply the selection rule; ``last`` keeps what training returns."""

@@ -119,6 +119,8 @@ def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
             watch,
         ),
     )
+    if row_settings(cell.config, row).batchnorm == "per_domain":
+        return {target: [cell.with_batchnorm_of(student, target)] for target in cell.targets}
     return _for_all(cell, student)
 
 

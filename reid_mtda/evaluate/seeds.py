@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid_mtda.errors import DataError
+from reid_mtda.evaluate.tables import plot
 from reid_mtda.runs import atomic_write
 
 
@@ -78,6 +79,25 @@ def seeds_table(folders: Sequence[Path]) -> str:
         f"{card['versions']['machine']}.",
     ]
     return "\n".join(lines)
+
+
+def plot_seeds(folders: Sequence[Path], path: Path) -> None:
+    """Plots of the same rows: mAP by camera, against the weights of a deployment, and against the distilled student."""
+    runs = [read_run(folder) for folder in folders]
+    check_alike(runs)
+    rows = []
+    for number, row in enumerate(runs[0]["scores"]):
+        same = [run["scores"][number] for run in runs]
+        cameras = {camera: [each["per_camera"][camera]["mAP"] for each in same] for camera in row["per_camera"]}
+        rows.append(
+            {
+                "row": row["method"],
+                "average": float(np.mean([each["mAP"] for each in same])),
+                "pairs": {f"source>{camera}": float(np.mean(values)) for camera, values in cameras.items()},
+                "weights": row["params"],
+            }
+        )
+    plot(rows, path, measure="mAP", base_row=next(row["method"] for row in runs[0]["scores"] if row["ours"]))
 
 
 def stages_table(folder: Path) -> str:

@@ -129,8 +129,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Accuracy by target, accuracy against size, and each row's difference to the published method's row."""
+def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy", base_row: str = "published") -> None:
+    """``measure`` by target, against size, and each row's difference to ``base_row``'s."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -144,16 +144,17 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
             100 * np.mean([v for p, v in row["pairs"].items() if p.endswith(f">{t}")] or [np.nan]) for t in targets
         ]
         by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"])
-        by_size.scatter(row["weights"] / 1e6, 100 * row["average"])
-        by_size.annotate(row["row"], (row["weights"] / 1e6, 100 * row["average"]), fontsize=7)
+        if row["weights"]:
+            by_size.scatter(row["weights"] / 1e6, 100 * row["average"])
+            by_size.annotate(row["row"], (row["weights"] / 1e6, 100 * row["average"]), fontsize=6)
     by_target.set_xticks(places + 0.4, targets)
-    by_target.set_ylabel("accuracy, %")
+    by_target.set_ylabel(f"{measure}, %")
     by_target.set_title("by target, mean over sources and seeds")
     by_target.legend(fontsize=7)
     by_size.set_xlabel("weights of a deployment, millions")
-    by_size.set_ylabel("accuracy, %")
+    by_size.set_ylabel(f"{measure}, %")
     by_size.set_title("against size")
-    base = next((row for row in rows if row["row"] == "published"), rows[0])
+    base = next((row for row in rows if row["row"] == base_row), rows[0])
     names = [row["row"] for row in rows if row is not base]
     effect.barh(names, [100 * (row["average"] - base["average"]) for row in rows if row is not base])
     effect.axvline(0, color="black", linewidth=0.8)

@@ -24,7 +24,16 @@ from reid_mtda.models.classifier import Classifier
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
-from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.common import (
+    BatchNormSets,
+    Resumable,
+    inverse_decay,
+    optimise,
+    pass_domains,
+    recompute_batchnorm,
+    seeded_step,
+    set_learning_rate,
+)
 from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
@@ -41,6 +50,7 @@ class AlignmentSettings(Strict):
     learning_rate: float = Field(default=1e-2, gt=0, le=1, description="SGD with momentum 0.9")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     discriminator_width: int = Field(default=4096, ge=1)
+    batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
     augmentation: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=200, ge=1)
 
@@ -58,7 +68,7 @@ def align_classifier(
     """Adapt a copy of ``model`` to ``target``; the weights after the last epoch are the result.
 
     Both domains pass the network as one batch, so that BatchNorm learns the statistics of their mixture, which are
-    those it uses afterwards.
+    those it uses afterwards; with ``per_domain`` each passes alone, and the target's own statistics are used.
 
     Raises:
         DataError: an empty source or target.
@@ -97,8 +107,8 @@ def align_classifier(
         if of_target is not None and pick_target is not None:
             units.append(of_target.unit(pick_target.batch(step)))
         with seeded_step(run, step):
-            output = model(of_source.normalised(augment(torch.cat(units))))
-        out_s, *out_t = output.split([len(unit) for unit in units])
+            seen = of_source.normalised(augment(torch.cat(units)))
+            out_s, *out_t = pass_domains(model, seen, [len(unit) for unit in units], settings.batchnorm)
         parts: dict[str, Tensor] = {"classes": functional.cross_entropy(out_s.logits, labels[rows_s])}
         if out_t:
             parts["alignment"] = settings.weight * ALIGNMENTS[settings.alignment](
@@ -115,5 +125,7 @@ def align_classifier(
             after_epoch(step // per_epoch + 1, model)
         state.save(step + 1)
         progress(where, step + 1, total)
+    if settings.batchnorm == "per_domain" and of_target is not None:
+        recompute_batchnorm(model, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
     return model.eval()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from torch.optim import Optimizer
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import TrainingError
 from reid_mtda.models.checkpoint import RUN_AGAIN, load_tensors, save_tensors
+from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.runs import Run
 
 log = logging.getLogger(__name__)
+
+BatchNormSets = Literal["shared", "per_domain"]
 
 
 def frozen(model: Embedder) -> Embedder:
@@ -161,8 +164,22 @@ def embed_pictures(model: Embedder, pictures: Pictures, *, batch: int = 128) -> 
     )
 
 
+def pass_domains(
+    model: Classifier, pictures: Tensor, sizes: Sequence[int], batchnorm: BatchNormSets
+) -> list[ClassifierOutput]:
+    """Pass the domains' pictures (B, 3, h, w), ``sizes`` of each, in one batch or each alone.
+
+    Alone, BatchNorm sees each domain's own statistics while its scale and shift are shared (Chang et al. 2019,
+    "Domain-Specific Batch Normalization", with the statistics alone specific): a domain is told by its statistics.
+    """
+    if batchnorm == "shared":
+        together: ClassifierOutput = model(pictures)
+        return list(together.split(list(sizes)))
+    return [model(part) for part in torch.split(pictures, list(sizes))]
+
+
 @torch.no_grad()
-def recompute_batchnorm(model: Embedder, pictures: Pictures, *, batch: int = 64, seed: int = 0) -> None:
+def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64, seed: int = 0) -> None:
     """Set every BatchNorm's running statistics to those of ``pictures`` (AdaBN, Li et al. 2016); weights stay.
 
     Pictures come in a shuffled order, in full batches where there are enough, so that no batch is one tracklet.

@@ -8,6 +8,7 @@ KD-ReID itself (P4) is the same loop with ``matrix_weight`` alone, by SGD.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -35,8 +36,10 @@ from reid_mtda.train.common import (
     set_learning_rate,
     trainable,
 )
-from reid_mtda.train.lessons import Lesson, Teaching, embed_cameras
+from reid_mtda.train.lessons import Lesson, Teaching, embed_targets
 from reid_mtda.types import FloatArray, IntArray, LabelledSet, Preprocess, UnlabelledSet
+
+log = logging.getLogger(__name__)
 
 _FEWEST = 4
 """Crops of a camera in a batch below which its own BatchNorm statistics would be noise; they sit the step out."""
@@ -74,7 +77,9 @@ class DistilSettings(Strict):
     beta_end: float = Field(default=0.9, gt=0, lt=1, description="share of the targets at the last step")
     temperature: float = Field(default=4.0, gt=0, description="of source-identity beliefs")
     rows_temperature: float = Field(default=0.2, gt=0, description="of similarity rows")
-    source_weight: float = Field(default=1.0, ge=0, description="of identity and triplets on the source")
+    source_weight: float = Field(
+        default=1.0, ge=0, description="of identity and triplets on the source; 0: no source picture is seen"
+    )
     logits_weight: float = Field(default=1.0, ge=0)
     rows_weight: float = Field(default=1.0, ge=0)
     matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
@@ -96,29 +101,38 @@ def distil(
 ) -> Embedder:
     """Distil ``lessons`` of all cameras into ``student``; the averaged weights after the last step are the result.
 
-    Without a ``source`` (only its weights are at hand) the student hears the teachers alone. With ``per_domain``
-    statistics the result carries those of all cameras' crops together; ``recompute_batchnorm`` gives it a camera's.
+    Without a ``source`` (only its weights are at hand, or its weight is 0) the student hears the teachers alone. With
+    ``per_domain`` statistics the result carries those of all cameras' crops together; ``recompute_batchnorm`` gives
+    it a camera's.
 
     Raises:
-        DataError: no cameras, or a camera without crops that could be told apart.
+        DataError: no cameras, a lesson that is not of its camera's crops, or fewer than two identities in all crops.
         TrainingError: a loss that is not finite.
     """
     if not targets or lessons.keys() != targets.keys():
         raise DataError(f"distillation: got lessons of {sorted(lessons)} for cameras {sorted(targets)}, expected alike")
     teaching = Teaching.of(targets, lessons, shared_numbers=settings.tracklets_are_identities)
     of_target = load_pictures(teaching.paths, preprocess)
-    from_source = None if source is None else _Source.of(source, preprocess, settings, run)
+    from_source = None
+    if source is not None and settings.source_weight:
+        from_source = _Source.of(source, preprocess, settings, run)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     averaged = frozen(copy.deepcopy(trainable(student)))
     optimiser = _optimiser(student, settings)
     state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
-    identities = _identities(teaching, teaching.embeddings(), settings)
+    identities = taught = _identities(teaching, teaching.embeddings(), settings)
     pick_target = _target_sampler(identities, teaching, settings, run)
 
     for step in range(state.start(), settings.steps):
         if settings.refresh and step and step % settings.checkpoint_every == 0:
-            seen_now = embed_cameras(averaged, of_target, teaching)
-            identities = _identities(teaching, seen_now, settings)
+            own_statistics = settings.batchnorm == "per_domain"
+            seen_now = embed_targets(averaged, of_target, teaching, own_statistics=own_statistics)
+            identities = _identities(teaching, [seen_now], settings)
+            if identities.max() < 1:
+                log.warning(
+                    "step %d: the student tells no two people apart; it goes on with its teachers' people", step
+                )
+                identities = taught
             pick_target = _target_sampler(identities, teaching, settings, run)
         done = step / settings.steps
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, done))
@@ -135,13 +149,15 @@ def distil(
         count = len(rows_t)
         emb_t, logits_t = output.embedding[-count:], None if output.logits is None else output.logits[-count:]
         parts = {}
-        if from_source and output.logits is not None:
+        if from_source:
             share, labels_s = (1 - beta) * settings.source_weight, from_source.labels[rows_s]
-            emb_s, logits_s = output.embedding[:-count], output.logits[:-count]
-            parts["source/identity"] = share * identity_loss(
-                logits=logits_s, labels=labels_s, smoothing=settings.smoothing
+            if output.logits is not None:
+                parts["source/identity"] = share * identity_loss(
+                    logits=output.logits[:-count], labels=labels_s, smoothing=settings.smoothing
+                )
+            parts["source/triplet"] = share * triplet_loss(
+                embeddings=output.embedding[:-count], labels=labels_s, margin=settings.margin
             )
-            parts["source/triplet"] = share * triplet_loss(embeddings=emb_s, labels=labels_s, margin=settings.margin)
         parts["target/triplet"] = (beta * settings.identity_weight) * triplet_loss(
             embeddings=emb_t,
             labels=torch.from_numpy(identities[rows_t]),
@@ -149,7 +165,7 @@ def distil(
             strangers_within=torch.from_numpy(teaching.camera[rows_t]),
         )
         for space, (cameras, lesson) in teaching.spaces.items():  # each teacher in turn, on its own cameras' crops
-            mine = np.flatnonzero(np.isin(teaching.camera[rows_t], cameras))
+            mine = np.flatnonzero(np.isin(teaching.target[rows_t], cameras))
             if len(mine) < 2:
                 continue
             share, place = beta * len(cameras) / len(targets), torch.from_numpy(teaching.place[rows_t[mine]])
@@ -211,12 +227,17 @@ def forward_domains(
     )
 
 
-def _identities(teaching: Teaching, embeddings: Mapping[str, FloatArray], settings: DistilSettings) -> IntArray:
+def _identities(teaching: Teaching, spaces: Sequence[Mapping[str, FloatArray]], settings: DistilSettings) -> IntArray:
     if settings.tracklets_are_identities:
-        return teaching.tracklets
-    return teaching.pseudo_identities(
-        embeddings, cross_camera=settings.cross_camera, normalised=settings.camera_normalised
-    )
+        found = teaching.tracklets
+    else:
+        found = teaching.pseudo_identities(
+            spaces, cross_camera=settings.cross_camera, normalised=settings.camera_normalised
+        )
+    for number, name in enumerate(teaching.names):
+        if not (found[teaching.target == number] >= 0).any():
+            log.warning("%s: none of its crops belongs to a person found; its teacher is not heard", name)
+    return found
 
 
 def _target_sampler(identities: IntArray, teaching: Teaching, settings: DistilSettings, run: Run) -> GroupSampler:
@@ -233,7 +254,7 @@ def _by_camera(rows: IntArray, teaching: Teaching, settings: DistilSettings) -> 
     """The batch as it is forwarded: whole, or a part for each camera that has enough crops in it."""
     if settings.batchnorm == "shared":
         return [rows]
-    parts = [rows[teaching.camera[rows] == number] for number in range(len(teaching.names))]
+    parts = [rows[teaching.target[rows] == number] for number in range(len(teaching.names))]
     return [part for part in parts if len(part) >= _FEWEST] or [rows]
 
 

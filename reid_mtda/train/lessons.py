@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from reid_mtda.data.batches import Pictures, load_pictures
 from reid_mtda.data.clusters import NOISE, density_clusters, jaccard_dist, normalise_cameras, number_clusters, shrunk_k1
-from reid_mtda.data.identities import camera_normalised, match_cameras
+from reid_mtda.data.identities import match_cameras
+from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.train.common import embed_pictures, frozen
+from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
 from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
 
 
@@ -40,14 +42,16 @@ def give_lesson(teacher: Embedder, target: UnlabelledSet, preprocess: Preprocess
 
 @dataclass(frozen=True, eq=False)
 class Teaching:
-    """The crops of all cameras in one row of numbers, camera after camera, with their lessons.
+    """The crops of all targets in one row of numbers, target after target, with their lessons.
 
-    ``camera`` int64 (N,) is the number of a crop's camera in ``names``; ``place`` int64 (N,) where the crop stands in
-    its space's lesson; ``spaces`` gives per space its cameras' numbers and the lesson of all their crops.
+    ``target`` int64 (N,) is the number of a crop's target in ``names``; ``camera`` int64 (N,) tells crops of one
+    camera: the target itself, or the cameras that a target of several knows. ``place`` int64 (N,) is where the crop
+    stands in its space's lesson; ``spaces`` gives per space its targets' numbers and the lesson of all their crops.
     """
 
     names: tuple[str, ...]
     paths: tuple[Path, ...]
+    target: IntArray
     camera: IntArray
     place: IntArray
     tracklets: IntArray
@@ -57,68 +61,125 @@ class Teaching:
     def of(
         cls, targets: Mapping[str, UnlabelledSet], lessons: Mapping[str, Lesson], *, shared_numbers: bool = False
     ) -> Teaching:
-        """Number the crops of ``targets``; tracklets of different cameras stay apart unless they share numbers."""
-        names, spaces = tuple(targets), {}
-        camera = np.repeat(np.arange(len(names)), [len(target) for target in targets.values()])
-        place = np.zeros(len(camera), np.int64)
+        """Number the crops of ``targets``; tracklets of different targets stay apart unless they share numbers.
+
+        Raises:
+            DataError: a lesson of more or fewer crops than its target has.
+        """
+        for name, target in targets.items():
+            if len(lessons[name].embedding) != len(target):
+                raise DataError(
+                    f"distillation: got a lesson of {len(lessons[name].embedding)} crops for the {len(target)} crops "
+                    f"of {name}, expected as many; let its teacher see them again"
+                )
+        names = tuple(targets)
+        number = np.repeat(np.arange(len(names)), [len(target) for target in targets.values()]).astype(np.int64)
+        camera, tracklets = np.zeros_like(number), np.full_like(number, NOISE)
+        for n, target in enumerate(targets.values()):
+            rows = np.flatnonzero(number == n)
+            within = np.zeros(len(rows), np.int64) if target.cameras is None else target.cameras
+            camera[rows] = np.unique(within, return_inverse=True)[1] + camera.max(initial=NOISE) + 1
+            if target.tracklets is not None:
+                own = target.tracklets
+                if not shared_numbers:
+                    own = np.unique(own, return_inverse=True)[1] + tracklets.max(initial=NOISE) + 1
+                tracklets[rows] = np.where(target.tracklets >= 0, own, NOISE)
+        place, spaces = np.zeros_like(number), {}
         for space in dict.fromkeys(lessons[name].space or name for name in names):
             members = tuple(n for n, name in enumerate(names) if (lessons[name].space or name) == space)
             parts = [lessons[names[n]] for n in members]
             logits = [part.logits for part in parts if part.logits is not None]
             joined = torch.cat(logits) if len(logits) == len(parts) else None
-            spaces[space] = members, Lesson(torch.cat([part.embedding for part in parts]), joined, space)
-            rows = np.flatnonzero(np.isin(camera, members))
-            place[rows] = np.arange(len(rows))
-        tracklets = np.full(len(camera), NOISE)
-        for number, target in enumerate(targets.values()):
-            if target.tracklets is not None:
-                own = target.tracklets
-                if not shared_numbers:
-                    own = np.unique(own, return_inverse=True)[1] + int(tracklets.max(initial=NOISE)) + 1
-                tracklets[camera == number] = np.where(target.tracklets >= 0, own, NOISE)
+            spaces[space] = members, Lesson(torch.cat([part.embedding for part in parts]), joined, parts[0].space)
+            mine = np.flatnonzero(np.isin(number, members))
+            place[mine] = np.arange(len(mine))
         paths = tuple(path for target in targets.values() for path in target.paths)
-        return cls(names, paths, camera.astype(np.int64), place, tracklets.astype(np.int64), spaces)
+        return cls(names, paths, number, camera, place, tracklets, spaces)
 
-    def embeddings(self) -> dict[str, FloatArray]:
-        """Each camera's crops as its teacher embeds them."""
-        return {
-            self.names[number]: lesson.embedding.numpy()[self.place[self.camera == number]]
-            for members, lesson in self.spaces.values()
-            for number in members
-        }
+    def embeddings(self) -> list[dict[str, FloatArray]]:
+        """Each target's crops as its teacher embeds them, apart by spaces in which people can be compared.
+
+        Adapted teachers start from one network, whose source identities they keep: theirs is one space. That of a
+        ready-made teacher is another, even where the sizes agree.
+        """
+        found: dict[str, dict[str, FloatArray]] = {}
+        for members, lesson in self.spaces.values():
+            for number in members:
+                rows = lesson.embedding.numpy()[self.place[self.target == number]]
+                found.setdefault(lesson.space, {})[self.names[number]] = rows
+        return list(found.values())
 
     def pseudo_identities(
-        self, embeddings: Mapping[str, FloatArray], *, cross_camera: bool, normalised: bool = True
+        self, spaces: Sequence[Mapping[str, FloatArray]], *, cross_camera: bool, normalised: bool = True
     ) -> IntArray:
         """Which crops are taken for one person, int64 (N,), -1: for nobody.
 
         With tracklets: tracklets, joined across cameras where ``match_cameras`` finds them to be the same. Without
         any: density clusters of the camera-normalised embeddings, over all cameras or, without ``cross_camera``,
-        within each.
+        within each. Where some cameras have tracklets, the clusters within each of the others stand for theirs.
+
+        Args:
+            spaces: embeddings by target (N_i, D); people of different spaces are not compared.
+            cross_camera: seek people in several cameras.
+            normalised: standardise each camera's embeddings first.
         """
-        if (self.tracklets >= 0).any():
-            if not cross_camera:
-                return self.tracklets
-            own = {name: self.tracklets[self.camera == number] for number, name in enumerate(self.names)}
-            joined = match_cameras({name: embeddings[name] for name in self.names}, own, normalised=normalised)
-            return np.concatenate([joined[name] for name in self.names]).astype(np.int64)
-        if cross_camera and len({rows.shape[1] for rows in embeddings.values()}) == 1:
-            rows = np.concatenate([embeddings[name] for name in self.names])
-            return number_clusters(_clusters(normalise_cameras(rows, self.camera) if normalised else rows))
-        found, first = np.full(len(self.camera), NOISE, np.int64), 0
-        for number, name in enumerate(self.names):
-            own_clusters = number_clusters(_clusters(camera_normalised(embeddings[name])))
-            found[self.camera == number] = np.where(own_clusters >= 0, own_clusters + first, NOISE)
-            first += int(own_clusters.max(initial=NOISE)) + 1
+        found = np.full(len(self.target), NOISE, np.int64)
+        for space in spaces:
+            members = [self.names.index(name) for name in space]
+            rows = np.concatenate([np.flatnonzero(self.target == number) for number in members])
+            people = _people(
+                np.concatenate(list(space.values())),
+                self.camera[rows],
+                self.tracklets[rows],
+                cross_camera=cross_camera,
+                normalised=normalised,
+            )
+            found[rows] = np.where(people >= 0, people + int(found.max(initial=NOISE)) + 1, NOISE)
         return found
 
 
+def _people(
+    embeddings: FloatArray, cameras: IntArray, tracklets: IntArray, *, cross_camera: bool, normalised: bool
+) -> IntArray:
+    """Pseudo-identities int64 (N,) of crops in one space."""
+    rows = normalise_cameras(embeddings, cameras) if normalised else embeddings
+    tracked = (tracklets >= 0).any()
+    if cross_camera and not tracked:
+        return _clusters(rows)
+    own = tracklets.copy()
+    for camera in np.unique(cameras):
+        mine = np.flatnonzero(cameras == camera)
+        if not (tracklets[mine] >= 0).any():
+            clusters = _clusters(rows[mine])
+            own[mine] = np.where(clusters >= 0, clusters + int(own.max(initial=NOISE)) + 1, NOISE)
+    if not cross_camera:
+        return own
+    by_camera = {str(camera): np.flatnonzero(cameras == camera) for camera in np.unique(cameras)}
+    joined = match_cameras(
+        {camera: embeddings[mine] for camera, mine in by_camera.items()},
+        {camera: own[mine] for camera, mine in by_camera.items()},
+        normalised=normalised,
+    )
+    for camera, mine in by_camera.items():
+        own[mine] = joined[camera]
+    return own
+
+
 def _clusters(rows: FloatArray) -> IntArray:
-    """Clusters int64 (N,) at the clustering teachers' settings: k1 30, k2 6, eps 0.6, 4 crops."""
-    return density_clusters(jaccard_dist(rows, k1=shrunk_k1(30, len(rows)), k2=6), eps=0.6, min_samples=4)
+    """Clusters int64 (N,) at the settings usual for whole data sets: k1 30, k2 6, eps 0.6, 4 crops."""
+    dist = jaccard_dist(rows, k1=shrunk_k1(30, len(rows)), k2=6)
+    return number_clusters(density_clusters(dist, eps=0.6, min_samples=4))
 
 
-def embed_cameras(model: Embedder, pictures: Pictures, teaching: Teaching) -> dict[str, FloatArray]:
-    """Each camera's crops as ``model`` embeds them now."""
-    rows = embed_pictures(model, pictures).embedding.numpy()
-    return {name: rows[teaching.camera == number] for number, name in enumerate(teaching.names)}
+def embed_targets(
+    model: Embedder, pictures: Pictures, teaching: Teaching, *, own_statistics: bool = False
+) -> dict[str, FloatArray]:
+    """Each target's crops (N_i, D) as ``model`` embeds them now, with BatchNorm statistics of each where wanted."""
+    found = {name: np.zeros((0, model.embedding_dim), np.float32) for name in teaching.names}
+    for number in np.unique(teaching.target):
+        own, seen = Pictures(pictures.resized[teaching.target == number], pictures.preprocess), model
+        if own_statistics:
+            seen = copy.deepcopy(model)
+            recompute_batchnorm(seen, own)
+        found[teaching.names[number]] = embed_pictures(seen, own).embedding.numpy()
+    return found

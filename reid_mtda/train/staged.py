@@ -26,7 +26,15 @@ from reid_mtda.losses.distillation.beliefs import belief_loss
 from reid_mtda.models.classifier import Classifier
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
-from reid_mtda.train.common import Resumable, cosine_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.common import (
+    BatchNormSets,
+    Resumable,
+    cosine_decay,
+    optimise,
+    pass_domains,
+    seeded_step,
+    set_learning_rate,
+)
 from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
@@ -44,6 +52,7 @@ class StagedSettings(Strict):
     beta_end: float = Field(default=0.9, gt=0, lt=1)
     mixup: float = Field(default=0.4, ge=0, description="a of Beta(a, a); 0: pictures stay as they are")
     confusion_weight: float = Field(default=0.0, ge=0, description="of the student's own MCC on each target")
+    batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
     augmentation: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=200, ge=1)
 
@@ -106,8 +115,8 @@ def distil_staged(
                 mixed = mix(of_target[name].unit(seen), beliefs[name][torch.from_numpy(seen)], settings.mixup)
                 units.append(mixed[0])
                 taught[name] = mixed[1]
-            output = model(of_source.normalised(augment(torch.cat(units))))
-        out_s, *out_t = output.split([len(unit) for unit in units])
+            shown = of_source.normalised(augment(torch.cat(units)))
+            out_s, *out_t = pass_domains(model, shown, [len(unit) for unit in units], settings.batchnorm)
         parts = {"classes": (1 - beta) * functional.cross_entropy(out_s.logits, labels[rows_s])}
         for name, out in zip(taught, out_t, strict=True):
             parts[f"{name}/logits"] = (beta / len(rows)) * belief_loss(

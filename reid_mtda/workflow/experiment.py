@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_mtda.config import AdaptConfig, load_config
-from reid_mtda.evaluate.seeds import seeds_table
+from reid_mtda.evaluate.seeds import plot_seeds, seeds_table
 from reid_mtda.runs import Progress, atomic_write, open_run, silent, stage
 from reid_mtda.workflow.adapt import (
     STUDENT_SOURCE,
@@ -39,9 +39,11 @@ def run_seeds(
             run_experiment(config, Path(out) / str(seed), progress)
         else:
             demo(Path(out) / str(seed), preset, [*overrides, f"seed={seed}"], progress)
+    folders = [Path(out) / str(seed) for seed in seeds]
     path = Path(out) / "table.md"
     with atomic_write(path) as temporary:
-        temporary.write_text(seeds_table([Path(out) / str(seed) for seed in seeds]) + "\n", encoding="utf-8")
+        temporary.write_text(seeds_table(folders) + "\n", encoding="utf-8")
+    plot_seeds(folders, Path(out) / "results.png")
     return path
 
 
