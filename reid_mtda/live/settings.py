@@ -22,4 +22,5 @@ class LiveSettings(Strict):
     kept_tracklets: int = Field(
         default=500, ge=1, description="Tracklets of one camera whose crops are kept to adapt to, where it is opted in."
     )
+    site_every_s: float = Field(default=3.0, gt=0, description="Seconds between two looks at the site's files.")
     max_cameras: int = Field(default=128, ge=1, description="Cameras at most.")

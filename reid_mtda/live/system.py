@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from reid_mtda.errors import ReidError, StorageError
+from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.answering import Answering
 from reid_mtda.live.camera import AddedSighting, CameraWorker
@@ -17,9 +18,12 @@ from reid_mtda.live.events import Events
 from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.gating import when_something_moves
 from reid_mtda.live.keep import KeptCrops
+from reid_mtda.live.notices import Notices
 from reid_mtda.live.observe import Observations
+from reid_mtda.live.retention import forget_old, keep_only
 from reid_mtda.live.roster import Roster, join
 from reid_mtda.live.settings import LiveSettings
+from reid_mtda.live.sitewatch import SiteFollower
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.site import Camera, Site, resolve
@@ -58,7 +62,7 @@ class LiveSystem:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings or LiveSettings()
-        self.site, self.events, self.samples = site, Events(), GateSamples()
+        self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
         self.answering = Answering(embed, manifest, gallery, self.settings.batcher, self._thread)
         self.disk = Disk(
@@ -71,9 +75,13 @@ class LiveSystem:
         self._open_frames, self._clock = open_frames, clock
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self.roster = Roster(self._make_camera, self._thread, self.events, most=self.settings.max_cameras)
+        make = partial(self._make_camera, site)
+        self.roster = Roster(make, self._thread, self.events, most=self.settings.max_cameras)
         for name, camera in site.cameras.items():
             self.roster.add(name, camera)
+        self.notices = Notices(self.events)
+        self.follower = SiteFollower(site, self.roster, self.notices)
+        self.lookouts: list[Callable[[], None]] = [self.follower.follow]
 
     # ------------------------------------------------------------------------------------------------ life
 
@@ -82,6 +90,7 @@ class LiveSystem:
         self.answering.start()
         self.roster.start()
         self.run_aside(self._supervise, "supervisor")
+        self.run_aside(self._look_out, "lookout")
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Stop reading, add what is under way, close the gallery; a reader that hangs in a driver is left behind."""
@@ -173,6 +182,11 @@ class LiveSystem:
         """What the embeddings say about themselves."""
         return self.answering.observed
 
+    @property
+    def site(self) -> Site:
+        """The site as its files say now."""
+        return self.follower.site
+
     def embed_one(self, crop: ImageArray, *, key: str = "search") -> FloatArray:
         """The embedding float32 (D,) of a crop uint8 (h, w, 3), through the same queue as the cameras'.
 
@@ -189,10 +203,10 @@ class LiveSystem:
 
     # --------------------------------------------------------------------------------------------- inside
 
-    def _make_camera(self, name: str, camera: Camera) -> RunningCamera:
+    def _make_camera(self, site: Site, name: str, camera: Camera) -> RunningCamera:
         stream = CameraStream(
             name,
-            resolve(self.site, camera.url),
+            resolve(site, camera.url),
             camera.fps,
             self.settings.streams,
             open_frames=self._open_frames,
@@ -201,7 +215,7 @@ class LiveSystem:
 
         def detector() -> Detect:
             detect = load_detector(
-                resolve(self.site, camera.detector),
+                resolve(site, camera.detector),
                 min_score=camera.min_score,
                 min_height_px=camera.min_height_px,
                 threads=1,
@@ -257,36 +271,24 @@ class LiveSystem:
                 next_retention = now + self.settings.retention_every_s
                 self.forget_old()
 
+    def _look_out(self) -> None:
+        """Ask whatever looks after files that others may change, one by one: cameras come and go in their own time."""
+        while not self._stop.wait(self.settings.site_every_s):
+            for look in self.lookouts:
+                try:
+                    look()
+                except Exception:  # one that fails must not end the others
+                    log.exception("looking after files")
+
     def forget_old(self) -> dict[str, int]:
         """Delete sightings past their camera's retention; how many by camera."""
-        self._keep_only_opted_in()
-        gone: dict[str, int] = {}
-        present = {name: state.settings.retention_days for name, state in self.cameras().items()}
-        for name, days in sorted((self.roster.former | present).items()):
-            try:
-                limit = time.time() - days * 86400
-                if self.kept is not None:
-                    self.kept.forget_before(name, limit)
-                removed = self.gallery.forget_before(name, limit)
-                if self.set_aside is not None:
-                    self.set_aside.forget_before(name, limit)
-            except ReidError as error:
-                log.error("retention of camera %s: %s", name, error)
-                continue
-            if removed:
-                gone[name] = len(removed)
-                self.events.tell("retention", name, removed=len(removed))
+        present = {name: state.settings for name, state in self.cameras().items()}
+        keep_only({name for name, camera in present.items() if camera.keep_for_adaptation}, self.kept)
+        days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
+        gone = forget_old(days, self.gallery, self.set_aside, self.kept)
+        for name, count in gone.items():
+            self.events.tell("retention", name, removed=count)
         return gone
-
-    def _keep_only_opted_in(self) -> None:
-        """Let the crops go of cameras that were opted out or removed."""
-        if self.kept is None:
-            return
-        opted_in = {name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}
-        try:
-            self.kept.keep_only(opted_in)
-        except StorageError as error:
-            log.error("%s", error)
 
     def _refused(self, what: Room, error: StorageError) -> None:
         self.disk.refused(what, error)

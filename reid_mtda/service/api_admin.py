@@ -12,7 +12,7 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
-from reid_mtda.service.context import Service
+from reid_mtda.service.context import Service, notices_of
 from reid_mtda.service.erasure import erase
 from reid_mtda.service.guard import Who
 from reid_mtda.service.queries import SearchError
@@ -193,6 +193,13 @@ def roll_back(who: Who, parts: Parts) -> a.JobOut:
 
 
 # ---------------------------------------------------------------------------------------------------------- health
+
+
+@router.get("/notices", tags=["health"])
+def notices(who: Who, parts: Parts) -> dict[str, str]:
+    """What is wrong with the service until it is mended, by subject: ``camera NAME``, ``site`` or ``model``."""
+    who.need(Role.OPERATOR)
+    return notices_of(parts, who)
 
 
 @router.get("/health", tags=["health"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.live.addresses import UrlPolicy
+from reid_mtda.live.sitewatch import SiteChange
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import parse
@@ -50,6 +51,7 @@ class Cameras:
     def __init__(self, system: LiveSystem, state: Path, policy: UrlPolicy, audit: Audit) -> None:
         self._system, self._policy, self._audit = system, policy, audit
         self._database = Database(Path(state) / FILE, _SCHEMA)
+        system.follower.on_change = self._file_changed
 
     def close(self) -> None:
         """Close the file."""
@@ -83,6 +85,13 @@ class Cameras:
             raise ConfigError(f"{FILE}: what is kept of camera {name!r} cannot be read; add it again") from None
         self._policy.check(camera.url)
         return camera
+
+    def _file_changed(self, change: SiteChange, problem: str) -> None:
+        """A camera file of the site changed: audited; how long the sightings of one that went are kept stays known."""
+        if change.kind == "removed" and change.before is not None and change.name not in self._system.cameras():
+            with self._database.write() as connection:
+                connection.execute(_SET, (change.name, None, change.before.retention_days, 0, 0))
+        self._audit.add("service", f"site_file_{change.kind}", camera=change.name, problem=problem)
 
     # The system is changed inside the transaction: when it refuses, nothing is kept; when the disk does, nothing is
     # answered as done.

@@ -12,7 +12,7 @@ from fastapi import Request
 from reid_mtda.live.addresses import UrlPolicy
 from reid_mtda.live.checkset import load_check_set
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.service.access import Access, Throttle
+from reid_mtda.service.access import Access, Principal, Role, Throttle
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
@@ -94,6 +94,14 @@ def make_service(
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
     )
+
+
+def notices_of(service: Service, who: Principal) -> dict[str, str]:
+    """What is wrong with the service, by subject, as far as it concerns somebody: operators, of cameras they see."""
+    if who.role < Role.OPERATOR:
+        return {}
+    found = service.system.notices.all()
+    return {subject: text for subject, text in found.items() if " " not in subject or who.sees(subject.split(" ", 1)[1])}
 
 
 def service_of(request: Request) -> Service:

@@ -163,6 +163,10 @@ class _Live(Collector):
     def _process(self) -> Iterator[Metric]:
         system = self._system
         yield GaugeMetricFamily("reid_memory_bytes", "Resident memory of the process.", value=resident_bytes())
+        notices = GaugeMetricFamily("reid_notice", "1 while something is wrong with the subject.", labels=["subject"])
+        for subject in system.notices.all():
+            notices.add_metric([subject], 1)
+        yield notices
         yield GaugeMetricFamily("reid_uptime_seconds", "Since the start.", value=time.time() - system.started_s)
         free = free_disk_mb(system.gallery.folder) * 1e6
         yield GaugeMetricFamily("reid_disk_free_bytes", "Free disk where the gallery lies.", value=free)

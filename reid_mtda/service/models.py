@@ -65,6 +65,7 @@ class Models:
         self._embed, self._now, self._before = serving.embed, serving.now, serving.before
         self._started_with = serving.started_with
         self.job: Job | None = None
+        system.lookouts.append(self.look)
 
     def candidates(self) -> list[str]:
         """Names of the model folders to choose from, and of the adaptations that made one."""
@@ -72,6 +73,16 @@ class Models:
             return sorted(path.name for path in self._candidates.iterdir() if _model_in(path))
         except OSError:  # the folder is not there, or no longer
             return []
+
+    def look(self) -> None:
+        """Notice when the folder of a model went while running: nothing stops, but nothing starts from it either."""
+        found = []
+        if not _is_there(self._now.model):
+            advice = "the model goes on from memory, but the service could not be started again; put it back"
+            found.append(f"model {self._system.manifest.model_id}: its folder {self._now.model} is gone; {advice}")
+        if self._before is not None and not _is_there(self._before.model):
+            found.append(f"the model before: its folder {self._before.model} is gone; there is no way back to it")
+        self._system.notices.put("model", "; ".join(found))
 
     @property
     def can_roll_back(self) -> bool:
@@ -183,6 +194,11 @@ class Models:
             self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before
         )
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
+
+
+def _is_there(model: Path) -> bool:
+    """A card, and weights beside it."""
+    return (model / "manifest.json").is_file() and any(model.glob("model.*"))
 
 
 def _model_in(folder: Path) -> Path | None:

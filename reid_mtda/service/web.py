@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
-from reid_mtda.service.context import service_of
+from reid_mtda.service.context import notices_of, service_of
 from reid_mtda.service.guard import COOKIE, Who, check_origin, checked_token, form_of, identify
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
@@ -102,7 +102,8 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     """The cameras, live."""
     states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
-    return page(request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message)
+    notices = notices_of(parts, who).values()
+    return page(request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message, notices=notices)
 
 
 @router.get("/sightings")
@@ -158,6 +159,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         rows=rows,
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
         disk=parts.system.disk.message,
+        notices=notices_of(parts, who).values(),
         models=parts.models,
     )
 

@@ -49,7 +49,8 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         gallery = Gallery.open(arguments.pop("folder", tmp_path / "gallery"), manifest)
         arguments.setdefault("open_frames", hurried)
         arguments.setdefault("settings", FAST)
-        system = LiveSystem(Site("site", tmp_path, cameras), embed, manifest, gallery, **arguments)
+        site = arguments.pop("site", Site("site", tmp_path, cameras))
+        system = LiveSystem(site, embed, manifest, gallery, **arguments)
         made.append(system)
         return system
 
