@@ -4,6 +4,7 @@ A new entry of ``METHODS`` is tested by being listed.
 """
 
 import dataclasses
+import itertools
 import shutil
 import typing
 
@@ -18,7 +19,9 @@ from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import METHODS, common
 from reid_mtda.train import distil as distil_module
-from reid_mtda.train.distil import DistilSettings, distil, give_lesson
+from reid_mtda.train import lessons as lessons_module
+from reid_mtda.train.distil import DistilSettings, distil
+from reid_mtda.train.lessons import give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import UnlabelledSet
 
@@ -76,8 +79,18 @@ def distil_loop(run, source, targets, progress=lambda *_: None, **settings):
     return distil(build_embedder(SPEC, seed=2), lessons_of(targets), targets, source, PREPROCESS, chosen, run, progress)
 
 
+def distil_without_source(run, source, targets, progress=lambda *_: None, **settings):
+    return distil_loop(run, None, targets, progress, **settings)
+
+
+def distil_anew(run, source, targets, progress=lambda *_: None, **settings):
+    """With people sought anew and statistics of each domain's own."""
+    return distil_loop(run, source, targets, progress, **{"refresh": True, "batchnorm": "per_domain", **settings})
+
+
 TEACHERS = {name: teacher_loop(name) for name in METHODS}
-ON_TARGETS = {**TEACHERS, "distil": distil_loop}
+STUDENTS = {"distil": distil_loop, "distil anew": distil_anew, "distil without source": distil_without_source}
+ON_TARGETS = {**TEACHERS, **STUDENTS}
 LOOPS = {**ON_TARGETS, "source": source_loop}
 every_loop = pytest.mark.parametrize("name", LOOPS)
 
@@ -172,6 +185,17 @@ def draw_without_the_step(monkeypatch):
     )  # the global generator's state, which no checkpoint holds
 
 
+def test_people_sought_with_a_network_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):
+    embed, seeds = distil_module.embed_targets, itertools.count()
+
+    def embed_by_another(_, *rest, **more):
+        return embed(build_embedder(SPEC, seed=next(seeds)), *rest, **more)
+
+    monkeypatch.setattr(distil_module, "embed_targets", embed_by_another)
+    with pytest.raises(AssertionError, match="goes on to another result"):
+        check_resumed_is_uninterrupted(distil_anew, sets, tmp_path, stops=(5,))
+
+
 @pytest.mark.parametrize("mutant", [forget_optimiser, forget_average, draw_without_the_step])
 def test_a_state_that_forgets_something_is_caught(mutant, sets, tmp_path, monkeypatch):
     mutant(monkeypatch)
@@ -217,13 +241,13 @@ def test_a_teacher_in_train_mode_is_caught(sets, monkeypatch):
     def drifting(model, pictures):
         return model.train()(pictures.normalised(pictures.unit(np.arange(len(pictures)))))
 
-    monkeypatch.setattr(distil_module, "embed_pictures", drifting)
+    monkeypatch.setattr(lessons_module, "embed_pictures", drifting)
     with pytest.raises(AssertionError, match="the teacher moved"):
         check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
 
 
 def test_a_teacher_that_is_not_frozen_is_caught(sets, monkeypatch):
-    monkeypatch.setattr(distil_module, "frozen", lambda model: model)
+    monkeypatch.setattr(lessons_module, "frozen", lambda model: model)
     with pytest.raises(AssertionError, match="not frozen"):
         check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
 
@@ -356,18 +380,22 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path
         LOOPS[name](new_run(tmp_path), *sets)
 
 
-LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS}
+LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS} | dict.fromkeys(STUDENTS, distil.__module__)
 
 
-@pytest.mark.parametrize("name", [name for name in ON_TARGETS if name != "cluster"])
-def test_a_target_without_tracklets_or_with_one_is_refused(name, sets, tmp_path):
+def test_dmmd_refuses_a_target_without_tracklets(sets, tmp_path):
     source, targets = sets
     untracked = {"gate": UnlabelledSet(targets["gate"].paths, "gate")}
     with pytest.raises(DataError, match=r"gate: got crops without tracklets, expected a crops\.csv; harvest them"):
-        ON_TARGETS[name](new_run(tmp_path / "a"), source, untracked)
+        TEACHERS["dmmd"](new_run(tmp_path), source, untracked)
+
+
+@pytest.mark.parametrize("name", [name for name in ON_TARGETS if name != "cluster"])
+def test_a_target_with_one_tracklet_is_refused(name, sets, tmp_path):
+    source, targets = sets
     alone = {"gate": UnlabelledSet(targets["gate"].paths, "gate", np.full(len(targets["gate"]), 4))}
     with pytest.raises(DataError, match=r"gate: got 1 identities or tracklets .*harvest more footage"):
-        ON_TARGETS[name](new_run(tmp_path / "b"), source, alone)
+        ON_TARGETS[name](new_run(tmp_path), source, alone)
 
 
 def test_distillation_wants_a_lesson_for_every_camera(sets, tmp_path):

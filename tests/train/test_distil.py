@@ -8,20 +8,18 @@ import torch
 from builders import PREPROCESS, same_weights, source_set, target_set
 
 from reid_mtda.data.batches import load_pictures
+from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import distil as module
 from reid_mtda.train.common import embed_pictures
 from reid_mtda.train.distil import (
     DistilSettings,
-    Lesson,
-    _Crops,
-    _numbered,
     distil,
-    give_lesson,
     progressive_beta,
     update_average,
 )
+from reid_mtda.train.lessons import Lesson, give_lesson
 from reid_mtda.types import UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
@@ -147,33 +145,166 @@ def test_the_average_moves_weights_and_buffers_and_is_the_result(sets, tmp_path)
     assert not same_weights(averaged, run_distil(tmp_path / "none", sets, ema=0.0)) and not averaged.training
 
 
-def crops_of(targets, **settings):
-    lessons = {camera: Lesson(torch.eye(len(target)), None) for camera, target in targets.items()}
-    return _Crops.of(targets, lessons, DistilSettings(**settings))
+def test_source_weight_zero_is_a_run_without_a_source(sets, tmp_path):
+    """KD-ReID distils on target data alone: no source picture may move weights or statistics."""
+    without = run_distil(tmp_path / "none", (None, sets[1]))
+    assert same_weights(without, run_distil(tmp_path / "zero", sets, source_weight=0.0))
+    assert not same_weights(without, run_distil(tmp_path / "some", sets, source_weight=1e-6))
+    found = records(tmp_path / "zero")
+    assert not any(key.startswith("source/") for record in found for key in record)
+    assert [record["beta"] for record in found] == [1.0] * 3
 
 
-def plain_targets(**tracklets):
-    return {
-        camera: UnlabelledSet(tuple(map(str, range(len(own)))), camera, np.array(own, np.int64))
-        for camera, own in tracklets.items()
+def test_a_student_without_classifier_still_hears_the_source(sets, tmp_path):
+    bare = SPEC.model_copy(update={"num_classes": None})
+    distil(
+        build_embedder(bare, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
+        Run(tmp_path, 0),
+    )  # fmt: skip
+    keys = {key for record in records(tmp_path) for key in record}
+    assert "source/triplet" in keys and not {"source/identity", "gate/logits"} & keys
+
+
+KD_REID = {
+    "matrix_weight": 1.0, "source_weight": 0.0, "logits_weight": 0.0, "rows_weight": 0.0, "identity_weight": 0.0,
+    "optimiser": "sgd", "learning_rate": 0.01, "ema": 0.0, "weight_decay": 0.0, "augmentation": (),
+}  # fmt: skip
+
+
+def test_kd_reid_steps_along_its_own_loss_alone(sets, tmp_path, monkeypatch):
+    """The first step against one written down here: ||A_T - A_S||_F of each camera, their mean, plain SGD."""
+    targets, batches = sets[1], []
+    pick = module.GroupSampler.batch
+    monkeypatch.setattr(
+        module.GroupSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1]
+    )
+    lessons = lessons_of(targets)
+    found = run_distil(tmp_path, sets, lessons, steps=1, **KD_REID)
+    (rows,) = batches
+    paths = [path for target in targets.values() for path in target.paths]
+    pictures, teacher = load_pictures(paths, PREPROCESS), [lesson.embedding for lesson in lessons.values()]
+    student = build_embedder(SPEC, seed=2).train().to(memory_format=torch.channels_last)
+    seen = student(pictures.normalised(pictures.unit(rows))).embedding
+    loss, first = 0.0, 0
+    for embedding in teacher:
+        mine = [n for n, row in enumerate(rows) if first <= row < first + len(embedding)]
+        own, given = seen[mine], embedding[rows[mine] - first]
+        loss = loss + torch.linalg.matrix_norm(own @ own.T - given @ given.T) / len(teacher)
+        first += len(embedding)
+    loss.backward()
+    rate = module.cosine_decay(0.01, 0.0)
+    for name, weight in student.named_parameters():
+        if weight.grad is not None and name != "neck.bias":
+            moved = weight.detach() - rate * weight.grad
+            torch.testing.assert_close(found.state_dict()[name], moved, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_ready_made_teacher_of_two_cameras_teaches_across_them_beside_an_adapted_one(sets, tmp_path):
+    """Different sizes of embeddings; one space for the two, one for the third."""
+    targets = {"gate": sets[1]["gate"], "hall": sets[1]["gate"], "plaza": sets[1]["plaza"]}
+    lessons = lessons_of(targets)
+    for name in ("gate", "hall"):
+        rows = torch.nn.functional.normalize(torch.randn(len(targets[name]), 5), dim=1)
+        lessons[name] = Lesson(rows, None, space="model")
+    run_distil(tmp_path, (sets[0], targets), lessons, identity_weight=0.0)
+    keys = {key for record in records(tmp_path) for key in record}
+    assert {"model/rows", "plaza/rows", "plaza/logits"} <= keys
+    assert not {"model/logits", "gate/rows", "hall/rows", "gate/logits"} & keys
+
+
+def test_the_order_of_lessons_does_not_matter(sets, tmp_path):
+    lessons = lessons_of(sets[1])
+    turned = dict(reversed(lessons.items()))
+    first, second = (run_distil(tmp_path / str(n), sets, given) for n, given in enumerate((lessons, turned)))
+    assert list(turned) != list(lessons) and same_weights(first, second)
+
+
+def test_a_lesson_of_other_crops_is_refused(sets, tmp_path):
+    lessons = lessons_of(sets[1])
+    lessons["gate"] = Lesson(lessons["gate"].embedding[1:], lessons["gate"].logits[1:])
+    with pytest.raises(
+        DataError, match=r"got a lesson of 19 crops for the 20 crops of gate, expected as many; let its"
+    ):
+        run_distil(tmp_path, sets, lessons)
+
+
+def test_each_domain_is_passed_alone_or_all_together(sets):
+    model = build_embedder(SPEC, seed=0).train()
+    domains = [torch.rand(4, 3, 32, 16), 3 * torch.rand(6, 3, 32, 16)]
+    together = module.forward_domains(model, domains, "shared")
+    apart = module.forward_domains(model, domains, "per_domain")
+    assert together.embedding.shape == apart.embedding.shape == (10, model.embedding_dim)
+    torch.testing.assert_close(apart.embedding[:4], model(domains[0]).embedding)
+    torch.testing.assert_close(apart.logits[4:], model(domains[1]).logits)
+    assert not torch.allclose(together.embedding, apart.embedding, atol=1e-3)
+
+
+def test_statistics_of_a_domain_come_from_its_crops_alone(sets, tmp_path, monkeypatch):
+    """A camera with few crops in a batch sits the step out; nobody else's statistics are lent to it."""
+    passed = []
+    forward = module.forward_domains
+
+    def watched(model, domains, batchnorm):
+        passed.append([len(domain) for domain in domains])
+        return forward(model, domains, batchnorm)
+
+    monkeypatch.setattr(module, "forward_domains", watched)
+    apart = {"batchnorm": "per_domain", "cross_camera": False}
+    run_distil(tmp_path / "three", sets, **apart, steps=12, target_identities=3, target_pictures=3)
+    assert {tuple(sizes) for sizes in passed} <= {(6, 3, 6), (6, 6, 3), (6, 6), (6, 9)}
+    assert all(size >= 4 for sizes in passed for size in sizes)
+    assert (6, 6) in {tuple(sizes) for sizes in passed}, "no batch of the test had a camera with too few crops"
+    passed.clear()
+    run_distil(tmp_path / "none", sets, **apart, target_identities=2, target_pictures=2)
+    assert {len(sizes) for sizes in passed} == {2}, "crops too few for any camera go together"
+
+
+def test_crops_of_nobody_are_never_in_a_batch(sets, tmp_path, monkeypatch):
+    targets = sets[1]
+    gate = targets["gate"]
+    nobody = np.where(np.arange(len(gate)) < 8, -1, gate.tracklets)
+    seen = []
+    pick = module.GroupSampler.batch
+    monkeypatch.setattr(module.GroupSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    run_distil(tmp_path, (None, {**targets, "gate": UnlabelledSet(gate.paths, "gate", nobody)}), steps=8)
+    rows = set(np.concatenate(seen).tolist())
+    assert not rows & set(range(8)) and rows & set(range(8, 20))
+
+
+def test_a_camera_without_people_is_told(sets, tmp_path, caplog):
+    source, targets = sets
+    lonely = {**targets, "hall": UnlabelledSet(targets["gate"].paths[:3], "hall", np.full(3, -1))}
+    run_distil(tmp_path, (source, lonely))
+    assert "hall: none of its crops belongs to a person found; its teacher is not heard" in caplog.text
+    assert "gate" not in caplog.text
+
+
+def test_people_are_sought_anew_with_the_averaged_student(sets, tmp_path, monkeypatch):
+    seen = []
+    embed = module.embed_targets
+    monkeypatch.setattr(
+        module, "embed_targets", lambda *given, **more: seen.append((given[0].training, more)) or embed(*given, **more)
+    )
+    run_distil(tmp_path / "a", sets, steps=7, checkpoint_every=3, refresh=True)
+    run_distil(tmp_path / "b", sets, steps=4, checkpoint_every=3, refresh=True, batchnorm="per_domain")
+    assert seen == [(False, {"own_statistics": False})] * 2 + [(False, {"own_statistics": True})]
+
+
+def test_a_student_that_tells_nobody_apart_goes_on_with_the_teachers_people(sets, tmp_path, monkeypatch, caplog):
+    untracked = {name: UnlabelledSet(target.paths, name) for name, target in sets[1].items()}
+    truth = {name: target.tracklets for name, target in sets[1].items()}
+    lessons = {
+        name: Lesson(torch.nn.functional.one_hot(torch.from_numpy(truth[name])).float(), None) for name in untracked
     }
-
-
-def test_without_cross_camera_every_tracklet_is_its_own_identity():
-    targets = plain_targets(gate=[3, 3, -1, 90], empty=[], plaza=[3, 7, 7, -1, -1], tunnel=[0])
-    crops = crops_of(targets, cross_camera=False)
-    assert crops.cameras.tolist() == [0] * 4 + [4] * 5 + [9]
-    found = crops.identities.tolist()
-    groups = [[0, 1], [3], [4], [5, 6], [9]]
-    assert [found[i] for i in (2, 7, 8)] == [-1] * 3
-    assert len({tuple(sorted({found[i] for i in group})) for group in groups}) == len(groups)
-    assert all(len({found[i] for i in group}) == 1 and found[group[0]] >= 0 for group in groups)
-    assert {camera: first for camera, (first, _) in crops.lessons.items()} == {
-        "gate": 0, "empty": 4, "plaza": 4, "tunnel": 9,
-    }  # fmt: skip
-
-
-def test_numbered_tracklets_stay_below_the_count_of_crops():
-    found = _numbered({"a": np.array([-1, 100, 7, 7, -1, 3])})["a"]
-    assert found.tolist() == [-1, 2, 1, 1, -1, 0]
-    assert _numbered({"a": np.zeros(0, np.int64)})["a"].tolist() == []
+    monkeypatch.setattr(
+        module,
+        "embed_targets",
+        lambda model, pictures, teaching, **_: {
+            name: np.zeros((int((teaching.target == n).sum()), 16), np.float32) for n, name in enumerate(teaching.names)
+        },
+    )
+    run_distil(
+        tmp_path, (sets[0], untracked), lessons, steps=4, checkpoint_every=2, refresh=True, camera_normalised=False
+    )
+    assert "step 2: the student tells no two people apart" in caplog.text
+    assert len(records(tmp_path)) == 4
