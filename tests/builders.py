@@ -133,6 +133,6 @@ def without_student(street: Street, folder: Path) -> Path:
     (folder / "teachers/plaza.safetensors").unlink()
     (folder / "models/student.safetensors").unlink()
     shutil.rmtree(folder / "student")
-    for name in ("teacher_plaza", "student_training"):
+    for name in ("teachers_plaza", "student_training"):
         shutil.rmtree(folder / name)
     return folder
