@@ -131,10 +131,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy", base_row: str = "published") -> None:
     """``measure`` by target, against size, and each row's difference to ``base_row``'s."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 5), layout="constrained")
+    figure = Figure(figsize=(16, 6 + 0.12 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     by_target, by_size, effect = figure.subplots(1, 3)
     targets = sorted({pair.split(">")[1] for row in rows for pair in row["pairs"]})
@@ -143,15 +144,16 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy
         means = [
             100 * np.mean([v for p, v in row["pairs"].items() if p.endswith(f">{t}")] or [np.nan]) for t in targets
         ]
-        by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"])
+        colour = colormaps["tab20"](number % 20)
+        by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"], color=colour)
         if row["weights"]:
-            by_size.scatter(row["weights"] / 1e6, 100 * row["average"])
+            by_size.scatter(row["weights"] / 1e6, 100 * row["average"], color=colour)
             by_size.annotate(row["row"], (row["weights"] / 1e6, 100 * row["average"]), fontsize=6)
     by_target.set_xticks(places + 0.4, targets)
     by_target.set_ylabel(f"{measure}, %")
     by_target.set_title("by target, mean over sources and seeds")
-    by_target.legend(fontsize=7)
-    by_size.set_xlabel("weights of a deployment, millions")
+    by_target.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    by_size.set_xlabel("weights, millions")
     by_size.set_ylabel(f"{measure}, %")
     by_size.set_title("against size")
     base = next((row for row in rows if row["row"] == base_row), rows[0])
