@@ -101,7 +101,10 @@ def notices_of(service: Service, who: Principal) -> dict[str, str]:
     if who.role < Role.OPERATOR:
         return {}
     found = service.system.notices.all()
-    return {subject: text for subject, text in found.items() if " " not in subject or who.sees(subject.split(" ", 1)[1])}
+    of_camera = {subject: subject.removeprefix("camera ") for subject in found if subject.startswith("camera ")}
+    return {
+        subject: text for subject, text in found.items() if subject not in of_camera or who.sees(of_camera[subject])
+    }
 
 
 def service_of(request: Request) -> Service:

@@ -103,7 +103,9 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
     notices = notices_of(parts, who).values()
-    return page(request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message, notices=notices)
+    return page(
+        request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message, notices=notices
+    )
 
 
 @router.get("/sightings")

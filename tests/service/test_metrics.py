@@ -32,6 +32,7 @@ def exported(town: Town) -> set[str]:
             town.service.system.observed.sighting("gate", vector, np.stack([vector, vector]))
     town.service.metrics.searched(0.01)
     town.service.metrics.answered(200)
+    town.service.system.notices.put("camera gate", "its file is broken")
     town.service.calibration.renew()
     return set(re.findall(r"^(reid_\w+)", town.service.metrics.text().decode(), re.MULTILINE))
 
