@@ -74,7 +74,7 @@ class Teaching:
                 )
         names = tuple(targets)
         number = np.repeat(np.arange(len(names)), [len(target) for target in targets.values()]).astype(np.int64)
-        camera, tracklets = np.zeros_like(number), np.full_like(number, NOISE)
+        camera, tracklets = np.full_like(number, NOISE), np.full_like(number, NOISE)
         for n, target in enumerate(targets.values()):
             rows = np.flatnonzero(number == n)
             within = np.zeros(len(rows), np.int64) if target.cameras is None else target.cameras
