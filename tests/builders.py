@@ -111,6 +111,11 @@ def adapt_street(folder: Path) -> Street:
     return Street(site, config, folder / "run", adapted)
 
 
+def is_required(part: str) -> bool:
+    """Whether tests that need ``part`` may not be skipped: ``REID_MTDA_REQUIRE="chromium rtsp"`` where both are there."""
+    return part in os.environ.get("REID_MTDA_REQUIRE", "").split()
+
+
 def environment() -> dict[str, str]:
     """The environment of a child process: one thread, no terminal tricks."""
     env = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "TTY_COMPATIBLE")}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from builders import is_required
 from colour_model import write_colour_model
 
 from reid_mtda.gallery.gallery import Gallery
@@ -35,7 +36,8 @@ def has_server() -> bool:
 
 
 pytestmark = pytest.mark.skipif(
-    not has_server(), reason=f"no RTSP server; run: apt-get update && apt-get install -y {PACKAGES}"
+    not (is_required("rtsp") or has_server()),
+    reason=f"no RTSP server; run: apt-get update && apt-get install -y {PACKAGES}",
 )
 
 

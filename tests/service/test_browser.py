@@ -1,5 +1,6 @@
 """The page in a real browser: sign in, search by click and by upload, filter, confirm, a forbidden page; keyboard."""
 
+import importlib
 import threading
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from builders import is_required
 from town import REASON, Town, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
@@ -24,13 +26,15 @@ FLAGS = [
 ]
 
 pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason="no browser; run: apt-get update && apt-get install -y chromium"
+    not (CHROMIUM.exists() or is_required("chromium")),
+    reason="no browser; run: apt-get update && apt-get install -y chromium",
 )
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    api = pytest.importorskip("playwright.sync_api")
+    name = "playwright.sync_api"
+    api = importlib.import_module(name) if is_required("chromium") else pytest.importorskip(name)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
