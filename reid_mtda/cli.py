@@ -360,7 +360,7 @@ def benchmark(
     config: Annotated[Path, typer.Argument(help="A preset of configs/benchmark, e.g. configs/benchmark/digits.yaml.")],
     out: Annotated[Path, typer.Option(help="Run folder; a stopped benchmark goes on from there.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
-    weights: Annotated[Path, typer.Option(help="Folder of the ImageNet weights that the preset names.")] = Path(),
+    weights: Annotated[Path | None, typer.Option(help="Folder of the weights that the preset names.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; closed sets alone.")] = 1,
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Re-identification: run this seed, again for more; else 0, 1, 2.")
@@ -373,12 +373,12 @@ def benchmark(
     if "rows" in read_yaml(config):
         from reid_mtda.benchmark import run_benchmark
 
-        made = run_benchmark(config, out, root=root, weights=weights, workers=workers)
+        made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers)
     else:
         from reid_mtda.workflow.experiment import run_seeds
 
         with Bars() as bars:
-            made = run_seeds(config, out, seeds or (0, 1, 2), set_ or (), bars)
+            made = run_seeds(config, out, seeds or (0, 1, 2), set_ or (), bars, root=root, weights=weights)
     print(made.read_text(encoding="utf-8"))
 
 

@@ -149,8 +149,12 @@ class AdaptConfig(Strict):
     )
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig:
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), *, root: Path | None = None, weights: Path | None = None
+) -> AdaptConfig:
     """Read a preset and apply ``--set key.path=value`` overrides.
+
+    ``root`` and ``weights`` are what relative paths of the targets, and of networks' weights, start from.
 
     Raises:
         ConfigError: naming the file or override, the key path and the nearest known key; or a network, data set,
@@ -159,6 +163,10 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> AdaptConfig
     values = read_yaml(path) if path else {}
     for override in overrides:
         values = _overridden(values, override)
+    if root is not None and isinstance(values.get("targets"), list):
+        values["targets"] = [_below(root, target, "root") for target in values["targets"]]
+    if weights is not None:
+        values |= {role: _below(weights, values[role], "weights") for role in ("teacher", "student") if role in values}
     where = str(path) if path else "--set"
     where = f"{where}, with --set" if path and overrides else where
     config = parse(AdaptConfig, values, where=where)
@@ -205,6 +213,12 @@ def _check_network(where: str, network: Network) -> None:
         raise ConfigError(f"{where}.{error}") from None
     if network.weights and not Path(network.weights).is_file():
         raise ConfigError(f"{where}.weights: got {network.weights}, expected a weights file; check the path")
+
+
+def _below(folder: Path, section: Any, key: str) -> Any:
+    if isinstance(section, dict) and isinstance(section.get(key), str):
+        return {**section, key: str(folder / section[key])}
+    return section
 
 
 def _overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:

@@ -24,17 +24,25 @@ from reid_mtda.workflow.targets import load_benchmark, together, with_tracklets
 
 
 def run_seeds(
-    preset: Path, out: Path, seeds: Sequence[int], overrides: Sequence[str] = (), progress: Progress = silent
+    preset: Path,
+    out: Path,
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+    *,
+    root: Path | None = None,
+    weights: Path | None = None,
 ) -> Path:
     """Run a re-identification preset once per seed, in ``out/SEED``; return the path of the table of them all.
 
-    A preset without ``targets`` films the embedded street, as the demo does. Finished seeds are kept.
+    ``root`` and ``weights`` are the folders of the data sets and of the weights that the preset names. A preset
+    without ``targets`` films the embedded street, as the demo does. Finished seeds are kept.
 
     Raises:
         ConfigError: a preset or an override that does not fit, or a run folder with other settings.
     """
     for seed in seeds:
-        config = load_config(preset, [*overrides, f"seed={seed}"])
+        config = load_config(preset, [*overrides, f"seed={seed}"], root=root, weights=weights)
         if config.targets:
             run_experiment(config, Path(out) / str(seed), progress)
         else:
