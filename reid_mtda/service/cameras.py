@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
 from reid_mtda.site import Camera, check_neighbours
-
-log = logging.getLogger(__name__)
 
 FILE = "cameras.sqlite"
 
@@ -52,6 +49,7 @@ class Cameras:
         self._system, self._policy, self._audit = system, policy, audit
         self._database = Database(Path(state) / FILE, _SCHEMA)
         system.follower.on_change = self._file_changed
+        self.refused: set[str] = set()  # kept, but not taken up again; they can be removed
 
     def close(self) -> None:
         """Close the file."""
@@ -65,7 +63,9 @@ class Cameras:
             try:
                 self._restore(row)
             except ConfigError as error:
-                log.warning("camera %s, added while running, is left out: %s", row["name"], error)
+                self.refused.add(row["name"])
+                message = f"camera {row['name']}, added while running, is left out: {error}"
+                self._system.notices.put(f"camera {row['name']}", message)
                 self._audit.add("service", "camera_refused", camera=row["name"], reason=str(error))
 
     def _restore(self, row: sqlite3.Row) -> None:
@@ -108,21 +108,25 @@ class Cameras:
         with self._database.write() as connection:
             connection.execute(_SET, (name, camera.model_dump_json(), camera.retention_days, 0, 0))
             self._system.add_camera(name, camera)
+        self._forget_refusal(name)
         state = self._system.camera(name)
         self._audit.add(user, "camera_added", camera=name, url=state.url)
         return state
 
     def remove(self, user: str, name: str) -> None:
-        """Remove a camera, one of the site's files too.
+        """Remove a camera: one of the site's files too, and one that was refused at the start.
 
         Raises:
             ConfigError: there is none of that name.
             StorageError: it could not be kept.
         """
-        days = self._system.camera(name).settings.retention_days
+        is_there = name in self._system.cameras() or name not in self.refused
+        days = self._system.camera(name).settings.retention_days if is_there else self._system.roster.former.get(name)
         with self._database.write() as connection:
             connection.execute(_SET, (name, None, days, 1, 0))
-            self._system.remove_camera(name)
+            if is_there:
+                self._system.remove_camera(name)
+        self._forget_refusal(name)
         self._audit.add(user, "camera_removed", camera=name)
 
     def put_back(self, user: str, name: str) -> CameraState:
@@ -152,3 +156,8 @@ class Cameras:
             (self._system.pause if paused else self._system.resume)(name)
         self._audit.add(user, "camera_paused" if paused else "camera_resumed", camera=name)
         return self._system.camera(name)
+
+    def _forget_refusal(self, name: str) -> None:
+        if name in self.refused:
+            self.refused.discard(name)
+            self._system.notices.put(f"camera {name}", "")

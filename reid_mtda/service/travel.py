@@ -41,13 +41,12 @@ class LeftOut:
     too_late: int = 0
 
     def __str__(self) -> str:
-        parts = []
-        if self.too_soon:
-            parts.append(f"{self.too_soon} that nobody could have reached so soon")
-        if self.too_late:
-            parts.append(f"{self.too_late} later than the site says people take")
+        soon, late = "that nobody could have reached so soon", "that are later than the site says people take"
         total = self.too_soon + self.too_late
-        return f"{total} sighting{'' if total == 1 else 's'} left out: {', '.join(parts)}" if parts else ""
+        left_out = f"{total} sighting{'' if total == 1 else 's'} left out"
+        if self.too_soon and self.too_late:
+            return f"{left_out}: {self.too_soon} {soon}, {self.too_late} {late}"
+        return f"{left_out} {soon if self.too_soon else late}" if total else ""
 
 
 class TravelTimes:

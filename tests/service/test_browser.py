@@ -12,6 +12,7 @@ from builders import is_required
 from town import REASON, Town, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
+from reid_mtda.site import Travel
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -156,3 +157,30 @@ def test_the_keyboard_reaches_content_and_people(browse, town: Town) -> None:
             break
     page.keyboard.press("Enter")
     page.wait_for_url("**/search?pick=*")
+
+
+def test_a_picture_with_its_camera_and_time_leaves_out_who_could_not_be_there(
+    browse, town: Town, tmp_path: Path
+) -> None:
+    camera = town.service.system.roster._cameras["gate"]
+    camera.settings = camera.settings.model_copy(update={"neighbours": {"market": Travel(min_s=5, max_s=600)}})
+    picture = tmp_path / "somebody.png"
+    picture.write_bytes(png_of(crop_of(2)))
+    page = browse("operator", width=390)
+    page.get_by_role("link", name="Search").click()
+    page.get_by_label("Picture of one person").set_input_files(picture)
+    page.get_by_label("Purpose").fill(REASON["purpose"])
+    page.get_by_label("Case reference").fill(REASON["case_reference"])
+    page.get_by_label("Taken by, if known").select_option("gate")
+    page.get_by_label("And when").fill("2001-01-01T08:00:00")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.wait_for_url("**/searches/*")
+    page.get_by_text("4 sightings left out that are later than the site says people take").wait_for()
+    assert page.locator(".hit").count() == 8
+    page.get_by_text("Filters", exact=True).click()
+    page.get_by_label("Show also what nobody could have reached in time").check()
+    page.get_by_role("button", name="Apply").click()
+    page.wait_for_load_state()
+    assert page.locator(".hit").count() == 12
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -103,10 +103,19 @@ def test_an_address_no_longer_allowed_is_left_out_and_named_without_its_password
         assert names(client) == ["gate", "market"]
         (entry,) = client.get(f"{API}/audit", params={"action": "camera_refused"}).json()["entries"]
         assert "host '127.0.0.1' is not allowed" in entry["detail"]["reason"]
-        shown = client.get(f"{API}/audit").text + client.get("/metrics").text + client.get(f"{API}/cameras").text
+        assert "yard" in client.get(f"{API}/notices").text
+        paths = (f"{API}/audit", f"{API}/cameras", f"{API}/notices", "/metrics")
+        shown = "".join(client.get(path).text for path in paths)
     assert "yard" in caplog.text and SECRET not in caplog.text and SECRET not in shown
     with start() as (_, client):  # the settings allow it again
-        assert names(client) == ["gate", "market", "yard"]
+        assert names(client) == ["gate", "market", "yard"] and client.get(f"{API}/notices").json() == {}
+    with start(allowed=()) as (_, client):  # it can be removed all the same, address and all
+        assert client.delete(f"{API}/cameras/yard").status_code == 204
+        assert client.delete(f"{API}/cameras/yard").status_code == 404
+        assert client.get(f"{API}/notices").json() == {}
+    assert not [path for path in (tmp_path / "state").iterdir() if SECRET.encode() in path.read_bytes()]
+    with start() as (service, client):
+        assert names(client) == ["gate", "market"] and service.system.roster.former == {"yard": 2.0}
 
 
 def test_what_the_system_refuses_is_not_kept(start: Start) -> None:

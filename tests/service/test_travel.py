@@ -86,7 +86,7 @@ def test_a_search_from_a_sighting_leaves_out_and_says_why(town: Town) -> None:
         "too_soon": 1,
         "too_late": 2,
         "message": "3 sightings left out: 1 that nobody could have reached so soon, "
-        "2 later than the site says people take",
+        "2 that are later than the site says people take",
     }
     assert [hit["rank"] for hit in answer["hits"]] == list(range(1, 9))
     shown = search(client, number, k=100, keep_unreachable=True)
@@ -161,7 +161,7 @@ def test_the_page_says_what_was_left_out_and_shows_it_when_asked(town: Town) -> 
     form = {"csrf": csrf, **REASON, "k": "50"}
     made = client.post("/search", data={**form, "sighting_id": town.numbers[1, "gate"]}).headers["location"]
     page = client.get(made).text
-    assert "1 sighting left out: 1 that nobody could have reached so soon" in page
+    assert "1 sighting left out that nobody could have reached so soon" in page
     assert len(re.findall(r'<li class="hit', page)) == 10
     shown = client.post(f"{made}/filters", data={"csrf": csrf, "k": "50", "keep_unreachable": "yes"})
     page = client.get(shown.headers["location"]).text
@@ -186,5 +186,6 @@ def test_cameras_added_while_running_may_state_them(town: Town) -> None:
 
 
 def test_one_left_out_is_told_in_the_singular() -> None:
-    assert str(LeftOut(1, 0)) == "1 sighting left out: 1 that nobody could have reached so soon"
+    assert str(LeftOut(1, 0)) == "1 sighting left out that nobody could have reached so soon"
+    assert str(LeftOut(0, 2)) == "2 sightings left out that are later than the site says people take"
     assert str(LeftOut()) == ""
