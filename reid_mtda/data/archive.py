@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from reid_mtda.errors import DataError
+from reid_mtda.errors import DataError, StorageError
 from reid_mtda.types import ImageArray, IntArray
+
+_DAMAGE = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises at a file that is not there, no archive, another archive, or a damaged one."""
 
 
 def unpack_archive(path: Path, folder: Path, *, seed: int, test_share: float, identity: str = "pid") -> None:
@@ -26,26 +31,36 @@ def unpack_archive(path: Path, folder: Path, *, seed: int, test_share: float, id
 
     Raises:
         DataError: no such file, not such an archive, or arrays that do not belong together.
+        StorageError: the folder cannot be written.
     """
     if folder.is_dir():
         return
     pictures, pids, cams = _read(Path(path), identity)
     people = np.random.default_rng(seed).permutation(np.unique(pids))
     tested = people[: round(len(people) * test_share)]
-    cameras = np.unique(cams)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as hidden:
-        part = Path(hidden) / folder.name
-        for name in ("bounding_box_train", "query", "bounding_box_test"):
-            (part / name).mkdir(parents=True)
-        for number, (picture, pid, cam) in enumerate(zip(pictures, pids, cams, strict=True)):
-            camera = int(np.flatnonzero(cameras == cam)[0]) + 1
-            name = f"{int(pid):04d}_c{camera}s1_{number:06d}_00.png"
-            for side in ("query", "bounding_box_test") if pid in tested else ("bounding_box_train",):
-                cv2.imwrite(str(part / side / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        lines = "".join(f"camera{number + 1}\n" for number in range(len(cameras)))
-        (part / "cameras.txt").write_text(lines, encoding="utf-8")
-        part.rename(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as hidden:
+            part = Path(hidden) / folder.name
+            _write(part, pictures, pids, np.unique(cams, return_inverse=True)[1] + 1, np.isin(pids, tested))
+            part.rename(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: crops could not be written ({error.strerror or error}); free space or choose another folder"
+        ) from None
+
+
+def _write(
+    folder: Path, pictures: ImageArray, pids: IntArray, cameras: IntArray, tested: npt.NDArray[np.bool_]
+) -> None:
+    for name in ("bounding_box_train", "query", "bounding_box_test"):
+        (folder / name).mkdir(parents=True)
+    for number, (picture, pid, camera, test) in enumerate(zip(pictures, pids, cameras, tested, strict=True)):
+        _, packed = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        for side in ("query", "bounding_box_test") if test else ("bounding_box_train",):
+            (folder / side / f"{pid:04d}_c{camera}s1_{number:06d}_00.png").write_bytes(packed.tobytes())
+    lines = "".join(f"camera{number}\n" for number in np.unique(cameras))
+    (folder / "cameras.txt").write_text(lines, encoding="utf-8")
 
 
 def _read(path: Path, identity: str) -> tuple[ImageArray, IntArray, IntArray]:
@@ -53,9 +68,9 @@ def _read(path: Path, identity: str) -> tuple[ImageArray, IntArray, IntArray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             x, pids, cams = arrays["x"], arrays[identity], arrays["cam"]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise DataError(f"{path}: cannot be read ({error}), {wanted}") from None
-    numbers = all(ids.shape == (len(x),) and ids.dtype.kind in "iu" for ids in (pids, cams))
-    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or not numbers:
+    whole = all(ids.shape == x.shape[:1] and ids.dtype.kind in "iu" for ids in (pids, cams))
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or not whole:
         raise DataError(f"{path}: got x {x.dtype} {x.shape}, {identity} {pids.shape}, cam {cams.shape}, {wanted}")
     return x, pids.astype(np.int64), cams.astype(np.int64)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reid_mtda.errors import ModelError
 from reid_mtda.models.checkpoint import load_network, save_network
+from reid_mtda.models.embedder import mean_state
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 from reid_mtda.schema import Strict
 
@@ -261,13 +262,7 @@ def load_classifier(path: Path) -> Classifier:
 def merged(models: list[Classifier]) -> Classifier:
     """The linear merge of networks of one kind: the mean of their weights and of their BatchNorm buffers."""
     result = build_classifier(models[0].spec, seed=0)
-    states = [model.state_dict() for model in models]
-    result.load_state_dict(
-        {
-            name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-            for name, value in states[0].items()
-        }
-    )
+    result.load_state_dict(mean_state([model.state_dict() for model in models]))
     return result.eval()
 
 

@@ -89,3 +89,13 @@ def test_a_page_is_filled_between_its_markers_and_again(tmp_path: Path) -> None:
         assert page.read_text() == f"before\n<!-- t -->\n{text}\n<!-- /t -->\nafter\n"
     with pytest.raises(DataError, match="expected the lines <!-- u -->"):
         fill_page(page, "u", "text")
+
+
+def test_of_a_ready_made_teacher_the_time_alone_is_told(tmp_path: Path) -> None:
+    folder = finished_run(tmp_path / "a", 0, 0.5)
+    rows = json.loads((folder / "scores.json").read_text())
+    rows.append({**rows[0], "method": "mean of teachers", "ours": False, "params": None, "macs": None, "ms": 4.0})
+    (folder / "scores.json").write_text(json.dumps(rows))
+    text = seeds_table([folder])
+    assert "| mean of teachers | 50.0 | 50.0 | 50.0 | 50.0 | ? | ? | 4.00 |" in text
+    assert "| **distilled student** | 50.0 | 50.0 | 50.0 | 50.0 | 0.34 M | 19 M | 0.30 |" in text

@@ -1,0 +1,125 @@
+"""Crops in an archive: written once, identities of the two halves disjoint, every picture as it was."""
+
+import numpy as np
+import pytest
+
+from reid_mtda.data.archive import unpack_archive
+from reid_mtda.data.reid import load_market1501
+from reid_mtda.errors import DataError, StorageError
+from reid_mtda.vision.preprocess import read_image
+
+PEOPLE, CAMERAS = 6, (3, 7)
+
+
+def arrays(**changes):
+    """Two pictures of six people in each of two cameras; every picture another colour."""
+    pid = np.repeat(np.arange(PEOPLE), 4)
+    cam = np.tile(np.repeat(CAMERAS, 2), PEOPLE)
+    x = np.random.default_rng(0).integers(0, 256, (len(pid), 16, 8, 3), np.uint8)
+    return {"x": x, "pid": pid, "cam": cam, **changes}
+
+
+def archive(path, **changes):
+    np.savez_compressed(path, **{name: rows for name, rows in arrays(**changes).items() if rows is not None})
+    return path
+
+
+def identity_of(path):
+    return int(path.name.split("_")[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_people_who_are_tested_are_never_learnt_from(tmp_path, seed):
+    unpack_archive(archive(tmp_path / "a.npz"), tmp_path / "set", seed=seed, test_share=0.5)
+    train, test = load_market1501(tmp_path / "set")
+    learnt = {identity_of(path) for path in train.paths}
+    tested = set(test.gallery.pids.tolist())
+    assert len(learnt) == len(tested) == 3 and not learnt & tested
+    assert set(test.query.pids.tolist()) == tested and len(train) == len(test.gallery) == 12
+
+
+def test_another_seed_draws_other_people(tmp_path):
+    drawn = set()
+    for seed in range(4):
+        unpack_archive(archive(tmp_path / "a.npz"), tmp_path / str(seed), seed=seed, test_share=0.5)
+        drawn.add(tuple(sorted({identity_of(path) for path in load_market1501(tmp_path / str(seed))[0].paths})))
+    assert len(drawn) > 1
+
+
+def test_every_picture_comes_out_as_it_was_with_its_person_and_camera(tmp_path):
+    unpack_archive(archive(tmp_path / "a.npz"), tmp_path / "set", seed=0, test_share=0.5)
+    train, test = load_market1501(tmp_path / "set")
+    given = arrays()
+    assert test.camera_names == ("camera1", "camera2")
+    seen = []
+    sides = [(train.paths, train.camids), (test.gallery.paths, test.gallery.camids)]
+    for path, camid in [pair for paths, camids in sides for pair in zip(paths, camids, strict=True)]:
+        row = int(path.name.split("_")[2])
+        assert np.array_equal(read_image(path), given["x"][row])
+        assert identity_of(path) == given["pid"][row] and CAMERAS[camid] == given["cam"][row]
+        seen.append(row)
+    assert sorted(seen) == list(range(len(given["x"])))
+    assert [path.name for path in test.query.paths] == [path.name for path in test.gallery.paths]
+
+
+def test_everybody_may_be_tested(tmp_path):
+    unpack_archive(archive(tmp_path / "a.npz"), tmp_path / "set", seed=0, test_share=1.0)
+    train, test = load_market1501(tmp_path / "set")
+    assert len(train) == 0 and len(test.query) == 24
+
+
+def test_another_array_may_tell_the_people(tmp_path):
+    looks = np.repeat(np.arange(3), 8)
+    unpack_archive(archive(tmp_path / "a.npz", avatar=looks), tmp_path / "set", seed=0, test_share=1, identity="avatar")
+    assert set(load_market1501(tmp_path / "set")[1].query.pids.tolist()) == {0, 1, 2}
+
+
+def test_what_is_unpacked_is_kept_and_nothing_is_left_beside_it(tmp_path):
+    unpack_archive(archive(tmp_path / "a.npz"), tmp_path / "data" / "set", seed=0, test_share=0.5)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")}
+    unpack_archive(tmp_path / "gone.npz", tmp_path / "data" / "set", seed=1, test_share=0.9)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": None}, r"a\.npz: cannot be read \('x is not a file in the archive'\), expected an \.npz with x uint8"),
+        ({"cam": None}, "cam is not a file in the archive"),
+        ({"pid": None}, "pid is not a file in the archive"),
+        ({"pid": np.array(["a"] * 24, object)}, "cannot be read .*expected an .npz"),
+        ({"pid": np.arange(23)}, r"got x uint8 \(24, 16, 8, 3\), pid \(23,\), cam \(24,\), expected"),
+        ({"cam": np.arange(24.0)}, "got x uint8 .*expected an .npz with x uint8"),
+        ({"x": np.zeros((24, 16, 8, 3))}, r"got x float64 \(24, 16, 8, 3\)"),
+        ({"x": np.zeros((24, 16, 8), np.uint8)}, r"got x uint8 \(24, 16, 8\)"),
+        ({"x": np.uint8(3)}, r"got x uint8 \(\), pid"),
+    ],
+)
+def test_what_is_no_archive_of_crops_is_refused(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        unpack_archive(archive(tmp_path / "a.npz", **changes), tmp_path / "set", seed=0, test_share=0.5)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_what_is_no_archive_at_all_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    whole = archive(path).read_bytes()
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    torn = whole[:400] + bytes(100) + whole[500:]
+    for content in (b"", b"text", whole[: len(whole) // 2], torn, (tmp_path / "b.npy").read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(
+            DataError, match=r"a\.npz: cannot be read \(.*expected an \.npz with x uint8 \(N, h, w, 3\)"
+        ):
+            unpack_archive(path, tmp_path / "set", seed=0, test_share=0.5)
+    path.unlink()
+    for missing in (path, tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            unpack_archive(missing, tmp_path / "set", seed=0, test_share=0.5)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"set: crops could not be written \(.*\); free space or choose another"):
+        unpack_archive(archive(tmp_path / "a.npz"), tmp_path / "file" / "set", seed=0, test_share=0.5)
