@@ -2,6 +2,7 @@
 
     tools/benchmark_live.py loop   MODEL [CLIP ...]     cameras per core, by stage
     tools/benchmark_live.py system MODEL                delay from frame to searchable, memory per camera
+    tools/benchmark_live.py processes MODEL [--fps 5]   threads against processes: frames, processor, memory, delay
     tools/benchmark_live.py soak   MODEL [--hours 24]   memory and time per frame as people accumulate, in fast forward
     tools/benchmark_live.py search [--dim 256]          p50, p99, recall@10 at 10 k, 100 k and 1 M sightings
     tools/benchmark_live.py embed  MODEL STATE          our queue against torchreid's FeatureExtractor, same weights
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_processes import processes, street_cameras
 
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
@@ -113,12 +115,7 @@ def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
     report = {}
     for count in counts:
         embed, manifest = load_exported(model)
-        cameras = {
-            f"{CAMERAS[n % len(CAMERAS)]}{n}": Camera(
-                url=f"synthetic://street?camera={CAMERAS[n % len(CAMERAS)]}&seed={7 + n}", fps=FPS
-            )
-            for n in range(count)
-        }
+        cameras = street_cameras(count, FPS)
         with tempfile.TemporaryDirectory() as folder:
             gallery = Gallery.open(Path(folder) / "gallery", manifest)
             before, cpu = resident_mb(), cpu_s()
@@ -297,9 +294,10 @@ def cpu_s() -> float:
 def main() -> None:
     """Run one part and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("loop", "system", "soak", "search", "embed"))
+    parser.add_argument("part", choices=("loop", "system", "processes", "soak", "search", "embed"))
     parser.add_argument("inputs", nargs="*")
     parser.add_argument("--seconds", type=float, default=60.0, help="of footage, or of running")
+    parser.add_argument("--fps", type=float, default=FPS, help="of each camera, for processes")
     parser.add_argument("--hours", type=float, default=24.0, help="simulated by soak")
     parser.add_argument("--cameras", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
@@ -312,6 +310,8 @@ def main() -> None:
         report = loop(inputs[0], given.inputs[1:], given.seconds)
     elif given.part == "system":
         report = system(inputs[0], given.seconds, given.cameras)
+    elif given.part == "processes":
+        report = processes(inputs[0], given.seconds, given.cameras, given.fps)
     elif given.part == "soak":
         report = soak(inputs[0], given.hours)
     elif given.part == "search":
