@@ -98,7 +98,8 @@ class Cell:
 
     def with_batchnorm_of(self, model: Classifier, target: str) -> Classifier:
         """The same weights with the BatchNorm statistics of one target's unlabelled pictures."""
-        own = copy.deepcopy(model)
+        shared = {id(weight): weight for weight in model.parameters()}
+        own = copy.deepcopy(model, shared)
         pictures = Pictures(self.targets[target].target.pictures, self.preprocess)
         recompute_batchnorm(own, pictures, seed=self.run.child_seed("batchnorm"))
         return own

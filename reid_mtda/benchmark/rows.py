@@ -11,6 +11,7 @@ from reid_mtda.data.classification import blended, joined
 from reid_mtda.models.classifier import Classifier, merged
 from reid_mtda.runs import Run
 from reid_mtda.train.alignment import align_classifier
+from reid_mtda.train.common import BatchNormSets
 from reid_mtda.train.progressive import distil_progressively
 from reid_mtda.train.staged import classify_pictures, distil_staged
 
@@ -19,10 +20,17 @@ def _for_all(cell: Cell, model: Classifier) -> dict[str, Ensemble]:
     return {target: [model] for target in cell.targets}
 
 
+def _for_each(cell: Cell, model: Classifier, batchnorm: BatchNormSets) -> dict[str, Ensemble]:
+    """One network for all targets, with the BatchNorm statistics of each target where asked."""
+    if batchnorm == "shared":
+        return _for_all(cell, model)
+    return {target: [cell.with_batchnorm_of(model, target)] for target in cell.targets}
+
+
 def _source_only(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = row_settings(cell.config, row)
     model = align_classifier(cell.student(row), cell.source.source, None, cell.preprocess, settings, run)
-    return _for_all(cell, model)
+    return _for_each(cell, model, settings.batchnorm)
 
 
 def _oracle(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
@@ -119,9 +127,7 @@ def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
             watch,
         ),
     )
-    if row_settings(cell.config, row).batchnorm == "per_domain":
-        return {target: [cell.with_batchnorm_of(student, target)] for target in cell.targets}
-    return _for_all(cell, student)
+    return _for_each(cell, student, row_settings(cell.config, row).batchnorm)
 
 
 KINDS: dict[str, Callable[[Cell, Row, Run], dict[str, Ensemble]]] = {

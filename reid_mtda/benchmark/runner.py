@@ -24,7 +24,7 @@ from reid_mtda.benchmark.settings import BenchmarkConfig, row_settings, teacher_
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.tables import write_tables
-from reid_mtda.models.classifier import count_macs, count_weights
+from reid_mtda.models.classifier import count_macs
 from reid_mtda.runs import Progress, Run, open_run, silent, stage, versions, write_json
 from reid_mtda.schema import load_yaml
 
@@ -132,8 +132,14 @@ def run_cell(
 
 
 def _cost(models: Mapping[str, Ensemble], size: int) -> dict[str, float | int]:
-    """Weights of everything a deployment needs, and MACs and latency of one picture on one target."""
-    distinct = {id(model): model for ensemble in models.values() for model in ensemble}
+    """Weights of everything a deployment needs, and MACs and latency of one picture on one target.
+
+    Networks that differ in their BatchNorm statistics alone are one network; each one's statistics count.
+    """
+    everything = {id(model): model for ensemble in models.values() for model in ensemble}.values()
+    weights = {id(weight): weight.numel() for model in everything for weight in model.parameters()}
+    distinct = {tuple(id(weight) for weight in model.parameters()) for model in everything}
+    statistics = sum(b.numel() for model in everything for b in model.buffers() if b.is_floating_point())
     ensemble = next(iter(models.values()))
     picture = torch.zeros(1, 3, size, size)
     times = []
@@ -144,7 +150,7 @@ def _cost(models: Mapping[str, Ensemble], size: int) -> dict[str, float | int]:
                 model.eval()(picture)
             times.append(time.perf_counter() - began)
     return {
-        "weights": sum(count_weights(model) for model in distinct.values()),
+        "weights": sum(weights.values()) + statistics,
         "networks": len(distinct),
         "macs": sum(count_macs(model, (size, size)) for model in ensemble),
         "latency_ms": round(1000 * float(np.median(times[5:])), 3),

@@ -3,19 +3,25 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from closed_sets import bars
 
 from reid_mtda.benchmark import run_benchmark
 from reid_mtda.benchmark import runner as runner_module
+from reid_mtda.benchmark.cell import Cell
 from reid_mtda.benchmark.rows import KINDS
+from reid_mtda.benchmark.runner import _cost
 from reid_mtda.benchmark.settings import BenchmarkConfig
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.tables import markdown, read_cells, summarise
+from reid_mtda.models.classifier import ClassifierSpec, build_classifier
+from reid_mtda.runs import Run
 from reid_mtda.schema import load_yaml
 
 PRESETS = Path(__file__).parents[2] / "configs" / "benchmark"
@@ -177,3 +183,19 @@ def test_the_spread_is_over_seeds_and_targets_below_source_only_are_named():
 def test_a_folder_without_cells_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no finished cells, expected cells/<source>/seed<k>/<row>.json"):
         read_cells(tmp_path)
+
+
+def test_one_network_with_statistics_of_its_own_for_each_target_counts_once(tmp_path):
+    spec = ClassifierSpec(arch="lenet", num_classes=10, dropout=0.0)
+    model = build_classifier(spec, seed=0)
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 3), dtype=np.uint8)
+    domains = {name: SimpleNamespace(target=SimpleNamespace(pictures=shown)) for name, shown in
+               {"dark": pictures // 4, "light": 255 - pictures // 4}.items()}  # fmt: skip
+    cell = Cell(BenchmarkConfig(rows={}), None, domains, tmp_path, Run(tmp_path, 0))
+    own = {name: [cell.with_batchnorm_of(model, name)] for name in domains}
+    means = [each[0].state_dict()["backbone.1.running_mean"] for each in own.values()]
+    assert not torch.allclose(*means), "the two targets got the same statistics"
+    cost, alone = _cost(own, 28), _cost({"dark": [model]}, 28)
+    statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
+    assert cost["networks"] == 1 and cost["weights"] == alone["weights"] + statistics
+    assert _cost({"dark": [model], "light": [build_classifier(spec, seed=1)]}, 28)["networks"] == 2
