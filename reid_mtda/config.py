@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reid_mtda.data.reid import DATASETS
+from reid_mtda.data.reid import CONTENTS, DATASETS
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
@@ -70,6 +70,9 @@ class TargetData(Strict):
     people: int = Field(default=40, ge=2, description="identities of the drawn test street")
     test_share: float = Field(default=0.5, gt=0, le=1, description="identities of an archive that are scored")
     identity: str = Field(default="pid", description="the archive's array of identities")
+    options: dict[str, bool | int] = Field(
+        default_factory=dict, description="for torchreid's class, e.g. cuhk03_classic_split: true"
+    )
 
     @property
     def title(self) -> str:
@@ -98,11 +101,11 @@ class TeacherMethod(Strict):
     method: str = "dmmd"
     settings: dict[str, Any] = Field(default_factory=dict)
 
-    def parsed(self) -> Strict:
+    def parsed(self, where: str = "adapt") -> Strict:
         """The method's own settings class, checked."""
         if self.method not in METHODS:
-            raise ConfigError(f"adapt.method: got {self.method!r}, expected one of {', '.join(METHODS)}")
-        return parse(METHODS[self.method][0], self.settings, where="adapt.settings")
+            raise ConfigError(f"{where}.method: got {self.method!r}, expected one of {', '.join(METHODS)}")
+        return parse(METHODS[self.method][0], self.settings, where=f"{where}.settings")
 
 
 class Variant(Strict):
@@ -154,7 +157,7 @@ def load_config(
 ) -> AdaptConfig:
     """Read a preset and apply ``--set key.path=value`` overrides.
 
-    ``root`` and ``weights`` are what relative paths of the targets, and of networks' weights, start from.
+    ``root`` and ``weights`` are what relative paths of data sets, and of networks' weights, start from.
 
     Raises:
         ConfigError: naming the file or override, the key path and the nearest known key; or a network, data set,
@@ -163,8 +166,10 @@ def load_config(
     values = read_yaml(path) if path else {}
     for override in overrides:
         values = _overridden(values, override)
-    if root is not None and isinstance(values.get("targets"), list):
-        values["targets"] = [_below(root, target, "root") for target in values["targets"]]
+    if root is not None:
+        values |= {part: _below(root, values[part], "root") for part in ("source", "test") if part in values}
+        if isinstance(values.get("targets"), list):
+            values["targets"] = [_below(root, target, "root") for target in values["targets"]]
     if weights is not None:
         values |= {role: _below(weights, values[role], "weights") for role in ("teacher", "student") if role in values}
     where = str(path) if path else "--set"
@@ -172,7 +177,38 @@ def load_config(
     config = parse(AdaptConfig, values, where=where)
     config.adapt.parsed()
     _check_presence(where, config)
+    _check_sense(where, config)
     return config
+
+
+def _check_sense(where: str, config: AdaptConfig) -> None:
+    """Refuse what each part allows and the whole does not, before anything is trained."""
+    titles = [target.title for target in config.targets]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise ConfigError(f"{where}: targets: got {title!r} twice, expected each once; rename or drop one")
+    own_teachers = "*" not in config.ready_made
+    if own_teachers and config.adapt.method == "dmmd" and config.source.name == "none":
+        raise ConfigError(f"{where}: adapt.method: dmmd aligns to a source, got none; use cluster")
+    for number, target in enumerate(config.targets):
+        if own_teachers and config.adapt.method == "dmmd" and target.tracklets == "none":
+            raise ConfigError(
+                f"{where}: adapt.method: dmmd groups crops by tracklets, got none in targets.{number}; use cluster, or "
+                "tracklets: camera"
+            )
+        if target.options and not target.name.startswith("torchreid:"):
+            raise ConfigError(f"{where}: targets.{number}.options: got some for {target.name!r}, expected none")
+    for name, variant in config.variants.items():
+        key = f"{where}: variants.{name}"
+        if "/" in name or name.startswith("."):
+            raise ConfigError(f"{key}: not fit for a file's name; rename it")
+        parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"{key}.distil")
+        if variant.adapt and variant.ready_made:
+            raise ConfigError(f"{key}: got adapt and ready_made, expected one of them; drop the other")
+        if variant.adapt:
+            variant.adapt.parsed(where=f"{key}.adapt")
+        if variant.tracklets and not config.targets:
+            raise ConfigError(f"{key}.tracklets: filmed footage has its own; expected a data set in targets")
 
 
 def _check_presence(where: str, config: AdaptConfig) -> None:
@@ -201,9 +237,16 @@ def _check_data(where: str, data: SourceData | TestData | TargetData, *, rootles
     if data.root is None:
         raise ConfigError(f"{where}.root: missing, expected where {data.name!r} lies")
     there = Path(data.root).is_file() if data.name == "archive" else Path(data.root).is_dir()
-    if not there:
-        kind = "an .npz file of crops" if data.name == "archive" else f"the folder of {data.name!r}"
-        raise ConfigError(f"{where}.root: got {data.root}, expected {kind}; check the path")
+    if there:
+        return
+    if data.name == "archive":
+        raise ConfigError(f"{where}.root: got {data.root}, expected an .npz file of crops; check the path")
+    own = data.name.removeprefix("torchreid:")
+    holds = CONTENTS.get(data.name, f"{own}/ as torchreid's documentation of data sets lays it out")
+    raise ConfigError(
+        f"{where}.root: got {data.root}, expected the folder of {data.name!r}: {holds}; unpack it there (nothing is "
+        "downloaded) or check the path"
+    )
 
 
 def _check_network(where: str, network: Network) -> None:

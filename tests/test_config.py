@@ -8,7 +8,9 @@ from builders import write_config
 from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError
 
-PRESETS = Path(__file__).resolve().parents[1] / "configs/adapt"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+PRESETS = CONFIGS / "adapt"
+CLUSTER = "adapt={method: cluster}"
 
 
 @pytest.mark.parametrize(
@@ -38,9 +40,39 @@ PRESETS = Path(__file__).resolve().parents[1] / "configs/adapt"
         (["ready_made={gate: no}"], r"ready_made\.gate: got no, expected an exported model's folder; check the path"),
         (["variants={a: {ready_made: no}}"], r"variants\.a\.ready_made: got no, expected an exported model's folder"),
         (["test.name=torchreid:viper"], r"test\.root: missing, expected where"),
+        (
+            ["source={name: msmt17, root: no/msmt17}"],
+            r"got no/msmt17, expected the folder of 'msmt17': list_train\.txt, .*; unpack it there \(nothing is down",
+        ),
+        (
+            ["targets=[{name: torchreid:cuhk03, root: no}]"],
+            r"targets\.0\.root: got no, expected the folder of 'torchreid:cuhk03': cuhk03/ as torchreid's docum",
+        ),
+        (["targets=[{name: street, tracklets: camera}, {name: street}]"], "targets: got 'street' twice, expected each"),
+        (
+            ["targets=[{name: street}]"],
+            r"dmmd groups crops by tracklets, got none in targets\.0; use cluster, or track",
+        ),
+        (
+            ["targets=[{name: street, tracklets: camera, options: {split_id: 1}}]"],
+            r"targets\.0\.options: got some for 'street', expected none",
+        ),
+        (["variants={a/b: {}}"], r"variants\.a/b: not fit for a file's name; rename it"),
+        (["variants={a: {distil: {stps: 3}}}"], r"variants\.a\.distil: unknown key 'stps'; did you mean 'steps'"),
+        (
+            ["variants={a: {adapt: {method: mmd}}}"],
+            r"variants\.a\.adapt\.method: got 'mmd', expected one of dmmd, clus",
+        ),
+        (["variants={a: {adapt: {settings: {stps: 3}}}}"], r"variants\.a\.adapt\.settings: unknown key 'stps'"),
+        (["variants={a: {tracklets: identity}}"], r"variants\.a\.tracklets: filmed footage has its own; expected a da"),
+        (
+            ["variants={a: {ready_made: configs, adapt: {method: cluster}}}"],
+            r"variants\.a: got adapt and ready_made, expected one of them; drop the other",
+        ),
     ],
 )
-def test_what_is_not_there_is_told_at_once(tmp_path, settings, message):
+def test_what_is_not_there_is_told_at_once(tmp_path, monkeypatch, settings, message):
+    monkeypatch.chdir(CONFIGS.parent)
     with pytest.raises(ConfigError, match=message):
         load_config(write_config(tmp_path / "c.yaml"), settings)
 
@@ -49,7 +81,7 @@ def test_what_is_there_is_taken(tmp_path):
     (tmp_path / "w.npz").touch()
     more = [f"source.root={tmp_path}", f"student.weights={tmp_path / 'w.npz'}", "source.name=market1501"]
     weights = [f"{role}.weights={tmp_path / 'w.npz'}" for role in ("teacher", "student")]
-    assert load_config(write_config(tmp_path / "c.yaml"), ["source.name=none", *weights]).source.root is None
+    assert load_config(write_config(tmp_path / "c.yaml"), ["source.name=none", CLUSTER, *weights]).source.root is None
     assert load_config(write_config(tmp_path / "c.yaml"), more).source.name == "market1501"
 
 
@@ -59,3 +91,53 @@ def test_the_presets_lack_at_most_the_users_own_data(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"osnet\.yaml: source\.root: got data/market1501"):
         load_config(PRESETS / "osnet.yaml", [])
     assert load_config(PRESETS / "osnet.yaml", [f"source.root={tmp_path}"]).teacher.arch == "osnet_x1_0"
+
+
+def test_dmmd_without_a_source_is_refused_and_not_asked_for_beside_a_ready_made_teacher(tmp_path):
+    (tmp_path / "w.npz").touch()
+    sourceless = ["source.name=none", *(f"{role}.weights={tmp_path / 'w.npz'}" for role in ("teacher", "student"))]
+    preset = write_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match=r"adapt\.method: dmmd aligns to a source, got none; use cluster"):
+        load_config(preset, sourceless)
+    assert load_config(preset, [*sourceless, f"ready_made={{'*': {tmp_path}}}"]).adapt.method == "dmmd"
+
+
+def test_relative_paths_start_from_root(tmp_path):
+    (tmp_path / "msmt17").mkdir()
+    more = ["source={name: msmt17, root: msmt17}", "test={name: market1501, root: .}"]
+    more.append("targets=[{name: cuhk03np, root: ., tracklets: camera}]")
+    config = load_config(write_config(tmp_path / "c.yaml"), more, root=tmp_path)
+    assert config.source.root == str(tmp_path / "msmt17")
+    assert Path(config.test.root) == Path(config.targets[0].root) == tmp_path
+
+
+KD_REID = CONFIGS / "benchmark/kd_reid.yaml"
+
+
+def test_the_preset_of_kd_reid_says_what_to_put_where(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refusal:
+        load_config(KD_REID)
+    assert str(refusal.value) == (
+        f"{KD_REID}: source.root: got msmt17, expected the folder of 'msmt17': list_train.txt, list_query.txt and "
+        "list_gallery.txt beside train/ and test/; unpack it there (nothing is downloaded) or check the path"
+    )
+    (tmp_path / "msmt17").mkdir()
+    with pytest.raises(
+        ConfigError, match=r"targets\.0\.root: got sets, expected the folder of 'torchreid:market1501': "
+    ):
+        load_config(KD_REID, ["targets=[{name: torchreid:market1501, root: sets}]"])
+
+
+def test_the_preset_of_kd_reid_is_the_papers_loss_alone(tmp_path):
+    (tmp_path / "msmt17").mkdir()
+    config = load_config(KD_REID, root=tmp_path)
+    assert [target.title for target in config.targets] == ["market1501", "cuhk03"]
+    assert {target.by for target in config.targets} == {"set"} and {t.tracklets for t in config.targets} == {"none"}
+    distil = config.distil
+    zero = ("source_weight", "logits_weight", "rows_weight", "identity_weight", "ema")
+    assert [getattr(distil, name) for name in zero] == [0] * 5
+    assert (distil.matrix_weight, distil.optimiser, distil.learning_rate) == (1, "sgd", 0.01)
+    assert (config.teacher.arch, config.student.arch) == ("resnet50", "osnet_x0_25")
+    leak = config.variants["the published leak"]
+    assert leak.tracklets == "identity" and leak.distil["tracklets_are_identities"] and leak.adapt.method == "dmmd"

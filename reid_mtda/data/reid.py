@@ -240,6 +240,14 @@ def _read_tracklets(table: Path, paths: tuple[Path, ...]) -> IntArray:
     return np.array([found.get(path.name, -1) for path in paths], np.int64)
 
 
+CONTENTS = {
+    "market1501": _HALVES,
+    "msmt17": "list_train.txt, list_query.txt and list_gallery.txt beside train/ and test/",
+    "cuhk03np": f"detected/ with {_HALVES}",
+    "cuhk03np-labeled": f"labeled/ with {_HALVES}",
+}
+"""What a data set's folder must hold, for those who have to put it there."""
+
 DATASETS: dict[str, Loader] = {
     "market1501": load_market1501,
     "msmt17": load_msmt17,

@@ -120,12 +120,18 @@ def _blending_settings(config: AdaptConfig) -> Strict:
     wanted = {
         "steps": config.distil.steps,
         "steps_per_epoch": config.distil.steps // getattr(own, "epochs", 1),
-        "learning_rate": config.distil.learning_rate,
+        "learning_rate": _learning_rate(config, own),
         "identities_per_batch": config.distil.target_identities,
         "pictures_per_identity": config.distil.target_pictures,
         "tracklet_weight": 0.0,
     }
     return own.model_copy(update={key: value for key, value in wanted.items() if key in type(own).model_fields})
+
+
+def _learning_rate(config: AdaptConfig, own: Strict) -> float:
+    """Distillation's, where it is of the same optimiser: SGD's is no rate for Adam."""
+    settings = config.distil if config.distil.optimiser == "adam" else own
+    return float(settings.model_dump()["learning_rate"])
 
 
 def blend(targets: Mapping[str, UnlabelledSet]) -> UnlabelledSet:
@@ -212,7 +218,7 @@ def train_oracle(
     settings = config.student_source.model_copy(
         update={
             "steps": steps,
-            "learning_rate": config.distil.learning_rate,
+            "learning_rate": _learning_rate(config, config.student_source),
             "identities_per_batch": config.distil.target_identities + config.distil.source_identities // 2,
             "pictures_per_identity": config.distil.target_pictures,
         }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reid_mtda.config import AdaptConfig, load_config
-from reid_mtda.evaluate.seeds import plot_seeds, seeds_table
-from reid_mtda.runs import Progress, atomic_write, open_run, silent, stage
+from reid_mtda.config import AdaptConfig, TargetData, load_config
+from reid_mtda.errors import ConfigError, DataError
+from reid_mtda.evaluate.seeds import plot_seeds, read_run, seeds_table
+from reid_mtda.runs import Progress, Run, atomic_write, open_run, silent, stage
+from reid_mtda.schema import parse
 from reid_mtda.workflow.adapt import (
     STUDENT_SOURCE,
     TEACHER_SOURCE,
@@ -19,8 +22,8 @@ from reid_mtda.workflow.adapt import (
 )
 from reid_mtda.workflow.baselines import train_baselines
 from reid_mtda.workflow.demo import demo
-from reid_mtda.workflow.score import score_run
-from reid_mtda.workflow.targets import load_benchmark, together, with_tracklets
+from reid_mtda.workflow.score import score_elsewhere, score_run
+from reid_mtda.workflow.targets import load_benchmark, load_pictures_of, together, with_tracklets
 
 
 def run_seeds(
@@ -41,8 +44,16 @@ def run_seeds(
     Raises:
         ConfigError: a preset or an override that does not fit, or a run folder with other settings.
     """
-    for seed in seeds:
-        config = load_config(preset, [*overrides, f"seed={seed}"], root=root, weights=weights)
+    if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
+        raise ConfigError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}, expected numbers from 0, each once")
+    configs = {seed: load_config(preset, [*overrides, f"seed={seed}"], root=root, weights=weights) for seed in seeds}
+    first = configs[seeds[0]]
+    if not first.targets and (first.test is None or first.test.name != "street"):
+        raise ConfigError(
+            f"{preset}: got neither rows (a closed set), targets (data sets) nor test: {{name: street}}, expected one "
+            "of them; take a preset of configs/benchmark"
+        )
+    for seed, config in configs.items():
         if config.targets:
             run_experiment(config, Path(out) / str(seed), progress)
         else:
@@ -60,7 +71,7 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
 
     Raises:
         ConfigError: ``out`` holds a run with other settings.
-        DataError: targets that are not there or hold nothing to adapt to.
+        DataError: targets that are not there or hold nothing to adapt to, or one that could not be adapted to.
     """
     run = open_run(out, seed=config.seed, config=config.model_dump())
     with stage(run, "data"):
@@ -70,7 +81,12 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
         teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
         student_source = pretrain(run, STUDENT_SOURCE, config.student, config.student_source, source, config, progress)
     with stage(run, "teachers"):
-        adapt_teachers(run, teacher_source, source, targets, config, progress)
+        failures = adapt_teachers(run, teacher_source, source, targets, config, progress)
+        if failures:
+            raise DataError(
+                f"{run.folder}: a table needs every target, got {len(failures)} without a teacher: "
+                + "; ".join(f"{name}: {message}" for name, message in failures.items())
+            )
     with stage(run, "student"):
         distil_student(run, student_source, source, targets, config, progress)
     with stage(run, "baselines and variants"):
@@ -86,3 +102,24 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
         )
     with stage(run, "score"):
         return score_run(run, config, benchmark.tests, targets)
+
+
+def table_elsewhere(folders: Sequence[Path], data: str, root: Path) -> str:
+    """The table of finished runs, a seed each, with their networks scored on the test half of another data set.
+
+    ``archive`` is an ``.npz`` file of crops, all of whose identities are tested.
+
+    Raises:
+        ConfigError: an unknown data set.
+        DataError: runs that are not finished or differ in more than the seed, or no test pictures at ``root``.
+    """
+    scores = []
+    with tempfile.TemporaryDirectory() as room:
+        target = TargetData(name=data, root=str(root), test_share=1.0)
+        split = load_pictures_of(target, Run(Path(room), 0))[1]
+        if not len(split.query):
+            raise DataError(f"{root}: got no test pictures, expected some; complete that half")
+        for folder in folders:
+            config = {k: v for k, v in read_run(folder)["run"]["config"].items() if k in AdaptConfig.model_fields}
+            scores.append(score_elsewhere(folder, parse(AdaptConfig, config, where=f"{folder}/run.json"), split))
+    return seeds_table(folders, scores)

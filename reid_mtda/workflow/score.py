@@ -96,13 +96,14 @@ def score_run(
     cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
     files = {name: models / file for name, file in STUDENTS.items()}
     files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
+    per_domain = {f"{OURS}, {name}" for name, v in config.variants.items() if v.distil.get("batchnorm") == "per_domain"}
     rows = []
     for name, file in files.items():
         if not file.exists():
             continue
         model = load_embedder(file, run=run)
         rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
-        if OWN_BATCHNORM.format(name) in ORDER:
+        if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
             own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
             rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own, tests)), **cost})
     small = {path.stem: _stored(path, preprocess, run) for path in sorted((run.folder / "per_camera").glob("*"))}
@@ -114,6 +115,30 @@ def score_run(
         row["ours"] = row["method"] == OURS
     write_json(path, rows)
     return rows
+
+
+def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) -> list[dict[str, Any]]:
+    """Score a finished run's networks on pictures of other cameras: how the adaptation carries to unseen ones.
+
+    Networks of one camera each have none of theirs there; of the teachers the mean of their scores is told.
+    """
+    run, preprocess, tests = Run(Path(folder), config.seed), config.input.preprocess(), {"elsewhere": split}
+    files = {name: run.folder / "models" / file for name, file in STUDENTS.items()}
+    files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
+    rows = []
+    for name, file in files.items():
+        if file.exists():
+            model = load_embedder(file, run=run)
+            cost = measure_cost(model, preprocess, split.query.paths[:4])
+            rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+    each = []
+    for path in sorted((run.folder / "teachers").glob("*.safetensors")):
+        teacher = load_embedder(path, run=run)
+        cost = measure_cost(teacher, preprocess, split.query.paths[:4])
+        each.append({**score_tests(tests, by_one((as_embed(teacher), preprocess))), **cost})
+    if each:
+        rows.append({"method": "mean of teachers", **mean_of(each)})
+    return [{**row, "ours": row["method"] == OURS} for row in rows]
 
 
 def _kept_scores(path: Path) -> list[dict[str, Any]]:
@@ -195,7 +220,8 @@ def _rows(
 ) -> FloatArray:
     rows: dict[int, FloatArray] = {}
     for camid in np.unique(side.camids):
-        opened = models.get(names[camid], models.get(title))
+        keys = (f"{title}-{names[camid]}", names[camid], title)
+        opened = next((models[key] for key in keys if key in models), None)
         if opened is None:  # a camera that failed, or that the site lacks: its pictures stay zero and find nobody
             continue
         mine = np.flatnonzero(side.camids == camid)

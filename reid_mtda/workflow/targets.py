@@ -36,30 +36,41 @@ class Benchmark:
 def load_benchmark(targets: tuple[TargetData, ...], run: Run) -> Benchmark:
     """Load every data set of ``targets``; drawn and packed ones are laid out below the run folder first.
 
+    A set may lack a half: one to be tested on alone, or one to be learnt from alone.
+
     Raises:
-        DataError: nothing of the kind at its root, or a set without training pictures or without cameras.
+        DataError: nothing of the kind at its root, or no set with training pictures, or none with test pictures.
     """
     found = Benchmark({}, {}, {})
     for target in targets:
-        train, split = _load(target, run)
-        found.tests[target.title] = split
+        train, split = load_pictures_of(target, run)
+        if len(split.query):
+            found.tests[target.title] = split
         if len(train):
             found.labelled[target.title] = train
-            found.unlabelled.update(without_labels(train, name_cameras(split), target))
-    if not found.unlabelled:
-        raise DataError(f"targets: {', '.join(found.tests)}: got no training pictures, expected some to adapt to")
+    for kind, half in (("training", found.labelled), ("test", found.tests)):
+        if not half:
+            titles = ", ".join(target.title for target in targets)
+            raise DataError(f"targets: got no {kind} pictures in {titles}, expected some; complete that half")
+    found.unlabelled.update(_unlabelled(found, targets))
     return found
 
 
-def without_labels(train: LabelledSet, names: tuple[str, ...], target: TargetData) -> dict[str, UnlabelledSet]:
-    """Take the labels away and split by camera where asked; what ``target.tracklets`` says stays as tracklets."""
+def without_labels(
+    train: LabelledSet, names: tuple[str, ...], target: TargetData, *, prefix: str = ""
+) -> dict[str, UnlabelledSet]:
+    """Take the labels away and split by camera where asked; what ``target.tracklets`` says stays as tracklets.
+
+    ``names`` are those of the cameras by camid; ``prefix`` tells cameras of one name in several sets apart.
+    """
     camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
     tracklets = _tracklets(train.labels, camids, target)
     if target.by == "set":
         return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids)}
     sets = {}
     for camid in np.unique(camids):
-        rows, name = np.flatnonzero(camids == camid), names[camid]
+        rows = np.flatnonzero(camids == camid)
+        name = prefix + (names[camid] if camid < len(names) else f"camera {camid + 1}")
         own = None if tracklets is None else tracklets[rows]
         sets[name] = UnlabelledSet(tuple(train.paths[row] for row in rows), name, own)
     return sets
@@ -69,12 +80,17 @@ def with_tracklets(
     benchmark: Benchmark, targets: tuple[TargetData, ...], tracklets: Tracklets
 ) -> dict[str, UnlabelledSet]:
     """The unlabelled targets again, with other tracklets."""
+    return _unlabelled(benchmark, tuple(target.model_copy(update={"tracklets": tracklets}) for target in targets))
+
+
+def _unlabelled(benchmark: Benchmark, targets: tuple[TargetData, ...]) -> dict[str, UnlabelledSet]:
     found: dict[str, UnlabelledSet] = {}
     for target in targets:
         if target.title in benchmark.labelled:
-            names = name_cameras(benchmark.tests[target.title])
-            other = target.model_copy(update={"tracklets": tracklets})
-            found |= without_labels(benchmark.labelled[target.title], names, other)
+            split = benchmark.tests.get(target.title)
+            names = name_cameras(split) if split else ()
+            prefix = f"{target.title}-" if len(targets) > 1 else ""
+            found |= without_labels(benchmark.labelled[target.title], names, target, prefix=prefix)
     return found
 
 
@@ -98,10 +114,11 @@ def _tracklets(labels: IntArray, camids: IntArray, target: TargetData) -> IntArr
     return np.unique(np.stack([labels, camids]), axis=1, return_inverse=True)[1].astype(np.int64)
 
 
-def _load(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
+def load_pictures_of(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
+    """Both halves of one data set; a drawn or packed one is laid out below the run folder first."""
     folder = run.folder / "data" / target.title
     if target.name == "street":
-        if not folder.is_dir():
+        if not (folder / "query").is_dir():  # the last that is drawn
             draw_crops(folder, seed=STREET_SEED, part="train", per_camera=8)
             draw_crops(folder, seed=STREET_SEED, part="test", people=target.people)
         return load_named("market1501", folder, where="targets")
@@ -110,4 +127,4 @@ def _load(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
             raise DataError("targets: archive without a root, expected the path of an .npz file")
         unpack_archive(Path(target.root), folder, seed=run.seed, test_share=target.test_share, identity=target.identity)
         return load_named("market1501", folder, where="targets")
-    return load_named(target.name, target.root, where="targets")
+    return load_named(target.name, target.root, where="targets", **target.options)
