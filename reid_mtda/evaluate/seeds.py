@@ -48,9 +48,14 @@ def check_alike(runs: Sequence[dict[str, Any]]) -> list[int]:
     return seeds
 
 
-def seeds_table(folders: Sequence[Path]) -> str:
-    """Markdown: a row per method with mean and standard deviation over seeds, in percent, and what it costs."""
+def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] | None = None) -> str:
+    """Markdown: a row per method with mean and standard deviation over seeds, in percent, and what it costs.
+
+    ``scores`` stand in for the runs' own, e.g. those on other pictures.
+    """
     runs = [read_run(folder) for folder in folders]
+    if scores is not None:
+        runs = [{**run, "scores": rows} for run, rows in zip(runs, scores, strict=True)]
     seeds = check_alike(runs)
     cameras = list(runs[0]["scores"][0]["per_camera"])
     lines = [
