@@ -175,6 +175,6 @@ def _known_keys(kind: type[BaseModel], parents: tuple[int | str, ...]) -> list[s
         if inner is None:
             return []
         kind = inner
-        if info is not None and get_origin(info.annotation) is dict:
-            next(steps, None)  # a name that the user gave
+        if info is not None and get_origin(info.annotation) in (dict, tuple):
+            next(steps, None)  # a name that the user gave, or a place in a list
     return list(kind.model_fields)

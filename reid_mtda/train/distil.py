@@ -84,6 +84,11 @@ class DistilSettings(Strict):
     rows_weight: float = Field(default=1.0, ge=0)
     matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
     identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
+    strangers: Literal["camera", "all"] = Field(
+        default="camera",
+        description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
+        "one person), or everywhere",
+    )
     ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
     checkpoint_every: int = Field(default=50, ge=1)
@@ -99,7 +104,7 @@ def distil(
     run: Run,
     progress: Progress = silent,
 ) -> Embedder:
-    """Distil ``lessons`` of all cameras into ``student``; the averaged weights after the last step are the result.
+    """Distil ``lessons`` of all cameras into a copy of ``student``; the averaged weights after the last step are it.
 
     Without a ``source`` (only its weights are at hand, or its weight is 0) the student hears the teachers alone. With
     ``per_domain`` statistics the result carries those of all cameras' crops together; ``recompute_batchnorm`` gives
@@ -117,7 +122,8 @@ def distil(
     if source is not None and settings.source_weight:
         from_source = _Source.of(source, preprocess, settings, run)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
-    averaged = frozen(copy.deepcopy(trainable(student)))
+    student = trainable(copy.deepcopy(student))
+    averaged = frozen(copy.deepcopy(student))
     optimiser = _optimiser(student, settings)
     state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
     identities = taught = _identities(teaching, teaching.embeddings(), settings)
@@ -162,7 +168,7 @@ def distil(
             embeddings=emb_t,
             labels=torch.from_numpy(identities[rows_t]),
             margin=settings.margin,
-            strangers_within=torch.from_numpy(teaching.camera[rows_t]),
+            strangers_within=torch.from_numpy(teaching.camera[rows_t]) if settings.strangers == "camera" else None,
         )
         for space, (cameras, lesson) in teaching.spaces.items():  # each teacher in turn, on its own cameras' crops
             mine = np.flatnonzero(np.isin(teaching.target[rows_t], cameras))

@@ -289,6 +289,15 @@ def test_adapting_leaves_the_model_it_starts_from_alone(name, sets, tmp_path):
     assert not result.training and not same_weights(start, result)
 
 
+def test_distilling_leaves_the_student_it_starts_from_alone(sets, tmp_path):
+    """Every variant of an ablation starts from one student: the first must not change what the second gets."""
+    start = build_embedder(SPEC, seed=2).eval()
+    settings = DistilSettings(steps=3, source_identities=3, target_identities=4, target_pictures=3)
+    found = distil(start, lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, settings, new_run(tmp_path))
+    assert same_weights(start, build_embedder(SPEC, seed=2)) and not start.training
+    assert not same_weights(start, found)
+
+
 @every_loop
 def test_the_necks_shift_stays_zero(name, sets, tmp_path):
     """A network that was frozen and thawed again keeps the BNNeck as the paper has it."""
