@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import logging
-import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from reid_mtda.console import (
+    Bars,
+    console,
+    drop_output,
+    fail,
+    print_failures,
+    print_hits,
+    print_json,
+    print_results,
+    print_table,
+)
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 
 app = typer.Typer(
@@ -28,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(stderr=True)
 audit = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 INTERRUPTED = 130
@@ -38,36 +42,6 @@ SiteArg = Annotated[Path, typer.Argument(help="Folder with one YAML file per cam
 ModelOpt = Annotated[Path, typer.Option("--model", help="Exported model folder (model.onnx and manifest.json).")]
 GalleryOpt = Annotated[Path, typer.Option("--gallery", help="Gallery folder.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
-
-
-class Bars:
-    """Progress bars with remaining time, one per part of the job, on standard error."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<22}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,  # a log file wants neither bars nor the empty line after them
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, part: str, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` steps of ``part`` are over."""
-        if part not in self._tasks:
-            self._tasks[part] = self._progress.add_task(part, total=total)
-        self._progress.update(self._tasks[part], completed=done, total=max(total, done))
 
 
 @app.command()
@@ -81,11 +55,11 @@ def demo(
 
     with Bars() as bars:
         report = run_demo(out, config, set_ or (), bars)
-    _print_results(report["results"])
+    print_results(report["results"])
     console.print(f"\nLook at {out / 'report.html'} and {out / 'retrieval.png'}. What to type next:", highlight=False)
     for command in report["next"]:
         print(f"  {command}", file=sys.stderr)
-    _print_failures(report["failures"])
+    print_failures(report["failures"])
 
 
 @app.command()
@@ -100,11 +74,11 @@ def harvest(
 
     with Bars() as bars:
         reports, failures = harvest_site(load_site(site), out, max_crops, bars)
-    _print_table(
+    print_table(
         ("camera", "frames", "detections", "tracklets", "crops"),
         [(r.camera, str(r.frames), str(r.detections), str(r.tracklets), str(r.crops)) for r in reports.values()],
     )
-    _print_failures(failures)
+    print_failures(failures)
 
 
 @app.command()
@@ -129,7 +103,7 @@ def adapt(
     )
     command = ["reid-mtda", "index", str(site), "--model", str(adapted.model_folder), "--gallery", str(out / "gallery")]
     print(f"  {shlex.join(command)}", file=sys.stderr)
-    _print_failures(adapted.failures)
+    print_failures(adapted.failures)
 
 
 @app.command()
@@ -152,12 +126,10 @@ def evaluate(
             model=model, data=data, root=root, features=features, crops=crops, truth=truth, rerank=rerank, progress=bars
         )
     if json_:
-        _print_json(scores_to_json(scores, names))
+        print_json(scores_to_json(scores, names))
         return
     ranks = {f"rank-{rank}": f"{100 * scores.cmc[rank - 1]:.1f}" for rank in (1, 5, 10) if rank <= len(scores.cmc)}
-    _print_table(
-        ("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())]
-    )
+    print_table(("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())])
     left_out = scores.num_queries - scores.num_valid_queries
     console.print(f"{scores.num_valid_queries} queries; {left_out} without an answer in another camera left out")
     rows = [
@@ -171,7 +143,7 @@ def evaluate(
         )
         for row in scores.per_camera
     ]
-    _print_table(("query camera", "queries", "mAP %", "rank-1 %"), rows)
+    print_table(("query camera", "queries", "mAP %", "rank-1 %"), rows)
 
 
 @app.command()
@@ -199,11 +171,11 @@ def index(site: SiteArg, model: ModelOpt, gallery: GalleryOpt) -> None:
 
     with Bars() as bars:
         reports, failures = index_site(load_site(site), model, gallery, bars)
-    _print_table(
+    print_table(
         ("camera", "frames", "detections", "sightings"),
         [(r.camera, str(r.frames), str(r.detections), str(r.sightings)) for r in reports.values()],
     )
-    _print_failures(failures)
+    print_failures(failures)
 
 
 @app.command()
@@ -264,9 +236,9 @@ def search(
             draw_contact_sheet(sheet, image, answer)
         found = answer_to_json(answer)
     if json_:
-        _print_json(found)
+        print_json(found)
         return
-    _print_hits(found)
+    print_hits(found)
     if sheet is not None:
         console.print(f"look at {sheet}", highlight=False)
 
@@ -281,29 +253,6 @@ def _check_options(when: str, *, needed: Mapping[str, object], refused: Mapping[
     for name, value in refused.items():
         if value is not None:
             raise ConfigError(f"search: got {name} {when}, where it means nothing; leave it out")
-
-
-def _print_hits(found: dict[str, Any]) -> None:
-    """An answer as a table, the same whether a gallery on disk or a service gave it."""
-    rows = [
-        (
-            str(hit["rank"]),
-            f"{hit['score']:.3f}",
-            hit["camera"],
-            hit["start"].replace("Z", "+00:00"),
-            f"{hit['end_s'] - hit['start_s']:.0f} s",
-        )
-        for hit in found["hits"]
-    ]
-    _print_table(("rank", "score", "camera", "seen at (UTC)", "for"), rows)
-    if not rows:
-        console.print(f"nobody found among {found['gallery_size']} sightings")
-    elif (matches := found.get("matches")) is not None:
-        guessed = "" if found["is_calibrated"] else ", a guess: too few people were seen to calibrate it"
-        count = f"{matches} of {len(rows)}" if matches else "no match: none"
-        console.print(f"{count} reach the threshold{guessed}", highlight=False)
-    if left_out := found.get("left_out", {}).get("message"):
-        console.print(left_out, highlight=False)
 
 
 @app.command()
@@ -368,9 +317,15 @@ def benchmark(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
 ) -> None:
     """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
+    from reid_mtda.errors import ConfigError
     from reid_mtda.schema import read_yaml
 
-    if "rows" in read_yaml(config):
+    closed = "rows" in read_yaml(config)
+    unfit = {"--seed": seeds, "--set": set_} if closed else {"--workers": workers > 1}
+    for option in (name for name, given in unfit.items() if given):
+        kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
+        raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
+    if closed:
         from reid_mtda.benchmark import run_benchmark
 
         made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers)
@@ -412,41 +367,6 @@ def table(
         fill_page(page, name, text)
 
 
-def _print_results(rows: list[dict[str, Any]]) -> None:
-    cameras = list(rows[0]["per_camera"]) if rows else []
-    _print_table(
-        ("method", "mAP %", "rank-1 %", *cameras, "weights", "ms"),
-        [
-            (
-                row["method"],
-                f"{100 * row['mAP']:.1f}",
-                f"{100 * row['rank1']:.1f}",
-                *(f"{100 * row['per_camera'][camera]['mAP']:.1f}" for camera in cameras),
-                f"{row['params'] / 1e6:.2f} M",
-                f"{row['ms']:.2f}",
-            )
-            for row in rows
-        ],
-    )
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(head):
-        table.add_column(title, justify="left" if number == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-
-
-def _print_failures(failures: dict[str, str]) -> None:
-    """One line for each camera that failed, and exit code 2; what the others gave is kept."""
-    for camera, message in failures.items():
-        _complain(f"camera {camera} failed: {message.removeprefix(f'camera {camera}: ')}")
-    if failures:
-        raise typer.Exit(2)
-
-
 def main() -> None:
     """Run the command line: a ReidError is one line on standard error and exit code 2, never a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -459,39 +379,17 @@ def main() -> None:
         sys.stdout.flush()
     except typer.TyperException as error:
         message, context = getattr(error, "format_message", error.__str__)(), getattr(error, "ctx", None)
-        _fail(f"{message.rstrip('.')}; see '{context.command_path if context else 'reid-mtda'} --help'")
+        fail(f"{message.rstrip('.')}; see '{context.command_path if context else 'reid-mtda'} --help'")
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
+        fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
     except ReidError as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _drop_output()
+        drop_output()
         if error.errno == errno.EPIPE:
             sys.exit(2)
         where = error.filename or "disk or standard output"  # a failed write does not tell where it went
         if error.errno == errno.ENOSPC:
-            _fail(f"{where}: no space left; free some and run the same command again")
-        _fail(f"{where}: {error.strerror or error}; check the path and its permissions")
+            fail(f"{where}: no space left; free some and run the same command again")
+        fail(f"{where}: {error.strerror or error}; check the path and its permissions")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _drop_output() -> None:
-    """Drop what standard output refuses to take, or Python would try again at its end and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str) -> None:
-    _complain(message)
-    sys.exit(2)
-
-
-def _complain(message: str) -> None:
-    with contextlib.suppress(OSError):  # standard error may be full too; the exit code tells
-        print(f"reid-mtda: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))

@@ -457,3 +457,57 @@ def test_ctrl_c_while_harvesting_keeps_the_cameras_that_are_done(run, tmp_path):
     finished = (out / "gate/harvest.json").stat().st_mtime_ns
     assert run(*args)[0] == 0 and sorted(path.name for path in out.iterdir()) == ["gate", "plaza"]
     assert (out / "gate/harvest.json").stat().st_mtime_ns == finished
+
+
+# --- benchmarks: whatever is wrong with a preset is said before anything is made
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "named"),
+    [
+        (None, [], ["p.yaml: no such file; check the path"]),
+        ("", [], ["p.yaml: got neither rows (a closed set), targets (data sets) nor test"]),
+        ("a: [", [], ["p.yaml: not valid YAML"]),
+        ("rows: {a: {kind: source}}\n", [], ["p.yaml: rows.a.kind: got 'source', expected"]),
+        ("rows: {a: {kind: source_only}}\nsize: 2\n", [], ["p.yaml: size: got 2, expected >= 28"]),
+        ("rows: {}\nsizes: 28\n", [], ["p.yaml: unknown key 'sizes'; did you mean 'size'?"]),
+        ("rows: {a: {kind: source_only}}\n", [], ["digits: got no --root, expected the data set's folder"]),
+        ("rows: {a: {kind: source_only}}\n", ["--root", "no"], ["no", "expected"]),
+        (
+            "rows: {}\n",
+            ["--seed", "1"],
+            ["--seed: p.yaml is a benchmark of closed sets, which does not take it; write"],
+        ),
+        ("rows: {}\n", ["--set", "size=32"], ["--set: p.yaml is a benchmark of closed sets"]),
+        ("test: {name: street}\n", ["--workers", "2"], ["--workers: p.yaml is a benchmark of re-identification"]),
+        (
+            "test: {name: street}\n",
+            ["--seed", "1", "--seed", "1"],
+            ["--seed: got 1, 1, expected numbers from 0, each o"],
+        ),
+        ("test: {name: street}\n", ["--seed", "-1"], ["--seed: got -1, expected numbers from 0"]),
+        ("test: {name: street}\n", ["--set", "steps=3"], ["p.yaml, with --set: unknown key 'steps'"]),
+        (
+            "test: {name: street}\nvariants: {a: {adpt: {}}}\n",
+            [],
+            ["unknown key 'variants.a.adpt'; did you mean 'adapt'"],
+        ),
+        (
+            "targets: [{name: archive, root: a.npz}]\n",
+            ["--root", "data"],
+            ["targets.0.root: got data/a.npz, expected an"],
+        ),
+    ],
+)
+def test_a_benchmark_that_cannot_work_is_refused_at_once(run, tmp_path, monkeypatch, text, options, named):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        Path("p.yaml").write_text(text, encoding="utf-8")
+    check_refused(run("benchmark", "p.yaml", "--out", "out", *options), *named)
+    assert not Path("out").exists()
+
+
+def test_a_folder_is_no_preset(run, tmp_path):
+    check_refused(
+        run("benchmark", tmp_path, "--out", tmp_path / "out"), f"{tmp_path}: cannot be read as text (", "a YAML"
+    )

@@ -127,10 +127,10 @@ def usable_targets(
     return targets
 
 
-def adapted_targets(run: Run) -> dict[str, UnlabelledSet]:
-    """The harvested crops of the cameras whose teachers ``run`` holds."""
-    teachers = {path.stem for path in (run.folder / "teachers").glob("*.safetensors")}
-    return {camera: target for camera, target in load_folder(run.folder / "crops").items() if camera in teachers}
+def adapted_targets(adapted: Adapted) -> dict[str, UnlabelledSet]:
+    """The harvested crops of the cameras that did not fail: their teachers were adapted or stood ready."""
+    crops = load_folder(adapted.run.folder / "crops")
+    return {camera: target for camera, target in crops.items() if camera not in adapted.failures}
 
 
 def pretrain(

@@ -50,15 +50,15 @@ def demo(
     site = load_site(folder)
     adapted = adapt_cameras(site, config, out, progress)
     run = adapted.run
-    if config.baselines:
+    if config.baselines or config.variants:
         with stage(run, "baselines"):
             labelled = oracle_labels(run, config, STREET_SEED) if "oracle" in config.baselines else None
-            train_baselines(run, config, load_source(config, run), adapted_targets(run), labelled, progress)
+            train_baselines(run, config, load_source(config, run), adapted_targets(adapted), labelled, progress)
     with stage(run, "index"):
         sightings, lost = index_site(unseen_people(site, config), adapted.model_folder, out / "gallery", progress)
     with stage(run, "score"):
         split = load_test(config, run, STREET_SEED)
-        rows = score_run(run, config, {"street": split}, adapted_targets(run))
+        rows = score_run(run, config, {"street": split}, adapted_targets(adapted))
         embed, manifest = load_exported(adapted.model_folder)
         features = embed_split(embed, manifest.preprocess, split)
         draw_retrieval(out / "retrieval.png", split, features.query_embeddings, features.gallery_embeddings)
