@@ -1,8 +1,7 @@
 """One camera's stream kept alive: paced reading, the newest frame only, stalls seen, retries with back-off.
 
-Nothing here starts a thread. ``CameraStream.read`` is the body of a reader thread and ``CameraStream.needs_reader``
-is what the supervisor asks from time to time; both belong to ``live.system``. Clocks are arguments, so that an hour
-passes in a test at once.
+Nothing here starts a thread: ``CameraStream.read`` is a reader thread's body, ``CameraStream.needs_reader`` what the
+supervisor of ``live.system`` asks. Clocks are arguments, so that an hour passes in a test at once.
 """
 
 from __future__ import annotations
@@ -173,7 +172,7 @@ class CameraStream:
         self._open = open_frames or (lambda url, camera, fps: read_frames(url, camera=camera, fps=fps))
         self._clock, self._wall = clock, wall
         self._lock = threading.Lock()
-        self._generation = 0
+        self._generation, self._is_over = 0, False
         self._wake = threading.Event()
         self._plan = RetryPlan(settings)
         self._retry_at = clock()
@@ -214,7 +213,7 @@ class CameraStream:
                     stalls=self._status.stalls + 1,
                 )
                 return None
-            if state in (StreamState.PAUSED, StreamState.ENDED) or now < self._retry_at:
+            if self._is_over or state in (StreamState.PAUSED, StreamState.ENDED) or now < self._retry_at:
                 return None
             restarted = state is not StreamState.STOPPED
             self._generation += 1
@@ -230,7 +229,7 @@ class CameraStream:
         self._leave(StreamState.PAUSED, "paused by an operator")
 
     def stop(self) -> None:
-        """Let go of the camera."""
+        """Let go of the camera for good: whoever still asks for a reader gets none."""
         self._leave(StreamState.STOPPED, "")
 
     def resume(self) -> None:
@@ -242,6 +241,7 @@ class CameraStream:
 
     def _leave(self, state: StreamState, message: str) -> None:
         with self._lock:
+            self._is_over |= state is StreamState.STOPPED
             self._generation += 1
             self._wake.set()
             self._set(state, message)

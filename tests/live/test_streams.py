@@ -266,3 +266,13 @@ def test_secrets_are_hidden_wherever_a_message_repeats_them() -> None:
     url = "rtsp://admin:s3cret@cam/1?token=abcdef"
     shown = hide_secrets(f"{url}: 401 for admin:s3cret (token=abcdef)", url)
     assert "s3cret" not in shown and "abcdef" not in shown and "401" in shown
+
+
+def test_a_stopped_stream_gets_no_reader_from_a_supervisor_that_has_not_heard() -> None:
+    source = stream(lambda *_: iter([frame()]), Clock())
+    assert reads(source)
+    source.stop()
+    assert not reads(source)
+    source.pause()
+    source.resume()
+    assert not reads(source)
