@@ -308,3 +308,19 @@ def test_a_student_that_tells_nobody_apart_goes_on_with_the_teachers_people(sets
     )
     assert "step 2: the student tells no two people apart" in caplog.text
     assert len(records(tmp_path)) == 4
+
+
+def test_strangers_are_sought_within_a_camera_of_a_set_alone(sets, tmp_path, monkeypatch):
+    gate = sets[1]["gate"]
+    cameras = np.arange(len(gate)) % 2
+    whole = UnlabelledSet(gate.paths, "set", gate.tracklets * 2 + cameras, cameras)
+    batches, told = [], []
+    pick, triplet = module.GroupSampler.batch, module.triplet_loss
+    monkeypatch.setattr(
+        module.GroupSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1]
+    )
+    monkeypatch.setattr(
+        module, "triplet_loss", lambda **roles: told.append(roles["strangers_within"]) or triplet(**roles)
+    )
+    run_distil(tmp_path, (None, {"set": whole}))
+    assert [within.tolist() for within in told] == [cameras[rows].tolist() for rows in batches] and len(told) == 3
