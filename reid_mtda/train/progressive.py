@@ -233,7 +233,8 @@ def student_parts(
     }
     if settings.student_confusion and settings.alignment == "dann":
         heard = {"target": target} if settings.one_sided_confusion else {"target": target, "source": source}
-        confusion = domain_confusion_loss(**{"source": None, **judged(pupil.discriminator, heard, delta)})
+        verdicts = judged(pupil.discriminator, heard, delta)
+        confusion = domain_confusion_loss(target=verdicts["target"], source=verdicts.get("source"))
         parts["student confusion"] = beta * settings.alpha * confusion
     if settings.feature_weight:
         student_feature = torch.cat([source.feature, target.feature])
