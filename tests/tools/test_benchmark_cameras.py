@@ -13,6 +13,7 @@ TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "benchmark_camer
 def row(cameras, **changes):
     numbers = {"crops": 48 * cameras, "pictures_mb": 0.3 * cameras, "before_mb": 400.0}
     seconds = {"teachers_s_per_camera": 2.0, "student_s_per_camera": 1.0}
+    seconds |= {"teachers_cpu_s_per_camera": 1.8, "student_cpu_s_per_camera": 0.9}
     return {"cameras": cameras, **numbers, "teachers_mb": 600.0, "student_mb": 500.0, **seconds, **changes}
 
 
@@ -38,8 +39,8 @@ def test_repeated_measurements_become_median_seconds_and_the_largest_peak():
 
 def test_the_table_has_a_line_for_each_number_of_cameras():
     assert TOOL["table"]([row(2), row(16)]).splitlines()[2:] == [
-        "| 2 | 96 | 0.6 | 600 | 500 | 2.0 | 1.0 |",
-        "| 16 | 768 | 4.8 | 600 | 500 | 2.0 | 1.0 |",
+        "| 2 | 96 | 0.6 | 600 | 500 | 2.0 (1.8) | 1.0 (0.9) |",
+        "| 16 | 768 | 4.8 | 600 | 500 | 2.0 (1.8) | 1.0 (0.9) |",
     ]
 
 
