@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import faiss
 import numpy as np
-from scipy.sparse import coo_matrix
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from reid_mtda.types import FloatArray, IntArray
@@ -59,19 +60,28 @@ def match_cameras(
     cameras = np.unique([camera for camera, _ in owners], return_inverse=True)[1]
     joined = _mutual_neighbours(np.stack(means), cameras)
     if supported and cameras.max() >= 2:
-        joined &= (joined.astype(np.int32) @ joined.astype(np.int32)) > 0
-    _, identity = connected_components(coo_matrix(joined), directed=False)
+        joined = joined.multiply(joined @ joined)
+    _, identity = connected_components(joined, directed=False)
     for (camera, track), number in zip(owners, identity, strict=True):
         result[camera][tracklets[camera] == track] = number
     return result
 
 
-def _mutual_neighbours(means: FloatArray, cameras: IntArray) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """(N, N) whether rows of different cameras are each other's nearest in the other's camera."""
-    similar = means @ means.T
-    nearest = np.zeros(similar.shape, bool)
+def _mutual_neighbours(means: FloatArray, cameras: IntArray) -> csr_array:
+    """Sparse (N, N): 1 where rows of different cameras are each other's nearest in the other's camera.
+
+    A row has one nearest in each other camera, so memory grows with rows times cameras and not with pairs of rows.
+    """
+    rows, nearest = [], []
     for camera in np.unique(cameras):
-        columns = np.flatnonzero(cameras == camera)
-        others = np.flatnonzero(cameras != camera)
-        nearest[others, columns[similar[np.ix_(others, columns)].argmax(axis=1)]] = True
-    return nearest & nearest.T
+        columns, others = np.flatnonzero(cameras == camera), np.flatnonzero(cameras != camera)
+        index = faiss.IndexFlatIP(means.shape[1])
+        index.add(np.ascontiguousarray(means[columns]))
+        if len(others):
+            rows.append(others)
+            nearest.append(columns[index.search(np.ascontiguousarray(means[others]), 1)[1][:, 0]])
+    shape = (len(means), len(means))
+    nobody = np.zeros(0, np.int64)
+    place = (np.concatenate([nobody, *rows]), np.concatenate([nobody, *nearest]))
+    listed = csr_array((np.ones(len(place[0]), np.int32), place), shape=shape)
+    return csr_array(listed.multiply(listed.T))
