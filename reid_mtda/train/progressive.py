@@ -35,7 +35,15 @@ from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
-from reid_mtda.train.common import Resumable, inverse_decay, optimise, seeded_step, set_learning_rate
+from reid_mtda.train.common import (
+    BatchNormSets,
+    Resumable,
+    inverse_decay,
+    optimise,
+    pass_domains,
+    seeded_step,
+    set_learning_rate,
+)
 from reid_mtda.train.watch import AfterEpoch, keep_last
 from reid_mtda.types import Preprocess
 
@@ -61,7 +69,9 @@ class ProgressiveSettings(Strict):
     augmentation: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=200, ge=1)
     reuse_lesson: bool = Field(default=False, description="the teacher's own step teaches, which saves its 2nd forward")
-    published_order: bool = Field(default=False, description="each domain forwarded alone, with its own BN statistics")
+    batchnorm: BatchNormSets = Field(
+        default="per_domain", description="each domain forwarded alone, as published, or both in one batch"
+    )
     reverse_kl: bool = Field(default=False, description="quirk: KL(student || teacher)")
     teacher_attached: bool = Field(default=False, description="quirk: the student's loss also runs through the teacher")
     one_sided_confusion: bool = Field(default=False, description="quirk: the student's discriminator sees targets only")
@@ -162,7 +172,8 @@ def distil_progressively(
             with seeded_step(run, step * len(masters) + turn):
                 both = torch.cat([of_source.unit(rows_s), of_target[name].unit(pick[name].batch(step))])
                 pictures = of_source.normalised(augment(both))
-                own = forward_both(master.network.train(), pictures, len(labels), settings)
+                sizes = [len(labels), len(pictures) - len(labels)]
+                own = pass_domains(master.network.train(), pictures, sizes, settings.batchnorm)
                 parts = teacher_parts(master, own, labels, settings, beta, delta)
                 adapted = optimise(master.optimiser, parts, where=f"teacher of {name}", step=step)
                 lesson = own if settings.reuse_lesson else teach(master.network, pictures, len(labels), settings)
@@ -202,7 +213,7 @@ def teach(teacher: Classifier, pictures: Tensor, sources: int, settings: Progres
     """What the updated teacher says of the same pictures: eval mode and without a gradient unless a quirk is on."""
     teacher.train(settings.teacher_bn_train)
     with torch.set_grad_enabled(settings.teacher_attached):
-        return forward_both(teacher, pictures, sources, settings)
+        return pass_domains(teacher, pictures, [sources, len(pictures) - sources], settings.batchnorm)
 
 
 def student_parts(
@@ -216,7 +227,9 @@ def student_parts(
 ) -> dict[str, Tensor]:
     """The student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + feature KD]."""
     pupil.network.train()
-    source, target = forward_both(pupil.network, pictures, len(labels), settings)
+    source, target = pass_domains(
+        pupil.network, pictures, [len(labels), len(pictures) - len(labels)], settings.batchnorm
+    )
     taught_s, taught_t = lesson
 
     def kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -250,16 +263,6 @@ def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput]
     """The discriminator's logits (B,) for each domain of ``outputs``; the features get its gradient reversed."""
     features = [reverse_gradient(output.feature, delta) for output in outputs.values()]
     return dict(zip(outputs, discriminator.judge_domains(features), strict=True))
-
-
-def forward_both(
-    network: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
-) -> list[ClassifierOutput]:
-    """Outputs of source and target pictures: one joint forward, or one a domain in the published order."""
-    if settings.published_order:
-        return [network(pictures[:sources]), network(pictures[sources:])]
-    joint: ClassifierOutput = network(pictures)
-    return joint.split([sources, len(pictures) - sources])
 
 
 def _adapting(

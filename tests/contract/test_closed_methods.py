@@ -19,13 +19,12 @@ from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train import alignment as alignment_module
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
-from reid_mtda.train.common import inverse_decay, optimise
+from reid_mtda.train.common import inverse_decay, optimise, pass_domains
 from reid_mtda.train.progressive import (
     OptimiserSet,
     ProgressiveSettings,
     _adapting,
     distil_progressively,
-    forward_both,
     progressive_beta,
     student_parts,
     teach,
@@ -81,7 +80,6 @@ METHODS = {
         {
             quirk: True
             for quirk in (
-                "published_order",
                 "reverse_kl",
                 "teacher_attached",
                 "one_sided_confusion",
@@ -170,7 +168,7 @@ def student_step(folder, **settings):
     run = new_run(folder)
     pupil, master = (_adapting(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher")))
     pictures, labels = torch.randn(12, 3, 28, 28), torch.from_numpy(SOURCE.source.labels[:6])
-    outputs = forward_both(master.network.train(), pictures, 6, settings)
+    outputs = pass_domains(master.network.train(), pictures, [6, len(pictures) - 6], settings.batchnorm)
     optimise(master.optimiser, teacher_parts(master, outputs, labels, settings, 0.3, 0.5), where="teacher", step=0)
     before = {name: value.clone() for name, value in master.network.state_dict().items()}
     master.optimiser.zero_grad(set_to_none=True)
@@ -191,10 +189,10 @@ def check_teacher_stands_still(folder, **settings):
 
 
 @pytest.mark.parametrize("alignment", ["mmd", "dann"])
-@pytest.mark.parametrize("order", [False, True])
-def test_a_student_step_leaves_the_teacher_without_gradient_weights_and_buffers_unchanged(alignment, order, tmp_path):
-    check_no_teacher_gradient(tmp_path, alignment=alignment, published_order=order)
-    check_teacher_stands_still(tmp_path, alignment=alignment, published_order=order)
+@pytest.mark.parametrize("sets", ["shared", "per_domain"])
+def test_a_student_step_leaves_the_teacher_without_gradient_weights_and_buffers_unchanged(alignment, sets, tmp_path):
+    check_no_teacher_gradient(tmp_path, alignment=alignment, batchnorm=sets)
+    check_teacher_stands_still(tmp_path, alignment=alignment, batchnorm=sets)
 
 
 def test_the_attached_teacher_is_caught(tmp_path):
@@ -290,9 +288,7 @@ def test_lessons_and_teachers_must_fit_the_targets(tmp_path):
         )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "quirk", ["reverse_kl", "teacher_attached", "one_sided_confusion", "teacher_bn_train", "published_order"]
-)
+@pytest.mark.parametrize("quirk", ["reverse_kl", "teacher_attached", "one_sided_confusion", "teacher_bn_train"])
 def test_each_quirk_changes_the_student(quirk, tmp_path):
     plain = run_progressive(new_run(tmp_path / "plain"))
     quirky = run_progressive(new_run(tmp_path / "quirk"), **{quirk: True})
@@ -302,13 +298,11 @@ def test_each_quirk_changes_the_student(quirk, tmp_path):
         assert not same_state(plain[0], quirky[0])
 
 
-def test_the_joint_forward_gives_what_the_published_order_gives():
-    """Without BatchNorm, whose statistics are those of the batch, the two orders of work are one computation."""
+def test_a_joint_forward_gives_what_each_domain_alone_gives():
+    """Without BatchNorm, whose statistics are those of the batch, the two are one computation."""
     model = build_classifier(ClassifierSpec(arch="squeezenet1_1", num_classes=3), seed=0).train()
     pictures = torch.randn(5, 3, 48, 48)
-    joint, apart = (
-        forward_both(model, pictures, 2, ProgressiveSettings(published_order=order)) for order in (False, True)
-    )
+    joint, apart = (pass_domains(model, pictures, [2, 3], sets) for sets in ("shared", "per_domain"))
     for a, b in zip(joint, apart, strict=True):
         torch.testing.assert_close(a.logits, b.logits, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(a.feature, b.feature, atol=1e-5, rtol=1e-4)
