@@ -314,6 +314,9 @@ def benchmark(
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Re-identification: run this seed, again for more; else 0, 1, 2.")
     ] = None,
+    targets_by: Annotated[
+        str | None, typer.Option(help="Re-identification: data sets as targets, camera by camera, or each a set.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
 ) -> None:
     """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
@@ -321,7 +324,7 @@ def benchmark(
     from reid_mtda.schema import read_yaml
 
     closed = "rows" in read_yaml(config)
-    unfit = {"--seed": seeds, "--set": set_} if closed else {"--workers": workers > 1}
+    unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by} if closed else {"--workers": workers > 1}
     for option in (name for name, given in unfit.items() if given):
         kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
@@ -333,7 +336,9 @@ def benchmark(
         from reid_mtda.workflow.experiment import run_seeds
 
         with Bars() as bars:
-            made = run_seeds(config, out, seeds or (0, 1, 2), set_ or (), bars, root=root, weights=weights)
+            made = run_seeds(
+                config, out, seeds or (0, 1, 2), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
+            )
     print(made.read_text(encoding="utf-8"))
 
 

@@ -153,11 +153,17 @@ class AdaptConfig(Strict):
 
 
 def load_config(
-    path: Path | None, overrides: Sequence[str] = (), *, root: Path | None = None, weights: Path | None = None
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    root: Path | None = None,
+    weights: Path | None = None,
+    targets_by: str | None = None,
 ) -> AdaptConfig:
     """Read a preset and apply ``--set key.path=value`` overrides.
 
-    ``root`` and ``weights`` are what relative paths of data sets, and of networks' weights, start from.
+    ``root`` and ``weights`` are what relative paths of data sets, and of networks' weights, start from;
+    ``targets_by`` is for all data sets among the targets: ``camera`` or ``set``.
 
     Raises:
         ConfigError: naming the file or override, the key path and the nearest known key; or a network, data set,
@@ -166,6 +172,8 @@ def load_config(
     values = read_yaml(path) if path else {}
     for override in overrides:
         values = _overridden(values, override)
+    if targets_by is not None and isinstance(values.get("targets"), list):
+        values["targets"] = [{**t, "by": targets_by} if isinstance(t, dict) else t for t in values["targets"]]
     if root is not None:
         values |= {part: _below(root, values[part], "root") for part in ("source", "test") if part in values}
         if isinstance(values.get("targets"), list):
@@ -269,11 +277,17 @@ def _overridden(values: Mapping[str, Any], override: str) -> dict[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {override}: got no 'key=value', expected e.g. --set distil.steps=100")
     result = copy.deepcopy(dict(values))
-    place = result
+    place: Any = result
     *parents, last = key.split(".")
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
+        place = place[_place(override, parent, place)] if isinstance(place, list) else place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
             raise ConfigError(f"--set {override}: {parent!r} is a value, not a section")
-    place[last] = read_value(text)
+    place[_place(override, last, place) if isinstance(place, list) else last] = read_value(text)
     return result
+
+
+def _place(override: str, text: str, entries: list[Any]) -> int:
+    if not (text.isdecimal() and int(text) < len(entries)):
+        raise ConfigError(f"--set {override}: got {text!r} in a list, expected a number from 0 to {len(entries) - 1}")
+    return int(text)

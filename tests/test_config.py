@@ -141,3 +141,16 @@ def test_the_preset_of_kd_reid_is_the_papers_loss_alone(tmp_path):
     assert (config.teacher.arch, config.student.arch) == ("resnet50", "osnet_x0_25")
     leak = config.variants["the published leak"]
     assert leak.tracklets == "identity" and leak.distil["tracklets_are_identities"] and leak.adapt.method == "dmmd"
+
+
+def test_an_entry_of_a_list_is_overridden_by_its_number(tmp_path):
+    preset = tmp_path / "preset.yaml"
+    preset.write_text("targets: [{name: street}]\nadapt: {method: cluster}\n", encoding="utf-8")
+    config = load_config(preset, ["targets.0.by=set", "targets.0.people=7"])
+    assert (config.targets[0].by, config.targets[0].people) == ("set", 7)
+    assert (
+        load_config(preset, targets_by="set").targets[0].by == "set" and load_config(preset).targets[0].by == "camera"
+    )
+    for wrong in ("targets.1.by=set", "targets.x.by=set", "targets.0.by.z=set"):
+        with pytest.raises(ConfigError, match=f"--set {wrong}"):
+            load_config(preset, [wrong])

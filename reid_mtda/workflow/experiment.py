@@ -35,18 +35,21 @@ def run_seeds(
     *,
     root: Path | None = None,
     weights: Path | None = None,
+    targets_by: str | None = None,
 ) -> Path:
     """Run a re-identification preset once per seed, in ``out/SEED``; return the path of the table of them all.
 
-    ``root`` and ``weights`` are the folders of the data sets and of the weights that the preset names. A preset
-    without ``targets`` films the embedded street, as the demo does. Finished seeds are kept.
+    ``root`` and ``weights`` are the folders of the data sets and of the weights that the preset names; ``targets_by``
+    (``camera`` or ``set``) overrules how the preset splits its data sets. A preset without ``targets`` films the
+    embedded street, as the demo does. Finished seeds are kept.
 
     Raises:
         ConfigError: a preset or an override that does not fit, or a run folder with other settings.
     """
     if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
         raise ConfigError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}, expected numbers from 0, each once")
-    configs = {seed: load_config(preset, [*overrides, f"seed={seed}"], root=root, weights=weights) for seed in seeds}
+    places: dict[str, Any] = {"root": root, "weights": weights, "targets_by": targets_by}
+    configs = {seed: load_config(preset, [*overrides, f"seed={seed}"], **places) for seed in seeds}
     first = configs[seeds[0]]
     if not first.targets and (first.test is None or first.test.name != "street"):
         raise ConfigError(
