@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.retrieval import Features, embed_paths, embed_split, evaluate_features, name_cameras
-from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
@@ -26,8 +22,8 @@ from reid_mtda.runtime import load_exported
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Embed, FloatArray, IdentitySet, Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
-from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.adapt import ready_made
+from reid_mtda.workflow.cost import measure_cost, milliseconds
 from reid_mtda.workflow.named import load_named
 
 SELECTION_RULE = "last weights"
@@ -285,40 +281,3 @@ def mean_of(values: list[Any]) -> Any:
     if isinstance(first, list):
         return [mean_of(list(items)) for items in zip(*values, strict=True)]
     return float(np.mean(values))
-
-
-def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path]) -> dict[str, float]:
-    """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU."""
-    crops = torch.zeros(1, 3, preprocess.height, preprocess.width)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.eval()(crops)
-    body = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
-    with tempfile.TemporaryDirectory() as folder:
-        export_student(
-            model,
-            Path(folder) / "model",
-            arch=model.spec.arch,
-            preprocess=preprocess,
-            trained_on="cost",
-            check_crops=[read_image(path) for path in check],
-        )
-        embed, _ = load_exported(Path(folder) / "model")
-        ms = milliseconds(embed, preprocess)
-    classes = model.classifier.weight.numel() if model.classifier is not None else 0
-    return {
-        "params": float(sum(p.numel() for p in body)),
-        "macs": counter.get_total_flops() / 2 - classes,
-        "ms": ms,
-    }
-
-
-def milliseconds(embed: Embed, preprocess: Preprocess, *, rounds: int = 30) -> float:
-    """Median time of one crop."""
-    crop = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
-    embed(crop)
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        embed(crop)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times) * 1000)

@@ -1,0 +1,55 @@
+"""What a network costs: weights, multiply-accumulates, milliseconds of one crop in its exported form."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from reid_mtda.export import export_student
+from reid_mtda.models.embedder import Embedder
+from reid_mtda.runtime import load_exported
+from reid_mtda.types import Embed, Preprocess
+from reid_mtda.vision.preprocess import read_image
+
+
+def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path]) -> dict[str, float]:
+    """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU."""
+    crops = torch.zeros(1, 3, preprocess.height, preprocess.width)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.eval()(crops)
+    body = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
+    with tempfile.TemporaryDirectory() as folder:
+        export_student(
+            model,
+            Path(folder) / "model",
+            arch=model.spec.arch,
+            preprocess=preprocess,
+            trained_on="cost",
+            check_crops=[read_image(path) for path in check],
+        )
+        embed, _ = load_exported(Path(folder) / "model")
+        ms = milliseconds(embed, preprocess)
+    classes = model.classifier.weight.numel() if model.classifier is not None else 0
+    return {
+        "params": float(sum(p.numel() for p in body)),
+        "macs": counter.get_total_flops() / 2 - classes,
+        "ms": ms,
+    }
+
+
+def milliseconds(embed: Embed, preprocess: Preprocess, *, rounds: int = 30) -> float:
+    """Median time of one crop."""
+    crop = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
+    embed(crop)
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        embed(crop)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times) * 1000)
