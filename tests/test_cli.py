@@ -411,9 +411,12 @@ def test_a_disk_that_fills_while_harvesting_leaves_no_half_harvest(tmp_path):
 
 def stopped_when(ready, number, *args):
     """Start a command, send signal ``number`` as soon as ``ready()``; returns (exit code, standard error)."""
+    # A suite in a shell's background has Ctrl-C ignored, and its children inherit that: here it counts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(
         [*COMMAND, *map(str, args)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
     )
+    signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 90
         while not ready() and child.poll() is None and time.monotonic() < deadline:

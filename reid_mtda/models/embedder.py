@@ -30,6 +30,21 @@ class EmbedderOutput:
     embedding: Tensor
     logits: Tensor | None
 
+    def split(self, sizes: list[int]) -> list[EmbedderOutput]:
+        """The output of a joint batch, cut into its parts."""
+        parts = torch.split(self.embedding, sizes)
+        logits = [None] * len(sizes) if self.logits is None else torch.split(self.logits, sizes)
+        return [EmbedderOutput(embedding, own) for embedding, own in zip(parts, logits, strict=True)]
+
+
+def joined_outputs(outputs: Sequence[EmbedderOutput]) -> EmbedderOutput:
+    """Several outputs as one; without logits where one of them has none."""
+    logits = [output.logits for output in outputs if output.logits is not None]
+    return EmbedderOutput(
+        embedding=torch.cat([output.embedding for output in outputs]),
+        logits=torch.cat(logits) if len(logits) == len(outputs) else None,
+    )
+
 
 class Embedder(nn.Module):
     """Crops (B, 3, h, w) -> EmbedderOutput, the same type in train and eval mode.

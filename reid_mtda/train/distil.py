@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,11 +20,12 @@ from torch import Tensor
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
 from reid_mtda.data.batches import GroupSampler, Pictures, group_sampler, load_pictures
+from reid_mtda.data.shuffle import ShuffledRows
 from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.logits import kl_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
-from reid_mtda.models.embedder import Embedder, EmbedderOutput
+from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
@@ -84,6 +86,10 @@ class DistilSettings(Strict):
     rows_weight: float = Field(default=1.0, ge=0)
     matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
     identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
+    recombined: int = Field(
+        default=0, ge=0, description="crops made of two people of one camera, per camera, that its teacher sees too"
+    )
+    recombined_pictures: int = Field(default=32, ge=2, description="of them in a batch, over all cameras")
     strangers: Literal["camera", "all"] = Field(
         default="camera",
         description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
@@ -128,6 +134,7 @@ def distil(
     state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
     identities = taught = _identities(teaching, teaching.embeddings(), settings)
     pick_target = _target_sampler(identities, teaching, settings, run)
+    extras = _Extra.of_all(lessons, preprocess, settings, run)
 
     for step in range(state.start(), settings.steps):
         if settings.refresh and step and step % settings.checkpoint_every == 0:
@@ -145,24 +152,28 @@ def distil(
         beta = progressive_beta(settings.beta_start, settings.beta_end, done) if from_source else 1.0
         rows = _by_camera(pick_target.batch(step), teaching, settings)
         rows_t = np.concatenate(rows)
+        rows_x = {name: extra.pick.batch(step) for name, extra in extras.items()}
         with seeded_step(run, step):
             units = [of_target.unit(part) for part in rows]
+            units += [extras[name].pictures.unit(own) for name, own in rows_x.items()]
             if from_source:
                 rows_s = from_source.pick.batch(step)
                 units.insert(0, from_source.pictures.unit(rows_s))
             seen = augment(torch.cat(units)).split([len(unit) for unit in units])
             output = forward_domains(student, [of_target.normalised(unit) for unit in seen], settings.batchnorm)
-        count = len(rows_t)
-        emb_t, logits_t = output.embedding[-count:], None if output.logits is None else output.logits[-count:]
+        out_s, out_t, *out_x = output.split(
+            [len(rows_s) if from_source else 0, len(rows_t), *(len(own) for own in rows_x.values())]
+        )
+        emb_t, logits_t = out_t.embedding, out_t.logits
         parts = {}
         if from_source:
             share, labels_s = (1 - beta) * settings.source_weight, from_source.labels[rows_s]
-            if output.logits is not None:
+            if out_s.logits is not None:
                 parts["source/identity"] = share * identity_loss(
-                    logits=output.logits[:-count], labels=labels_s, smoothing=settings.smoothing
+                    logits=out_s.logits, labels=labels_s, smoothing=settings.smoothing
                 )
             parts["source/triplet"] = share * triplet_loss(
-                embeddings=output.embedding[:-count], labels=labels_s, margin=settings.margin
+                embeddings=out_s.embedding, labels=labels_s, margin=settings.margin
             )
         parts["target/triplet"] = (beta * settings.identity_weight) * triplet_loss(
             embeddings=emb_t,
@@ -175,16 +186,25 @@ def distil(
             if len(mine) < 2:
                 continue
             share, place = beta * len(cameras) / len(targets), torch.from_numpy(teaching.place[rows_t[mine]])
-            if lesson.logits is not None and logits_t is not None:
+            heard, said = (
+                [EmbedderOutput(emb_t[mine], None if logits_t is None else logits_t[mine])],
+                [lesson.at(place)],
+            )
+            for (name, own), out in zip(rows_x.items(), out_x, strict=True):
+                if teaching.names.index(name) in cameras:
+                    heard.append(out)
+                    said.append(extras[name].lesson.at(torch.from_numpy(own)))
+            pupil, teacher = joined_outputs(heard), joined_outputs(said)
+            if teacher.logits is not None and pupil.logits is not None:
                 parts[f"{space}/logits"] = (share * settings.logits_weight) * kl_loss(
-                    student=logits_t[mine], teacher=lesson.logits[place], temperature=settings.temperature
+                    student=pupil.logits, teacher=teacher.logits, temperature=settings.temperature
                 )
             parts[f"{space}/rows"] = (share * settings.rows_weight) * similarity_rows_loss(
-                student=emb_t[mine], teacher=lesson.embedding[place], temperature=settings.rows_temperature
+                student=pupil.embedding, teacher=teacher.embedding, temperature=settings.rows_temperature
             )
             if settings.matrix_weight:
                 parts[f"{space}/matrix"] = (share * settings.matrix_weight) * similarity_matrix_loss(
-                    student=emb_t[mine], teacher=lesson.embedding[place]
+                    student=pupil.embedding, teacher=teacher.embedding
                 )
         numbers = optimise(optimiser, parts, where="distillation", step=step)
         update_average(averaged, student, min(settings.ema, (step + 1) / (step + 10)))
@@ -226,11 +246,30 @@ def forward_domains(
     if batchnorm == "shared":
         result: EmbedderOutput = model(torch.cat(list(domains)))
         return result
-    outputs = [model(domain) for domain in domains]
-    logits = [output.logits for output in outputs if output.logits is not None]
-    return EmbedderOutput(
-        embedding=torch.cat([output.embedding for output in outputs]), logits=torch.cat(logits) if logits else None
-    )
+    return joined_outputs([model(domain) for domain in domains])
+
+
+@dataclass(frozen=True, eq=False)
+class _Extra:
+    """One target's recombined crops, what its teacher says of them, and which a step takes."""
+
+    pictures: Pictures
+    lesson: Lesson
+    pick: ShuffledRows
+
+    @classmethod
+    def of_all(
+        cls, lessons: Mapping[str, Lesson], preprocess: Preprocess, settings: DistilSettings, run: Run
+    ) -> dict[str, _Extra]:
+        """By target; none for a target whose lesson has none."""
+        share = max(2, settings.recombined_pictures // len(lessons))
+        found = {}
+        for name, lesson in lessons.items():
+            extra = lesson.parted()[1]
+            if len(extra.recombined):
+                pick = ShuffledRows(len(extra.recombined), share, run.child_seed(f"recombined {name}"))
+                found[name] = cls(Pictures(extra.recombined, preprocess), extra, pick)
+        return found
 
 
 def _identities(teaching: Teaching, spaces: Sequence[Mapping[str, FloatArray]], settings: DistilSettings) -> IntArray:

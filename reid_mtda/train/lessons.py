@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ from torch import Tensor
 from reid_mtda.data.batches import Pictures, load_pictures
 from reid_mtda.data.clusters import NOISE, density_clusters, jaccard_dist, normalise_cameras, number_clusters, shrunk_k1
 from reid_mtda.data.identities import match_cameras
+from reid_mtda.data.recombine import recombine
 from reid_mtda.errors import DataError
-from reid_mtda.models.embedder import Embedder
+from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
-from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
+from reid_mtda.types import FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +27,38 @@ class Lesson:
 
     ``embedding`` (N, D_t), rows of length 1; ``logits`` (N, C) over source identities, None for a ready-made teacher.
     ``space`` names the space of the embeddings where one teacher serves several cameras: then similarity is taught
-    across them too. Empty: the camera's own.
+    across them too. Empty: the camera's own. ``recombined`` uint8 (M, h, w, 3) are further pictures, not of the
+    target's, that the last M of the N rows speak of.
     """
 
     embedding: Tensor
     logits: Tensor | None
     space: str = ""
+    recombined: ImageArray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
+
+    def at(self, rows: Tensor) -> EmbedderOutput:
+        """What is said of the crops numbered ``rows`` int64 (B,)."""
+        return EmbedderOutput(self.embedding[rows], None if self.logits is None else self.logits[rows])
+
+    def parted(self) -> tuple[Lesson, Lesson]:
+        """What is said of the target's own crops, and of the recombined ones."""
+        count = len(self.embedding) - len(self.recombined)
+        own, extra = (
+            Lesson(self.embedding[rows], None if self.logits is None else self.logits[rows], self.space)
+            for rows in (slice(count), slice(count, None))
+        )
+        return own, replace(extra, recombined=self.recombined)
 
 
-def give_lesson(teacher: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Lesson:
-    """Pass every crop of ``target`` through the frozen ``teacher`` once."""
-    output = embed_pictures(frozen(teacher), load_pictures(target.paths, preprocess))
-    return Lesson(embedding=output.embedding, logits=output.logits)
+def give_lesson(
+    teacher: Embedder, target: UnlabelledSet, preprocess: Preprocess, *, recombined: int = 0, seed: int = 0
+) -> Lesson:
+    """Pass every crop of ``target``, and ``recombined`` ones made of them, through the frozen ``teacher`` once."""
+    pictures = load_pictures(target.paths, preprocess)
+    extra = recombine(pictures.resized, recombined, seed)
+    everything = Pictures(np.concatenate([pictures.resized, extra]), preprocess)
+    output = embed_pictures(frozen(teacher), everything)
+    return Lesson(embedding=output.embedding, logits=output.logits, recombined=extra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +68,7 @@ class Teaching:
     ``target`` int64 (N,) is the number of a crop's target in ``names``; ``camera`` int64 (N,) tells crops of one
     camera: the target itself, or the cameras that a target of several knows. ``place`` int64 (N,) is where the crop
     stands in its space's lesson; ``spaces`` gives per space its targets' numbers and the lesson of all their crops.
+    Recombined crops are no target's and stay outside.
     """
 
     names: tuple[str, ...]
@@ -66,6 +88,7 @@ class Teaching:
         Raises:
             DataError: a lesson of more or fewer crops than its target has.
         """
+        lessons = {name: lesson.parted()[0] for name, lesson in lessons.items()}
         for name, target in targets.items():
             if len(lessons[name].embedding) != len(target):
                 raise DataError(

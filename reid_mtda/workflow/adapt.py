@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from reid_mtda.config import AdaptConfig, Network
+from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.footage import HarvestReport
+from reid_mtda.data.recombine import recombine
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import DataError, ReidError
 from reid_mtda.evaluate.retrieval import embed_paths
@@ -25,7 +28,7 @@ from reid_mtda.train.distil import distil
 from reid_mtda.train.lessons import Lesson, give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
-from reid_mtda.vision.preprocess import read_image
+from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.named import load_named
@@ -213,16 +216,18 @@ def collect_lessons(
     run: Run, targets: Mapping[str, UnlabelledSet], config: AdaptConfig, *, folder: str = "teachers"
 ) -> dict[str, Lesson]:
     """Let every camera's teacher, adapted or ready-made, see its crops once; one teacher is in memory at a time."""
-    lessons = {}
+    lessons, preprocess, count = {}, config.input.preprocess(), config.distil.recombined
     for camera, target in targets.items():
-        exported = ready_made(config, camera)
+        exported, seed = ready_made(config, camera), run.child_seed(f"recombined {camera}")
         if exported:
             embed, manifest = load_exported(exported)
-            rows = torch.from_numpy(embed_paths(embed, manifest.preprocess, target.paths))
-            lessons[camera] = Lesson(embedding=rows, logits=None, space=manifest.model_id)
+            extra = recombine(load_pictures(target.paths, preprocess).resized, count, seed)
+            rows = [embed_paths(embed, manifest.preprocess, target.paths)]
+            rows += [embed(to_model_input(list(extra[n : n + 32]), manifest.preprocess)) for n in range(0, count, 32)]
+            lessons[camera] = Lesson(torch.from_numpy(np.concatenate(rows)), None, manifest.model_id, extra)
         else:
             teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
-            lessons[camera] = give_lesson(teacher, target, config.input.preprocess())
+            lessons[camera] = give_lesson(teacher, target, preprocess, recombined=count, seed=seed)
     return lessons
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from builders import PREPROCESS, same_weights, source_set, target_set
 
-from reid_mtda.data.batches import load_pictures
+from reid_mtda.data.batches import Pictures, load_pictures
 from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
@@ -19,7 +19,7 @@ from reid_mtda.train.distil import (
     progressive_beta,
     update_average,
 )
-from reid_mtda.train.lessons import Lesson, give_lesson
+from reid_mtda.train.lessons import Lesson, Teaching, give_lesson
 from reid_mtda.types import UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
@@ -324,3 +324,51 @@ def test_strangers_are_sought_within_a_camera_of_a_set_alone(sets, tmp_path, mon
     )
     run_distil(tmp_path, (None, {"set": whole}))
     assert [within.tolist() for within in told] == [cameras[rows].tolist() for rows in batches] and len(told) == 3
+
+
+def lessons_with_recombined(targets, count=7):
+    return {
+        camera: give_lesson(build_embedder(SPEC, seed=10 + n), target, PREPROCESS, recombined=count, seed=n)
+        for n, (camera, target) in enumerate(targets.items())
+    }
+
+
+def test_a_lesson_of_recombined_crops_says_of_each_what_its_teacher_says(sets):
+    target = sets[1]["gate"]
+    teacher = build_embedder(SPEC, seed=10)
+    own, extra = give_lesson(teacher, target, PREPROCESS, recombined=5, seed=1).parted()
+    plain = give_lesson(teacher, target, PREPROCESS)
+    torch.testing.assert_close(own.embedding, plain.embedding)
+    torch.testing.assert_close(own.logits, plain.logits)
+    again = embed_pictures(teacher, Pictures(extra.recombined, PREPROCESS))
+    assert len(extra.recombined) == len(extra.embedding) == 5
+    torch.testing.assert_close(extra.embedding, again.embedding)
+
+
+@pytest.mark.parametrize("batchnorm", ["shared", "per_domain"])
+def test_recombined_crops_reach_the_student_with_their_own_lesson(sets, tmp_path, monkeypatch, batchnorm):
+    """Teachers that agree with the student on everything but recombined crops: their rows are all there is to learn."""
+    heard = []
+
+    def watched(*, student, teacher, temperature):
+        heard.append((len(student), teacher.shape[1]))
+        return student.sum() * 0
+
+    monkeypatch.setattr(module, "similarity_rows_loss", watched)
+    lessons = lessons_with_recombined(sets[1])
+    settings = {"recombined": 7, "recombined_pictures": 6, "batchnorm": batchnorm}
+    run_distil(tmp_path / "with", sets, lessons=lessons, **settings)
+    with_extra = sum(count for count, _ in heard)
+    heard.clear()
+    plain = {camera: lesson.parted()[0] for camera, lesson in lessons.items()}
+    run_distil(tmp_path / "without", sets, lessons=plain, **settings)
+    assert with_extra == sum(count for count, _ in heard) + 3 * 2 * 3  # steps, cameras, recombined a camera
+
+
+def test_recombined_crops_make_no_people(sets):
+    with_extra, plain = (
+        Teaching.of(sets[1], lessons) for lessons in (lessons_with_recombined(sets[1]), lessons_of(sets[1]))
+    )
+    assert len(with_extra.paths) == len(plain.paths) == len(with_extra.target)
+    people = [t.pseudo_identities(t.embeddings(), cross_camera=True) for t in (with_extra, plain)]
+    assert np.array_equal(*people)
