@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from torch.optim import Optimizer
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import TrainingError
 from reid_mtda.models.checkpoint import RUN_AGAIN, load_tensors, save_tensors
-from reid_mtda.models.classifier import Classifier, ClassifierOutput
+from reid_mtda.models.classifier import ClassifierOutput
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.runs import Run
 
 log = logging.getLogger(__name__)
 
 BatchNormSets = Literal["shared", "per_domain"]
+Output = TypeVar("Output", ClassifierOutput, EmbedderOutput)
 
 
 def frozen(model: Embedder) -> Embedder:
@@ -165,16 +166,15 @@ def embed_pictures(model: Embedder, pictures: Pictures, *, batch: int = 128) -> 
 
 
 def pass_domains(
-    model: Classifier, pictures: Tensor, sizes: Sequence[int], batchnorm: BatchNormSets
-) -> list[ClassifierOutput]:
+    model: Callable[[Tensor], Output], pictures: Tensor, sizes: Sequence[int], batchnorm: BatchNormSets
+) -> list[Output]:
     """Pass the domains' pictures (B, 3, h, w), ``sizes`` of each, in one batch or each alone.
 
     Alone, BatchNorm sees each domain's own statistics while its scale and shift are shared (Chang et al. 2019,
     "Domain-Specific Batch Normalization", with the statistics alone specific): a domain is told by its statistics.
     """
     if batchnorm == "shared":
-        together: ClassifierOutput = model(pictures)
-        return list(together.split(list(sizes)))
+        return model(pictures).split(list(sizes))
     return [model(part) for part in torch.split(pictures, list(sizes))]
 
 

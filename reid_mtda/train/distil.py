@@ -29,10 +29,12 @@ from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    BatchNormSets,
     Resumable,
     cosine_decay,
     frozen,
     optimise,
+    pass_domains,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
@@ -67,7 +69,7 @@ class DistilSettings(Strict):
     refresh: bool = Field(
         default=False, description="seek pseudo-identities anew with the averaged student, every checkpoint_every steps"
     )
-    batchnorm: Literal["shared", "per_domain"] = Field(
+    batchnorm: BatchNormSets = Field(
         default="shared", description="statistics of the whole batch, or of the source and of each camera on its own"
     )
     optimiser: Literal["adam", "sgd"] = Field(default="adam", description="sgd: momentum 0.9")
@@ -159,14 +161,13 @@ def distil(
             if from_source:
                 rows_s = from_source.pick.batch(step)
                 units.insert(0, from_source.pictures.unit(rows_s))
-            seen = augment(torch.cat(units)).split([len(unit) for unit in units])
-            output = forward_domains(student, [of_target.normalised(unit) for unit in seen], settings.batchnorm)
-        out_s, out_t, *out_x = output.split(
-            [len(rows_s) if from_source else 0, len(rows_t), *(len(own) for own in rows_x.values())]
-        )
+            pictures = of_target.normalised(augment(torch.cat(units)))
+            outputs = pass_domains(student, pictures, [len(unit) for unit in units], settings.batchnorm)
+        out_s = outputs.pop(0) if from_source else None
+        out_t, out_x = joined_outputs(outputs[: len(rows)]), outputs[len(rows) :]
         emb_t, logits_t = out_t.embedding, out_t.logits
         parts = {}
-        if from_source:
+        if from_source and out_s:
             share, labels_s = (1 - beta) * settings.source_weight, from_source.labels[rows_s]
             if out_s.logits is not None:
                 parts["source/identity"] = share * identity_loss(
@@ -233,20 +234,6 @@ class _Source:
             where=source.domain,
         )
         return cls(load_pictures(source.paths, preprocess), torch.from_numpy(source.labels), pick)
-
-
-def forward_domains(
-    model: Embedder, domains: Sequence[Tensor], batchnorm: Literal["shared", "per_domain"]
-) -> EmbedderOutput:
-    """Pass the domains' pictures, each (B_i, 3, h, w), in one batch or each with BatchNorm statistics of its own.
-
-    Domain-specific statistics as in Chang et al. 2019, "Domain-Specific Batch Normalization", with the scale and shift
-    shared: one network serves every camera, a camera is told by its statistics alone.
-    """
-    if batchnorm == "shared":
-        result: EmbedderOutput = model(torch.cat(list(domains)))
-        return result
-    return joined_outputs([model(domain) for domain in domains])
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from builders import PREPROCESS, same_weights, source_set, target_set
 
 from reid_mtda.data.batches import Pictures, load_pictures
 from reid_mtda.errors import DataError
-from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder, joined_outputs
 from reid_mtda.runs import Run
 from reid_mtda.train import distil as module
 from reid_mtda.train.common import embed_pictures
@@ -231,8 +231,10 @@ def test_a_lesson_of_other_crops_is_refused(sets, tmp_path):
 def test_each_domain_is_passed_alone_or_all_together(sets):
     model = build_embedder(SPEC, seed=0).train()
     domains = [torch.rand(4, 3, 32, 16), 3 * torch.rand(6, 3, 32, 16)]
-    together = module.forward_domains(model, domains, "shared")
-    apart = module.forward_domains(model, domains, "per_domain")
+    together, apart = (
+        joined_outputs(module.pass_domains(model, torch.cat(domains), [4, 6], kind))
+        for kind in ("shared", "per_domain")
+    )
     assert together.embedding.shape == apart.embedding.shape == (10, model.embedding_dim)
     torch.testing.assert_close(apart.embedding[:4], model(domains[0]).embedding)
     torch.testing.assert_close(apart.logits[4:], model(domains[1]).logits)
@@ -242,13 +244,13 @@ def test_each_domain_is_passed_alone_or_all_together(sets):
 def test_statistics_of_a_domain_come_from_its_crops_alone(sets, tmp_path, monkeypatch):
     """A camera with few crops in a batch sits the step out; nobody else's statistics are lent to it."""
     passed = []
-    forward = module.forward_domains
+    forward = module.pass_domains
 
-    def watched(model, domains, batchnorm):
-        passed.append([len(domain) for domain in domains])
-        return forward(model, domains, batchnorm)
+    def watched(model, pictures, sizes, batchnorm):
+        passed.append(sizes)
+        return forward(model, pictures, sizes, batchnorm)
 
-    monkeypatch.setattr(module, "forward_domains", watched)
+    monkeypatch.setattr(module, "pass_domains", watched)
     apart = {"batchnorm": "per_domain", "cross_camera": False}
     run_distil(tmp_path / "three", sets, **apart, steps=12, target_identities=3, target_pictures=3)
     assert {tuple(sizes) for sizes in passed} <= {(6, 3, 6), (6, 6, 3), (6, 6), (6, 9)}
