@@ -90,13 +90,9 @@ def score_run(
     preprocess, models = config.input.preprocess(), run.folder / "models"
     crop = next(iter(tests.values())).query.paths[:4]
     cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
-    files = {name: models / file for name, file in STUDENTS.items()}
-    files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
     per_domain = {f"{OURS}, {name}" for name, v in config.variants.items() if v.distil.get("batchnorm") == "per_domain"}
     rows = []
-    for name, file in files.items():
-        if not file.exists():
-            continue
+    for name, file in _students(run, config).items():
         model = load_embedder(file, run=run)
         rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
         if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
@@ -119,14 +115,11 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     Networks of one camera each have none of theirs there; of the teachers the mean of their scores is told.
     """
     run, preprocess, tests = Run(Path(folder), config.seed), config.input.preprocess(), {"elsewhere": split}
-    files = {name: run.folder / "models" / file for name, file in STUDENTS.items()}
-    files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
     rows = []
-    for name, file in files.items():
-        if file.exists():
-            model = load_embedder(file, run=run)
-            cost = measure_cost(model, preprocess, split.query.paths[:4])
-            rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+    for name, file in _students(run, config).items():
+        model = load_embedder(file, run=run)
+        cost = measure_cost(model, preprocess, split.query.paths[:4])
+        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
     each = []
     for path in sorted((run.folder / "teachers").glob("*.safetensors")):
         teacher = load_embedder(path, run=run)
@@ -135,6 +128,13 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     if each:
         rows.append({"method": "mean of teachers", **mean_of(each)})
     return [{**row, "ours": row["method"] == OURS} for row in rows]
+
+
+def _students(run: Run, config: AdaptConfig) -> dict[str, Path]:
+    """The networks for all cameras that the run holds, by the names of their rows."""
+    files = {name: run.folder / "models" / file for name, file in STUDENTS.items()}
+    files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}
+    return {name: file for name, file in files.items() if file.exists()}
 
 
 def _kept_scores(path: Path) -> list[dict[str, Any]]:
