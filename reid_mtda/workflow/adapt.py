@@ -221,10 +221,14 @@ def collect_lessons(
         exported, seed = ready_made(config, camera), run.child_seed(f"recombined {camera}")
         if exported:
             embed, manifest = load_exported(exported)
-            extra = recombine(load_pictures(target.paths, preprocess).resized, count, seed)
             rows = [embed_paths(embed, manifest.preprocess, target.paths)]
-            rows += [embed(to_model_input(list(extra[n : n + 32]), manifest.preprocess)) for n in range(0, count, 32)]
-            lessons[camera] = Lesson(torch.from_numpy(np.concatenate(rows)), None, manifest.model_id, extra)
+            lesson = Lesson(torch.from_numpy(rows[0]), None, manifest.model_id)
+            if count:  # else the crops need not be read at the student's size here
+                extra = recombine(load_pictures(target.paths, preprocess).resized, count, seed)
+                batches = [extra[n : n + 32] for n in range(0, len(extra), 32)]
+                rows += [embed(to_model_input(list(batch), manifest.preprocess)) for batch in batches]
+                lesson = replace(lesson, embedding=torch.from_numpy(np.concatenate(rows)), recombined=extra)
+            lessons[camera] = lesson
         else:
             teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
             lessons[camera] = give_lesson(teacher, target, preprocess, recombined=count, seed=seed)

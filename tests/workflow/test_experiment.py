@@ -91,7 +91,7 @@ def place(tmp_path_factory):
         variants={
             "alone": {"adapt": {"method": "cluster", "settings": {"epochs": 1, "steps_per_epoch": 2}}},
             "leak": {"tracklets": "identity", "distil": {"tracklets_are_identities": True}},
-            "ready": {"ready_made": str(folder / "ready"), "distil": {"batchnorm": "per_domain"}},
+            "ready": {"ready_made": str(folder / "ready"), "distil": {"batchnorm": "per_domain", "recombined": 6}},
         },
     )
     return folder
