@@ -84,13 +84,13 @@ class Cell:
         )
 
     def teacher(self, target: str, settings: AlignmentSettings, net: Net) -> Classifier:
-        """The target's finished teacher, trained once for all rows that want the same one."""
+        """The target's finished teacher, trained once for all rows that want the same one; all start alike."""
         digest = Run(self.run.folder, 0).child_seed(f"{settings.model_dump_json()}{net.model_dump_json()}")
         run = self.run.child(f"teachers/{target}-{digest:08x}")
         path = run.folder / "teacher.safetensors"
         if not path.exists():
             began = time.perf_counter()
-            model = self.align(self.build(net, f"teacher {target}"), target, settings, run)
+            model = self.align(self.build(net, "teacher"), target, settings, run)
             save_classifier(path, model, seconds=time.perf_counter() - began)
             write_json(run.folder / "seconds.json", {"seconds": time.perf_counter() - began})
         self.teacher_seconds += float(_seconds(run))

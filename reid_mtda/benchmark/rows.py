@@ -64,9 +64,7 @@ def _per_target(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
 
 def _merged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     """The adapted students' weights and BatchNorm buffers averaged; they start from one initialisation."""
-    settings = row_settings(cell.config, row)
-    students = [cell.align(cell.student(row), t, settings, run.child(t)) for t in cell.targets]
-    return _for_all(cell, merged(students))
+    return _for_all(cell, merged([models[0] for models in _per_target(cell, row, run).values()]))
 
 
 def _teachers(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
