@@ -18,7 +18,8 @@ from reid_mtda.site import Camera, check_neighbours
 
 FILE = "cameras.sqlite"
 
-# ``settings`` is NULL for a camera of the site's own files; ``retention_days`` outlives the camera as its sightings do.
+# ``settings`` is NULL for a camera of the site's own files; ``retention_days`` outlives the camera as its sightings do,
+# also when its file goes while the service is down.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS cameras (
     name TEXT PRIMARY KEY, settings TEXT, retention_days REAL, is_removed INTEGER NOT NULL, is_paused INTEGER NOT NULL
@@ -30,6 +31,9 @@ retention_days = excluded.retention_days, is_removed = excluded.is_removed, is_p
 """
 _PAUSE = """
 INSERT INTO cameras VALUES (?, NULL, NULL, 0, ?) ON CONFLICT (name) DO UPDATE SET is_paused = excluded.is_paused
+"""
+_RETENTION = """
+INSERT INTO cameras VALUES (?, NULL, ?, 0, 0) ON CONFLICT (name) DO UPDATE SET retention_days = excluded.retention_days
 """
 
 
@@ -57,9 +61,9 @@ class Cameras:
 
     def restore(self) -> None:
         """Make the system's cameras what they were; one whose address is no longer allowed is named and left out."""
+        retention: dict[str, float | None] = {}
         for row in self._database.read("SELECT * FROM cameras ORDER BY name"):
-            if row["retention_days"] is not None:
-                self._system.roster.former[row["name"]] = row["retention_days"]
+            retention[row["name"]] = row["retention_days"]
             try:
                 self._restore(row)
             except ConfigError as error:
@@ -67,6 +71,15 @@ class Cameras:
                 message = f"camera {row['name']}, added while running, is left out: {error}"
                 self._system.notices.put(f"camera {row['name']}", message)
                 self._audit.add("service", "camera_refused", camera=row["name"], reason=str(error))
+        cameras = self._system.cameras()
+        former = {name: days for name, days in retention.items() if days is not None and name not in cameras}
+        self._system.roster.former.update(former)
+        for name, state in cameras.items():
+            self._remember_retention(name, state.settings)
+
+    def _remember_retention(self, name: str, camera: Camera) -> None:
+        with self._database.write() as connection:
+            connection.execute(_RETENTION, (name, camera.retention_days))
 
     def _restore(self, row: sqlite3.Row) -> None:
         name, is_there = row["name"], row["name"] in self._system.cameras()
@@ -88,7 +101,9 @@ class Cameras:
 
     def _file_changed(self, change: SiteChange, problem: str) -> None:
         """A camera file of the site changed: audited; how long the sightings of one that went are kept stays known."""
-        if change.kind == "removed" and change.before is not None and change.name not in self._system.cameras():
+        if change.after is not None and not problem:
+            self._remember_retention(change.name, change.after)
+        elif change.kind == "removed" and change.before is not None and change.name not in self._system.cameras():
             with self._database.write() as connection:
                 connection.execute(_SET, (change.name, None, change.before.retention_days, 0, 0))
         self._audit.add("service", f"site_file_{change.kind}", camera=change.name, problem=problem)

@@ -186,9 +186,12 @@ class Models:
         rows = old.lookup(numbers)
         self._reviews.renumber({sighting_key(row): numbers[number] for number, row in rows.items()})
         self._searches.forget_all()
-        if set_aside is not None and not reopened:
-            set_aside.close()
         system.set_aside = old
+        if set_aside is not None and not reopened:
+            # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it held
+            # is in the new one.
+            set_aside.delete(set_aside.sightings())
+            set_aside.close()
         self._before, self._now, self._embed = self._now, place, embed
         keep_serving(
             self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before

@@ -75,7 +75,13 @@ def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
         if manifest.model_id != model_id or not now.gallery.is_dir():
             raise ReidError(f"{now.model}: holds another model than {model_id}, or its gallery is gone")
     except ReidError as error:
-        log.error("the model put in service last cannot be used, serving %s: %s", model, error)
+        log.error(
+            "the model put in service last cannot be used, serving %s: %s; what was seen since is in %s, and is "
+            "served again once the model is put back",
+            model,
+            error,
+            now.gallery,
+        )
         return told
     return Serving(embed, manifest, now, told.started_with, before)
 
