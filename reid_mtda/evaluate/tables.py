@@ -20,16 +20,22 @@ def read_cells(folder: Path) -> list[dict[str, Any]]:
     """All finished cells of a benchmark run, in a fixed order.
 
     Raises:
-        DataError: the folder holds none.
+        DataError: the folder holds none, or a damaged one.
     """
     files = sorted((Path(folder) / "cells").glob("*/seed*/*.json"))
     if not files:
         raise DataError(f"{folder}: no finished cells, expected cells/<source>/seed<k>/<row>.json; run the benchmark")
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    cells = []
+    for file in files:
+        try:
+            cells.append(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise DataError(f"{file}: damaged ({error}); delete it and run the benchmark again") from None
+    return cells
 
 
 def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry for each row: mean over sources and targets, spread over seeds, and its costs.
+    """One entry for each row, the least accurate first: mean over sources and targets, spread over seeds, costs.
 
     The spread is the standard deviation, over seeds, of the mean over sources; one seed has a spread of nan.
     """
@@ -64,12 +70,13 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
                 "below_source_only": sorted(below),
                 **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
-                "commit": members[0].get("commit", "unknown"),
+                **{key: members[0].get(key, "unknown") for key in _VERSIONS},
             }
         )
-    return table
+    return sorted(table, key=lambda entry: entry["average"])
 
 
+_VERSIONS = ("commit", "torch", "machine")
 _COSTS = ("weights", "networks", "macs", "latency_ms", "wall_s", "teachers_s", "peak_mb")
 
 
@@ -106,16 +113,14 @@ def _csv(cells: Sequence[dict[str, Any]]) -> str:
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The summary as a Markdown table, in percent; the selection rule stands with every number."""
     lines = [
-        "| row | accuracy % | spread | selection | seeds | below source only | weights | MACs | latency ms | wall s |"
-        " teachers s | peak MB |",
-        "|" + "---|" * 12,
+        "| row | accuracy | below source only | selection | weights | MACs | ms | wall s | teachers s | peak MB |",
+        "|" + "---|" * 10,
     ]
     for row in rows:
         lines.append(
-            f"| {row['row']} | {100 * row['average']:.1f} | {100 * row['spread']:.1f} | {row['selection']} "
-            f"| {len(row['seeds'])} | {', '.join(row['below_source_only']) or 'none'} | {row['weights']:,.0f} "
-            f"| {row['macs'] / 1e6:.1f} M | {row['latency_ms']:.2f} | {row['wall_s']:.0f} | {row['teachers_s']:.0f} "
-            f"| {row['peak_mb']:.0f} |"
+            f"| {row['row']} | {100 * row['average']:.1f} ± {100 * row['spread']:.1f} | {_below(row)} "
+            f"| {row['selection']} | {row['weights']:,.0f} | {row['macs'] / 1e6:.1f} M | {row['latency_ms']:.2f} "
+            f"| {row['wall_s']:.0f} | {row['teachers_s']:.0f} | {row['peak_mb']:.0f} |"
         )
     pairs = sorted({pair for row in rows for pair in row["pairs"]})
     lines += [
@@ -126,7 +131,20 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     for pair in pairs:
         values = " | ".join(f"{100 * row['pairs'][pair]:.1f}" if pair in row["pairs"] else "" for row in rows)
         lines.append(f"| {pair} | {values} |")
+    made = ", ".join(f"{key} {rows[0][key]}" if key != "machine" else rows[0][key] for key in _VERSIONS)
+    lines += [
+        "",
+        f"Percent, mean over all transfers ± standard deviation over seeds {', '.join(map(str, rows[0]['seeds']))}; "
+        f"ms: one picture on one target, torch; wall s: a source and seed, teachers apart; {made}.",
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _below(row: dict[str, Any]) -> str:
+    """How many of the transfers lie below source only, and which, if they are few."""
+    below = row["below_source_only"]
+    names = f" ({', '.join(below)})" if 0 < len(below) <= 2 else ""
+    return f"{len(below)} of {len(row['pairs'])}{names}"
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy", base_row: str = "published") -> None:

@@ -177,11 +177,19 @@ def test_the_spread_is_over_seeds_and_targets_below_source_only_are_named():
     assert ours["average"] == pytest.approx(0.8)
     assert ours["spread"] == pytest.approx(np.std([0.75, 0.85], ddof=1))
     assert ours["below_source_only"] == ["a>c"]
-    assert "| ours | 80.0 | 7.1 | last | 2 | a>c |" in markdown(rows)
+    assert "| ours | 80.0 ± 7.1 | 1 of 2 (a>c) | last |" in markdown(rows) and "seeds 0" in markdown(rows)
 
 
 def test_a_folder_without_cells_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"no finished cells, expected cells/<source>/seed<k>/<row>.json"):
+        read_cells(tmp_path)
+
+
+def test_a_damaged_cell_is_named(tmp_path):
+    file = tmp_path / "cells" / "mnist" / "seed0" / "ours.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"row": ')
+    with pytest.raises(DataError, match=r"ours.json: damaged .*; delete it and run the benchmark again"):
         read_cells(tmp_path)
 
 
