@@ -28,6 +28,7 @@ class Budget(Strict):
     epochs: int = Field(default=20, ge=1)
     steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
     batch_size: int = Field(default=32, ge=2)
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="10 where backbones start from ImageNet")
     augmentation: tuple[str, ...] = ()
 
 

@@ -54,7 +54,8 @@ class Classifier(nn.Module):
             self.backbone, self.head, self.feature_dim = _lenet(spec)
         else:
             self.backbone, self.feature_dim = _imagenet_backbone(spec.arch)
-            self.head = nn.Linear(self.feature_dim, spec.num_classes)
+            # Without normalisation a new head learns nothing in a few hundred steps from some nets' small features.
+            self.head = nn.Sequential(nn.BatchNorm1d(self.feature_dim), nn.Linear(self.feature_dim, spec.num_classes))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pictures: Tensor) -> ClassifierOutput:

@@ -30,6 +30,7 @@ from reid_mtda.train.common import (
     inverse_decay,
     optimise,
     pass_domains,
+    rate_groups,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
@@ -48,6 +49,7 @@ class AlignmentSettings(Strict):
     batch_size: int = Field(default=32, ge=2, description="source pictures a step, and target pictures a step")
     target_batch_size: int = Field(default=0, ge=0, description="0: as batch_size")
     learning_rate: float = Field(default=1e-2, gt=0, le=1, description="SGD with momentum 0.9")
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the rate of head and discriminator")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     discriminator_width: int = Field(default=4096, ge=1)
     batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
@@ -90,7 +92,7 @@ def align_classifier(
         hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
         discriminator = Discriminator(model.feature_dim, num_classes=judged, hidden=hidden).train()
     optimiser = torch.optim.SGD(
-        [*model.parameters(), *discriminator.parameters()],
+        rate_groups(model, discriminator, head_rate=settings.head_rate),
         lr=settings.learning_rate,
         momentum=0.9,
         weight_decay=settings.weight_decay,

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import TrainingError
 from reid_mtda.models.checkpoint import RUN_AGAIN, load_tensors, save_tensors
-from reid_mtda.models.classifier import ClassifierOutput
+from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.runs import Run
 
@@ -212,6 +212,15 @@ def cosine_decay(initial: float, progress: float, *, warm_up: float = 0.05) -> f
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
-    """Give every parameter group the learning rate ``rate``."""
+    """Give every parameter group the learning rate ``rate``, times its own ``factor`` if it has one."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def rate_groups(network: Classifier, *new: nn.Module, head_rate: float) -> list[dict[str, Any]]:
+    """Parameter groups of an optimiser: the backbone, and with ``factor`` head_rate the head and ``new`` modules.
+
+    What starts from nothing learns faster than what was pre-trained, ten times in DAN (Long et al. 2015) and after.
+    """
+    fresh = [parameter for module in (network.head, *new) for parameter in module.parameters()]
+    return [{"params": list(network.backbone.parameters())}, {"params": fresh, "factor": head_rate}]

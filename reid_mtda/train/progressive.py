@@ -41,6 +41,7 @@ from reid_mtda.train.common import (
     inverse_decay,
     optimise,
     pass_domains,
+    rate_groups,
     seeded_step,
     set_learning_rate,
 )
@@ -57,6 +58,7 @@ class ProgressiveSettings(Strict):
     batch_size: int = Field(default=32, ge=2)
     teacher_learning_rate: float = Field(default=1e-3, gt=0, le=1)
     student_learning_rate: float = Field(default=1e-2, gt=0, le=1)
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the rate of head and discriminator")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     temperature: float = Field(default=20.0, gt=0, description="tau")
     alpha: float = Field(default=0.5, ge=0, le=1, description="KD against CE on the source; 0.3 in P1")
@@ -114,11 +116,14 @@ class OptimiserSet:
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Give each optimiser its part back."""
-        for number, part in enumerate(self.parts):
-            group = saved["param_groups"][number]
-            offset, count = group["params"][0], len(group["params"])
-            own = {i - offset: v for i, v in saved["state"].items() if offset <= i < offset + count}
-            part.load_state_dict({"state": own, "param_groups": [{**group, "params": list(range(count))}]})
+        groups = iter(saved["param_groups"])
+        for part in self.parts:
+            own = [next(groups) for _ in part.param_groups]
+            offset = own[0]["params"][0]
+            renumbered = [{**group, "params": [number - offset for number in group["params"]]} for group in own]
+            count = sum(len(group["params"]) for group in own)
+            state = {i - offset: v for i, v in saved["state"].items() if offset <= i < offset + count}
+            part.load_state_dict({"state": state, "param_groups": renumbered})
             for parameter, kept in part.state.items():
                 # Stored numbers come back contiguous; the fused step walks weights and momenta in memory side by side.
                 kept["momentum_buffer"] = torch.empty_like(parameter).copy_(kept["momentum_buffer"])
@@ -281,7 +286,7 @@ def _adapting(
         if connect and settings.feature_weight:
             wanted = next(iter(connect.values())).feature_dim
             discriminator.connector = nn.Linear(network.feature_dim, wanted, bias=False)
-    parameters = [*network.parameters(), *discriminator.parameters()]
+    groups = rate_groups(network, discriminator, head_rate=settings.head_rate)
     # fused: one pass over the weights instead of five; it differs from the loop in the last bits alone
-    optimiser = SGD(parameters, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=True)
+    optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=True)
     return Adapting(network, discriminator, optimiser)

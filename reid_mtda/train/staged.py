@@ -32,6 +32,7 @@ from reid_mtda.train.common import (
     cosine_decay,
     optimise,
     pass_domains,
+    rate_groups,
     seeded_step,
     set_learning_rate,
 )
@@ -46,6 +47,7 @@ class StagedSettings(Strict):
     steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
     batch_size: int = Field(default=32, ge=2, description="source pictures a step, and pictures of each target")
     learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Adam, cosine")
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the learning rate of the head")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0, description="tau, 2 to 4")
     beta_start: float = Field(default=0.5, gt=0, lt=1)
@@ -99,7 +101,8 @@ def distil_staged(
     pick_source = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
     pick = {n: ShuffledRows(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    groups = rate_groups(model, head_rate=settings.head_rate)
+    optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     state = Resumable(run, {"student": model}, optimiser, every=settings.checkpoint_every)
     per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
     total = settings.epochs * per_epoch

@@ -9,6 +9,7 @@ from torch import nn
 
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import ModelError, TrainingError
+from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train.common import (
@@ -18,6 +19,7 @@ from reid_mtda.train.common import (
     frozen,
     inverse_decay,
     optimise,
+    rate_groups,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
@@ -175,3 +177,14 @@ def test_every_group_gets_the_rate():
     optimiser = torch.optim.SGD([{"params": [a]}, {"params": [b], "lr": 0.5}], lr=0.1)
     set_learning_rate(optimiser, 0.03)
     assert [group["lr"] for group in optimiser.param_groups] == [0.03, 0.03]
+
+
+def test_head_and_new_parts_learn_faster_and_nothing_is_left_out():
+    network, new = build_classifier(ClassifierSpec(), seed=0), nn.Linear(2, 2)
+    groups = rate_groups(network, new, head_rate=10.0)
+    optimiser = torch.optim.SGD(groups, lr=0.1)
+    set_learning_rate(optimiser, 0.03)
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.03, 0.3])
+    here = [{id(p) for p in group["params"]} for group in optimiser.param_groups]
+    assert here[0] == {id(p) for p in network.backbone.parameters()}
+    assert here[0] | here[1] == {id(p) for module in (network, new) for p in module.parameters()}
