@@ -56,6 +56,9 @@ def run_seeds(
             f"{preset}: got neither rows (a closed set), targets (data sets) nor test: {{name: street}}, expected one "
             "of them; take a preset of configs/benchmark"
         )
+    given = [f"--{name.replace('_', '-')}" for name, value in places.items() if value is not None]
+    if not first.targets and given:
+        raise ConfigError(f"{preset}: films the embedded street, got {given[0]}, which is for data sets; leave it out")
     for seed, config in configs.items():
         if config.targets:
             run_experiment(config, Path(out) / str(seed), progress)

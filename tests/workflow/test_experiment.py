@@ -264,5 +264,13 @@ def test_a_preset_that_is_none_is_refused_before_anything_is_made(tmp_path, monk
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("option", "value"), [("root", Path()), ("weights", Path()), ("targets_by", "set")])
+def test_the_embedded_street_takes_no_place_of_data(tmp_path, option, value):
+    preset = Path(__file__).parents[2] / "configs" / "benchmark" / "street.yaml"
+    with pytest.raises(ConfigError, match=f"films the embedded street, got --{option.replace('_', '-')}, which"):
+        run_seeds(preset, tmp_path / "out", [0], **{option: value})
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_defaults_name_no_targets():
     assert AdaptConfig().targets == () and AdaptConfig().test is None
