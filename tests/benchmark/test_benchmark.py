@@ -153,7 +153,7 @@ def test_refusals_say_what_to_do(tmp_path, small_sets):
         run_benchmark(preset(tmp_path / "p.yaml", rows=wrong), tmp_path / "run", root=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits_full", "office31", "officehome", "imageclef"])
+@pytest.mark.parametrize("name", ["digits", "digits_full", "digits_quirks", "office31", "officehome", "imageclef"])
 def test_presets_are_complete_and_valid(name):
     path = PRESETS / f"{name}.yaml"
     config = load_yaml(path, BenchmarkConfig)
