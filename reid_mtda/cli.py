@@ -318,11 +318,14 @@ def benchmark(
         str | None, typer.Option(help="Re-identification: data sets as targets, camera by camera, or each a set.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The long table: the preset's NAME_full.yaml instead.")] = False,
 ) -> None:
     """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
     from reid_mtda.errors import ConfigError
     from reid_mtda.schema import read_yaml
 
+    if full:
+        config = config.with_name(f"{config.stem}_full.yaml")
     closed = "rows" in read_yaml(config)
     unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by} if closed else {"--workers": workers > 1}
     for option in (name for name, given in unfit.items() if given):
