@@ -24,7 +24,7 @@ from torch.nn import functional
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.shuffle import ShuffledRows
-from reid_mtda.losses.adversarial import reversal_delta, reverse_gradient
+from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
 from reid_mtda.models.classifier import Classifier, ClassifierOutput, ClassifierSpec, build_classifier
 from reid_mtda.runs import Run, versions, write_json
 from reid_mtda.train.progressive import Adapting, ProgressiveSettings, _adapting, distil_progressively
@@ -166,24 +166,23 @@ def published_epoch(
         for name, master in masters.items():
             x_t = of_target[name].normalised(of_target[name].unit(pick_t[name].batch(step))).contiguous()
             master.network.train()
-            out, adversary_s = forward(master, x_s, delta, 1.0)
-            _, adversary_t = forward(master, x_t, delta, 0.0)
-            loss = functional.cross_entropy(out.logits, labels) + settings.gamma * (adversary_s + adversary_t)
+            out, other = master.network(x_s), master.network(x_t)
+            loss = functional.cross_entropy(out.logits, labels) + settings.gamma * adversary(master, out, other, delta)
             descend(master, (1 - beta) * loss)
 
             master.network.eval()
             master.discriminator.eval()
             with torch.set_grad_enabled(not detached):
-                (taught_s, _), (taught_t, _) = (forward(master, x, delta, 1.0) for x in (x_s, x_t))
+                taught_s, taught_t = master.network(x_s), master.network(x_t)
+                adversary(master, taught_s, taught_t, delta)
             master.discriminator.train()
             pupil.network.train()
-            out_s, adversary_s = forward(pupil, x_s, delta, 1.0)
-            out_t, adversary_t = forward(pupil, x_t, delta, 0.0)
+            out_s, out_t = pupil.network(x_s), pupil.network(x_t)
             loss = (
                 alpha * hinton(out_s.logits, taught_s.logits, tau)
                 + (1 - alpha) * functional.cross_entropy(out_s.logits, labels)
                 + hinton(out_t.logits, taught_t.logits, tau)
-                + alpha * (adversary_s + adversary_t)
+                + alpha * adversary(pupil, out_s, out_t, delta)
             )
             descend(pupil, beta * loss)
             master.optimiser.zero_grad()  # what ran through the teacher dies here
@@ -198,11 +197,11 @@ def plain(adapting: Adapting) -> Adapting:
     return adapting
 
 
-def forward(adapting: Adapting, pictures: Tensor, delta: float, truth: float) -> tuple[ClassifierOutput, Tensor]:
-    """One network on one domain: its output, and what its discriminator's loss is there."""
-    output: ClassifierOutput = adapting.network(pictures)
-    verdict = adapting.discriminator(reverse_gradient(output.feature, delta), output.logits)
-    return output, functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, truth))
+def adversary(adapting: Adapting, source: ClassifierOutput, target: ClassifierOutput, delta: float) -> Tensor:
+    """The discriminator's loss on both domains."""
+    features = torch.cat([reverse_gradient(output.feature, delta) for output in (source, target)])
+    verdicts = adapting.discriminator(features).split([len(source.logits), len(target.logits)])
+    return domain_confusion_loss(source=verdicts[0], target=verdicts[1])
 
 
 def hinton(student: Tensor, teacher: Tensor, tau: float) -> Tensor:

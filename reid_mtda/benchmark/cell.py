@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Cell:
     run: Run
     progress: Progress = silent
     teacher_seconds: float = field(default=0.0)
+    new_teacher_seconds: float = field(default=0.0)
+    reused_seconds: float = field(default=0.0)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -67,12 +70,12 @@ class Cell:
         """The row's untrained student."""
         return self.build(row.student or self.config.student, "student")
 
-    def align(self, model: Classifier, target: str, settings: AlignmentSettings, run: Run) -> Classifier:
+    def align(self, start: Classifier, target: str, settings: AlignmentSettings, run: Run) -> Classifier:
         """Adapt to one target."""
-        return self.chosen(
+        model = self.chosen(
             {target},
             lambda watch: align_classifier(
-                model,
+                start,
                 self.source.source,
                 self.targets[target].target,
                 self.preprocess,
@@ -82,19 +85,44 @@ class Cell:
                 watch,
             ),
         )
+        if settings.batchnorm == "per_domain" and self.config.selection != "last":  # the epoch's were the mixture's
+            pictures = Pictures(self.targets[target].target.pictures, self.preprocess)
+            recompute_batchnorm(model, pictures, seed=run.child_seed("batchnorm"))
+        return model
 
     def teacher(self, target: str, settings: AlignmentSettings, net: Net) -> Classifier:
         """The target's finished teacher, trained once for all rows that want the same one; all start alike."""
-        digest = Run(self.run.folder, 0).child_seed(f"{settings.model_dump_json()}{net.model_dump_json()}")
-        run = self.run.child(f"teachers/{target}-{digest:08x}")
-        path = run.folder / "teacher.safetensors"
-        if not path.exists():
+        key = f"{settings.model_dump_json()}{net.model_dump_json()}"
+        model, seconds, is_new = self.kept(
+            f"teachers/{target}", key, lambda run: self.align(self.build(net, "teacher"), target, settings, run)
+        )
+        self.teacher_seconds += seconds
+        self.new_teacher_seconds += seconds * is_new
+        return model
+
+    def kept(self, name: str, key: str, train: Callable[[Run], Classifier]) -> tuple[Classifier, float, bool]:
+        """A network that several rows want: trained once, then read from the disk; its seconds, and whether just now.
+
+        ``key`` tells networks of one ``name`` apart: all that they depend on.
+        """
+        digest = Run(self.run.folder, 0).child_seed(key)
+        run = self.run.child(f"{name}-{digest:08x}")
+        path = run.folder / "network.safetensors"
+        is_new = not path.exists()
+        if is_new:
+            self.forget_unfinished(run)
             began = time.perf_counter()
-            model = self.align(self.build(net, "teacher"), target, settings, run)
-            save_classifier(path, model, seconds=time.perf_counter() - began)
+            model = train(run)
+            save_classifier(path, model)
             write_json(run.folder / "seconds.json", {"seconds": time.perf_counter() - began})
-        self.teacher_seconds += float(_seconds(run))
-        return load_classifier(path)
+        seconds = json.loads((run.folder / "seconds.json").read_text(encoding="utf-8"))["seconds"]
+        return load_classifier(path), float(seconds), is_new
+
+    def forget_unfinished(self, run: Run) -> None:
+        """Begin anew where training was stopped, unless the last weights count: no other rule knows earlier epochs."""
+        if self.config.selection != "last":
+            shutil.rmtree(run.folder, ignore_errors=True)
+            run.folder.mkdir(parents=True)
 
     def with_batchnorm_of(self, model: Classifier, target: str) -> Classifier:
         """The same weights with the BatchNorm statistics of one target's unlabelled pictures."""
@@ -134,7 +162,3 @@ class Cell:
         pictures = domain.test.pictures if test else domain.target.pictures
         logits: FloatArray = classify_pictures(model, Pictures(pictures, self.preprocess)).numpy()
         return logits
-
-
-def _seconds(run: Run) -> float:
-    return float(json.loads((run.folder / "seconds.json").read_text(encoding="utf-8"))["seconds"])

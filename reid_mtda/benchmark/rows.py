@@ -11,7 +11,6 @@ from reid_mtda.data.classification import blended, joined
 from reid_mtda.models.classifier import Classifier, merged
 from reid_mtda.runs import Run
 from reid_mtda.train.alignment import align_classifier
-from reid_mtda.train.common import BatchNormSets
 from reid_mtda.train.progressive import distil_progressively
 from reid_mtda.train.staged import classify_pictures, distil_staged
 
@@ -20,17 +19,15 @@ def _for_all(cell: Cell, model: Classifier) -> dict[str, Ensemble]:
     return {target: [model] for target in cell.targets}
 
 
-def _for_each(cell: Cell, model: Classifier, batchnorm: BatchNormSets) -> dict[str, Ensemble]:
-    """One network for all targets, with the BatchNorm statistics of each target where asked."""
-    if batchnorm == "shared":
-        return _for_all(cell, model)
-    return {target: [cell.with_batchnorm_of(model, target)] for target in cell.targets}
+def with_own_batchnorm(cell: Cell, models: dict[str, Ensemble]) -> dict[str, Ensemble]:
+    """The same weights with the BatchNorm statistics of each target."""
+    return {target: [cell.with_batchnorm_of(model, target) for model in models[target]] for target in cell.targets}
 
 
 def _source_only(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = row_settings(cell.config, row)
     model = align_classifier(cell.student(row), cell.source.source, None, cell.preprocess, settings, run)
-    return _for_each(cell, model, settings.batchnorm)
+    return _for_all(cell, model)
 
 
 def _oracle(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
@@ -79,29 +76,37 @@ def _mean_of_teachers(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
 
 def _progressive(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     """KD-MTDA: one student, all targets."""
-    return _for_all(cell, _progress_on(cell, row, run, list(cell.targets)))
+    return _for_all(cell, _progress_on(cell, row, list(cell.targets)))
 
 
 def _progressive_single(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     """KD-STDA: a student for each target."""
-    return {target: [_progress_on(cell, row, run.child(target), [target])] for target in cell.targets}
+    return {target: [_progress_on(cell, row, [target])] for target in cell.targets}
 
 
-def _progress_on(cell: Cell, row: Row, run: Run, targets: list[str]) -> Classifier:
-    return cell.chosen(
-        set(targets),
-        lambda watch: distil_progressively(
-            cell.student(row),
-            {target: cell.build(cell.config.teacher, f"teacher {target}") for target in targets},
-            cell.source.source,
-            {target: cell.targets[target].target for target in targets},
-            cell.preprocess,
-            row_settings(cell.config, row),
-            run,
-            cell.progress,
-            watch,
-        )[0],
-    )
+def _progress_on(cell: Cell, row: Row, targets: list[str]) -> Classifier:
+    settings, student = row_settings(cell.config, row), row.student or cell.config.student
+    key = f"{settings.model_dump_json()}{student.model_dump_json()}{cell.config.teacher.model_dump_json()}"
+
+    def train(run: Run) -> Classifier:
+        return cell.chosen(
+            set(targets),
+            lambda watch: distil_progressively(
+                cell.student(row),
+                {target: cell.build(cell.config.teacher, f"teacher {target}") for target in targets},
+                cell.source.source,
+                {target: cell.targets[target].target for target in targets},
+                cell.preprocess,
+                settings,
+                run,
+                cell.progress,
+                watch,
+            )[0],
+        )
+
+    model, seconds, is_new = cell.kept(f"progressive/{'+'.join(targets)}", key, train)
+    cell.reused_seconds += seconds * (not is_new)
+    return model
 
 
 def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
@@ -125,7 +130,8 @@ def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
             watch,
         ),
     )
-    return _for_each(cell, student, row_settings(cell.config, row).batchnorm)
+    own = row_settings(cell.config, row).batchnorm == "per_domain"
+    return with_own_batchnorm(cell, _for_all(cell, student)) if own else _for_all(cell, student)
 
 
 KINDS: dict[str, Callable[[Cell, Row, Run], dict[str, Ensemble]]] = {
@@ -141,3 +147,6 @@ KINDS: dict[str, Callable[[Cell, Row, Run], dict[str, Ensemble]]] = {
     "oracle": _oracle,
 }
 """Kinds of rows by name: (cell, row, run) -> for each target the networks to score."""
+
+WITHOUT_TARGETS = ("source_only", "oracle")
+"""Kinds that always give their last weights: without an unlabelled target there is nothing to choose by."""

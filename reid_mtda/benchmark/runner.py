@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from reid_mtda.benchmark.cell import Cell, Ensemble
-from reid_mtda.benchmark.rows import KINDS
+from reid_mtda.benchmark.rows import KINDS, WITHOUT_TARGETS, with_own_batchnorm
 from reid_mtda.benchmark.settings import BenchmarkConfig, row_settings, teacher_settings
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
@@ -112,18 +112,21 @@ def run_cell(
         row = config.rows[name]
         run = cell.run.child(name)
         began = time.perf_counter()
-        cell.teacher_seconds = 0.0
+        cell.teacher_seconds = cell.new_teacher_seconds = cell.reused_seconds = 0.0
+        cell.forget_unfinished(run)
         with stage(run, "row"):
             models = KINDS[row.kind](cell, row, run)
+            if row.own_batchnorm:
+                models = with_own_batchnorm(cell, models)
         result = {
             "row": name,
             "kind": row.kind,
             "source": source,
             "seed": seed,
-            "selection": config.selection,
+            "selection": "last" if row.kind in WITHOUT_TARGETS else config.selection,
             "accuracy": {target: cell.score(models[target], target) for target in domains},
             **_cost(models, config.size),
-            "wall_s": round(time.perf_counter() - began, 2),
+            "wall_s": round(time.perf_counter() - began - cell.new_teacher_seconds + cell.reused_seconds, 2),
             "teachers_s": round(cell.teacher_seconds, 2),
             "peak_mb": _peak(run),
             **versions(),

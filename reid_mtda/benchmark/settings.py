@@ -50,6 +50,9 @@ class Row(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     teacher: dict[str, Any] = Field(default_factory=dict, description="where this row's teachers differ")
     student: Net | None = Field(default=None, description="another student than the preset's")
+    own_batchnorm: bool = Field(
+        default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"
+    )
 
 
 class BenchmarkConfig(Strict):

@@ -70,7 +70,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
                 "below_source_only": sorted(below),
                 **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
-                **{key: members[0].get(key, "unknown") for key in _VERSIONS},
+                **{key: sorted({str(cell.get(key, "unknown")) for cell in members}) for key in _VERSIONS},
             }
         )
     return sorted(table, key=lambda entry: entry["average"])
@@ -131,11 +131,12 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     for pair in pairs:
         values = " | ".join(f"{100 * row['pairs'][pair]:.1f}" if pair in row["pairs"] else "" for row in rows)
         lines.append(f"| {pair} | {values} |")
-    made = ", ".join(f"{key} {rows[0][key]}" if key != "machine" else rows[0][key] for key in _VERSIONS)
+    made = {key: ", ".join(sorted({value for row in rows for value in row[key]})) for key in _VERSIONS}
     lines += [
         "",
         f"Percent, mean over all transfers ± standard deviation over seeds {', '.join(map(str, rows[0]['seeds']))}; "
-        f"ms: one picture on one target, torch; wall s: a source and seed, teachers apart; {made}.",
+        f"ms: one picture on one target, torch; wall s: a source and seed, teachers apart. "
+        f"Commit {made['commit']}, torch {made['torch']}, {made['machine']}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,7 @@
 """Domain-adversarial losses: gradient reversal, DANN and CDAN.
 
-A discriminator is any callable (features (B, D), beliefs (B, C)) -> logits (B,) of "this is source".
+A discriminator is any callable (features (B, D), beliefs (B, C)) -> logits (B,) of "this is source"; it is asked once
+for both domains, because a BatchNorm in it must see them together.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def dann_loss(
         discriminator: features and beliefs to logits.
         delta: strength of the reversed gradient, in [0, 1].
     """
-    verdict_s = discriminator(reverse_gradient(source_features, delta), functional.softmax(source_logits, 1).detach())
-    verdict_t = discriminator(reverse_gradient(target_features, delta), functional.softmax(target_logits, 1).detach())
-    return domain_confusion_loss(source=verdict_s, target=verdict_t)
+    beliefs = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
+    verdicts = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), beliefs)
+    return domain_confusion_loss(source=verdicts[: len(source_logits)], target=verdicts[len(source_logits) :])
 
 
 def domain_confusion_loss(*, source: Tensor | None, target: Tensor) -> Tensor:
@@ -91,12 +92,10 @@ def cdan_loss(
     As ``dann_loss``, but the discriminator also sees the class beliefs, and sure pictures count more:
     w = 1 + exp(-entropy), normalised per domain.
     """
-    losses = []
-    for features, logits, truth in ((source_features, source_logits, 1.0), (target_features, target_logits, 0.0)):
-        belief = functional.softmax(logits, dim=1).detach()
-        entropy = -(belief * belief.clamp(min=1e-8).log()).sum(1)
-        weight = 1.0 + torch.exp(-entropy)
-        verdict = discriminator(reverse_gradient(features, delta), belief)
-        loss = functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, truth), reduction="none")
-        losses.append((weight * loss).sum() / weight.sum())
-    return losses[0] + losses[1]
+    beliefs = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
+    weights = 1.0 + torch.exp((beliefs * beliefs.clamp(min=1e-8).log()).sum(1))
+    verdicts = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), beliefs)
+    is_source = torch.arange(len(verdicts)) < len(source_logits)
+    losses = functional.binary_cross_entropy_with_logits(verdicts, is_source.to(verdicts), reduction="none")
+    sums = [(weights[rows] * losses[rows]).sum() / weights[rows].sum() for rows in (is_source, ~is_source)]
+    return sums[0] + sums[1]

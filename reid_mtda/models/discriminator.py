@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -32,21 +30,15 @@ class Discriminator(nn.Module):
             nn.Linear(size, hidden), nn.ReLU(inplace=True), nn.BatchNorm1d(hidden), nn.Linear(hidden, 1)
         )
 
-    def forward(self, features: Tensor, beliefs: Tensor) -> Tensor:
-        """Logits (B,) of "this is source" from features (B, D) and class beliefs (B, C)."""
-        if self.num_classes and self.randomised:
+    def forward(self, features: Tensor, beliefs: Tensor | None = None) -> Tensor:
+        """Logits (B,) of "this is source" from features (B, D) and class beliefs (B, C).
+
+        In training the batch must hold both domains: BatchNorm would centre one alone on its own mean, all domains
+        would score the same on average, and no judge could tell them apart.
+        """
+        if beliefs is not None and self.randomised:
             features = (features @ self.get_buffer("of_feature")) * (beliefs @ self.get_buffer("of_belief"))
-        elif self.num_classes:
+        elif beliefs is not None and self.num_classes:
             features = (beliefs[:, :, None] * features[:, None, :]).flatten(1)
         verdict: Tensor = self.judge(features)
         return verdict.squeeze(1)
-
-    def judge_domains(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Verdicts (B_i,) on each domain's features (B_i, D), as one call a domain gives them, without beliefs.
-
-        BatchNorm sees each domain alone, as always; the wide first layer sees them together, so that its weights are
-        read once and its gradient is one product instead of a sum of them: most of this network's cost.
-        """
-        wide, relu, *rest = self.judge
-        hidden = relu(wide(torch.cat(list(features)))).split([len(part) for part in features])
-        return [nn.Sequential(*rest)(part).squeeze(1) for part in hidden]

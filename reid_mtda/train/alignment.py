@@ -18,6 +18,7 @@ from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import reversal_delta
 from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
 from reid_mtda.models.classifier import Classifier
@@ -76,6 +77,8 @@ def align_classifier(
         DataError: an empty source or target.
         TrainingError: a loss that is not finite.
     """
+    if target is not None and not len(target):
+        raise DataError(f"{target.domain}: got no pictures to adapt to, expected some")
     if settings.alignment == "none":
         target = None
     model = copy.deepcopy(model).requires_grad_(True).train()

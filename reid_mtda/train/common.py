@@ -182,7 +182,8 @@ def pass_domains(
 def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64, seed: int = 0) -> None:
     """Set every BatchNorm's running statistics to those of ``pictures`` (AdaBN, Li et al. 2016); weights stay.
 
-    Pictures come in a shuffled order, in full batches where there are enough, so that no batch is one tracklet.
+    Pictures come in a shuffled order, in full batches where there are enough, so that no batch is one tracklet. What
+    else differs in training (dropout) stays as in use.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -190,7 +191,9 @@ def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average over the batches
     was_training = model.training
-    model.train()
+    model.eval()
+    for norm in norms:
+        norm.train()
     order = np.random.default_rng(seed).permutation(len(pictures))
     for start in range(0, max(len(order) - batch + 1, 1), batch):
         model(pictures.normalised(pictures.unit(order[start : start + batch])))

@@ -267,7 +267,8 @@ def student_parts(
 def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput], delta: float) -> dict[str, Tensor]:
     """The discriminator's logits (B,) for each domain of ``outputs``; the features get its gradient reversed."""
     features = [reverse_gradient(output.feature, delta) for output in outputs.values()]
-    return dict(zip(outputs, discriminator.judge_domains(features), strict=True))
+    verdicts = discriminator(torch.cat(features)).split([len(part) for part in features])
+    return dict(zip(outputs, verdicts, strict=True))
 
 
 def _adapting(

@@ -20,7 +20,7 @@ from reid_mtda.benchmark.settings import BenchmarkConfig
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.tables import markdown, read_cells, summarise
-from reid_mtda.models.classifier import ClassifierSpec, build_classifier
+from reid_mtda.models.classifier import ClassifierSpec, build_classifier, load_classifier
 from reid_mtda.runs import Run
 from reid_mtda.schema import load_yaml
 
@@ -81,12 +81,17 @@ def test_no_row_but_the_oracle_depends_on_target_labels(tmp_path, monkeypatch):
     for relabel in (False, True):
         monkeypatch.setitem(runner_module.CLOSED_SETS, "digits", lambda root, size, r=relabel: domains(relabel=r))
         run_benchmark(preset(tmp_path / "p.yaml"), tmp_path / f"run{relabel}", root=tmp_path)
-        rows = {}
-        for file in sorted((tmp_path / f"run{relabel}").glob("cells/a/seed0/*/metrics.jsonl")):
+        rows, place = {}, tmp_path / f"run{relabel}" / "cells" / "a" / "seed0"
+        for file in sorted(place.glob("**/metrics.jsonl")):
             lines = [json.loads(line) for line in file.read_text().splitlines()]
-            rows[file.parent.name] = [{k: v for k, v in line.items() if k != "time_s"} for line in lines]
+            rows[str(file.parent.relative_to(place))] = [
+                {k: v for k, v in line.items() if k != "time_s"} for line in lines
+            ]
         found.append(rows)
-    assert found[0].keys() == found[1].keys() >= {"blending", "progressive", "staged", "oracle"}
+    assert found[0].keys() == found[1].keys()
+    assert {name.split("/")[0] for name in found[0]} == {
+        "source_only", "blending", "teachers", "progressive", "staged", "oracle"
+    }  # fmt: skip
     changed = {name for name in found[0] if found[0][name] != found[1][name]}
     assert changed == {"oracle"}
 
@@ -107,6 +112,34 @@ def test_a_run_folder_of_another_benchmark_is_refused(tmp_path, small_sets):
     run_benchmark(preset(tmp_path / "p.yaml", rows=rows), tmp_path / "run", root=tmp_path)
     with pytest.raises(ConfigError, match=r"holds a run with other settings"):
         run_benchmark(preset(tmp_path / "q.yaml", rows=rows, max_pictures=9), tmp_path / "run", root=tmp_path)
+
+
+def test_rows_of_the_same_network_train_it_once_and_its_statistics_are_those_of_each_target(tmp_path, small_sets):
+    rows = {"plain": {"kind": "progressive"}, "own": {"kind": "progressive", "own_batchnorm": True}}
+    run_benchmark(preset(tmp_path / "p.yaml", rows=rows), tmp_path / "run", root=tmp_path)
+    place = tmp_path / "run" / "cells" / "a" / "seed0"
+    assert len(list(place.glob("progressive/*/network.safetensors"))) == 1
+    plain, own = (json.loads((place / f"{name}.json").read_text()) for name in rows)
+    assert own["networks"] == plain["networks"] == 1 and own["weights"] > plain["weights"]
+    assert own["wall_s"] >= plain["wall_s"] / 2  # its training counts, although it was not repeated
+
+
+def test_an_epoch_chosen_by_a_rule_has_the_targets_statistics_as_the_last_one_has(tmp_path, small_sets):
+    """One epoch: every rule chooses the last, so that every rule must give the same network."""
+    scores = []
+    for rule in ("last", "entropy"):
+        config = preset(
+            tmp_path / f"{rule}.yaml",
+            rows={"teachers": {"kind": "teachers", "teacher": {"batchnorm": "per_domain"}}},
+            selection=rule,
+            budget={"epochs": 1, "steps_per_epoch": 3, "batch_size": 6},
+        )
+        run_benchmark(config, tmp_path / rule, root=tmp_path)
+        files = sorted((tmp_path / rule).glob("cells/a/seed0/teachers/*/network.safetensors"))
+        scores.append([load_classifier(file).state_dict() for file in files])
+    for last, chosen in zip(*scores, strict=True):
+        for name, value in last.items():
+            torch.testing.assert_close(chosen[name], value, msg=name)
 
 
 @pytest.mark.parametrize("rule", ["entropy", "mutual_information", "oracle"])

@@ -70,6 +70,22 @@ def test_the_one_sided_judge_saturates():
     assert float(domain_confusion_loss(source=None, target=bias.detach().expand(4))) < 0.01
 
 
+@pytest.mark.parametrize("loss", [dann_loss, cdan_loss])
+def test_our_judge_learns_to_tell_domains_apart(loss):
+    """Two clouds far apart: at 2 log 2 = 1.39 it would know nothing, which is where BatchNorm a domain leaves it."""
+    torch.manual_seed(0)
+    judge = Discriminator(4, num_classes=3 if loss is cdan_loss else 0, hidden=16)
+    descent = torch.optim.SGD(judge.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(60):
+        apart = {f"{name}_features": torch.randn(32, 4) + 3 * shift for name, shift in (("source", 1), ("target", -1))}
+        beliefs = {f"{name}_logits": torch.randn(32, 3) for name in ("source", "target")}
+        value = loss(**apart, **beliefs, discriminator=judge, delta=0.0)
+        descent.zero_grad()
+        value.backward()
+        descent.step()
+    assert float(value.detach()) < 0.1
+
+
 def test_cdan_with_equal_beliefs_is_dann():
     given = outputs()
     for name in ("source_logits", "target_logits"):
@@ -89,7 +105,7 @@ def test_cdan_counts_sure_pictures_more():
     first, last = (torch.zeros(6, dtype=torch.float64).index_fill(0, torch.tensor([i]), 3.0) for i in (0, 5))
     verdicts = {"sure": first, "unsure": last}
     losses = {
-        name: float(cdan_loss(**given, discriminator=lambda f, b, v=v: v, delta=1.0).detach())
+        name: float(cdan_loss(**given, discriminator=lambda f, b, v=v: v.repeat(2), delta=1.0).detach())
         for name, v in verdicts.items()
     }
     assert losses["sure"] != pytest.approx(losses["unsure"])
