@@ -52,7 +52,7 @@ _FEWEST = 4
 class DistilSettings(Strict):
     """L = (1 - beta) L_source + beta (w_identity triplets + mean_cameras(w_logits KD_logits + w_rows KD_rows))."""
 
-    steps: int = Field(default=200, ge=1, description="optimiser steps; every camera is heard in each")
+    steps: int = Field(default=200, ge=1, description="optimiser steps; a batch is drawn over all cameras")
     source_identities: int = Field(default=8, ge=2, description="P of the source's P x K")
     target_identities: int = Field(default=16, ge=2, description="P of the targets' P x K, over all cameras")
     source_pictures: int = Field(default=4, ge=2, description="K of the source's P x K")

@@ -185,7 +185,11 @@ def distil_progressively(
                 parts = student_parts(pupil, lesson, pictures, labels, settings, beta, delta)
                 learnt = optimise(pupil.optimiser, parts, where=f"student on {name}", step=step)
             if (step + 1) % per_epoch == 0:
-                run.record("progressive", epoch=epoch, target=name, beta=beta, teacher_rate=rate, **adapted, **learnt)
+                rates = {
+                    f"{who}_rate": one.optimiser.param_groups[0]["lr"]
+                    for who, one in (("teacher", master), ("student", pupil))
+                }
+                run.record("progressive", epoch=epoch, target=name, beta=beta, **rates, **adapted, **learnt)
         if (step + 1) % per_epoch == 0:
             after_epoch(epoch, pupil.network)
         state.save(step + 1)

@@ -57,14 +57,15 @@ def load_benchmark(targets: tuple[TargetData, ...], run: Run) -> Benchmark:
 
 
 def without_labels(
-    train: LabelledSet, names: tuple[str, ...], target: TargetData, *, prefix: str = ""
+    train: LabelledSet, names: tuple[str, ...], target: TargetData, *, prefix: str = "", first: int = 0
 ) -> dict[str, UnlabelledSet]:
     """Take the labels away and split by camera where asked; what ``target.tracklets`` says stays as tracklets.
 
-    ``names`` are those of the cameras by camid; ``prefix`` tells cameras of one name in several sets apart.
+    ``names`` are those of the cameras by camid; ``prefix`` tells cameras of one name in several sets apart, ``first``
+    is the number that its tracklets begin with: people of different sets are different people.
     """
     camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
-    tracklets = _tracklets(train.labels, camids, target)
+    tracklets = _tracklets(train.labels + first, camids, target)
     if target.by == "set":
         return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids)}
     sets = {}
@@ -85,12 +86,15 @@ def with_tracklets(
 
 def _unlabelled(benchmark: Benchmark, targets: tuple[TargetData, ...]) -> dict[str, UnlabelledSet]:
     found: dict[str, UnlabelledSet] = {}
+    first = 0
     for target in targets:
         if target.title in benchmark.labelled:
             split = benchmark.tests.get(target.title)
             names = name_cameras(split) if split else ()
             prefix = f"{target.title}-" if len(targets) > 1 else ""
-            found |= without_labels(benchmark.labelled[target.title], names, target, prefix=prefix)
+            train = benchmark.labelled[target.title]
+            found |= without_labels(train, names, target, prefix=prefix, first=first)
+            first += train.num_classes
     return found
 
 

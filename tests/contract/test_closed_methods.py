@@ -18,6 +18,7 @@ from reid_mtda.losses.discrepancy import mmd_loss
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train import alignment as alignment_module
+from reid_mtda.train import progressive
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import inverse_decay, optimise, pass_domains
 from reid_mtda.train.progressive import (
@@ -231,25 +232,42 @@ def test_every_epoch_aligns_and_distils(alignment, tmp_path):
     check_every_epoch_aligns_and_distils(tmp_path, alignment=alignment)
 
 
-def test_an_epoch_without_alignment_is_caught(tmp_path):
+@pytest.mark.parametrize("alignment", ["mmd", "dann"])
+def test_an_epoch_without_alignment_is_caught(alignment, tmp_path):
     with pytest.raises(AssertionError, match="no alignment in an epoch"):
-        check_every_epoch_aligns_and_distils(tmp_path, gamma=0.0)
+        check_every_epoch_aligns_and_distils(tmp_path, alignment=alignment, gamma=0.0)
 
 
-def check_rates(rates, epochs):
-    """One learning rate an epoch, each the inverse decay of its epoch."""
-    assert rates == pytest.approx([inverse_decay(1e-3, e / epochs) for e in range(epochs)])
+def test_an_epoch_without_distillation_is_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(progressive, "published_kl_loss", lambda **given: 0.0 * given["student"].sum())
+    with pytest.raises(AssertionError, match="no distillation in an epoch"):
+        check_every_epoch_aligns_and_distils(tmp_path)
+
+
+def check_rates(tmp_path, epochs=4):
+    """What the optimisers were given: one learning rate an epoch, the inverse decay of that epoch."""
+    run_progressive(new_run(tmp_path), epochs=epochs)
+    for name, initial in (("teacher_rate", 1e-3), ("student_rate", 1e-2)):
+        wanted = [inverse_decay(initial, e / epochs) for e in range(epochs)]
+        for target in TARGETS:
+            assert [r[name] for r in records(tmp_path) if r["target"] == target] == pytest.approx(wanted)
 
 
 def test_the_schedule_steps_once_an_epoch(tmp_path):
-    run_progressive(new_run(tmp_path), epochs=4)
-    check_rates([r["teacher_rate"] for r in records(tmp_path) if r["target"] == "dark"], 4)
+    check_rates(tmp_path)
 
 
-def test_a_schedule_that_steps_with_every_target_is_caught():
-    """The mis-indented loop: with two targets the schedule runs twice as fast."""
+def test_a_schedule_that_is_computed_and_not_applied_is_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(progressive, "set_learning_rate", lambda optimiser, rate: None)
     with pytest.raises(AssertionError):
-        check_rates([inverse_decay(1e-3, 2 * e / 4) for e in range(4)], 4)
+        check_rates(tmp_path)
+
+
+def test_a_schedule_that_steps_with_every_target_is_caught(tmp_path, monkeypatch):
+    """The mis-indented loop: with two targets the schedule runs twice as fast."""
+    monkeypatch.setattr(progressive, "inverse_decay", lambda initial, p: inverse_decay(initial, len(TARGETS) * p))
+    with pytest.raises(AssertionError):
+        check_rates(tmp_path)
 
 
 def test_beta_grows_from_its_start_towards_its_end_and_is_constant_within_an_epoch(tmp_path):

@@ -179,6 +179,19 @@ def test_every_group_gets_the_rate():
     assert [group["lr"] for group in optimiser.param_groups] == [0.03, 0.03]
 
 
+def test_statistics_do_not_depend_on_dropout():
+    """Dropout draws from the global generator: the same seed would give other statistics."""
+    model, rows = build_classifier(ClassifierSpec(dropout=0.5), seed=0), np.random.default_rng(0)
+    pictures = Pictures(rows.integers(0, 256, (9, 28, 28, 3), np.uint8), Preprocess(28, 28))
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        recompute_batchnorm(model, pictures)
+        found.append({name: value.clone() for name, value in model.named_buffers()})
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
+
+
 def test_head_and_new_parts_learn_faster_and_nothing_is_left_out():
     network, new = build_classifier(ClassifierSpec(), seed=0), nn.Linear(2, 2)
     groups = rate_groups(network, new, head_rate=10.0)

@@ -142,7 +142,9 @@ def test_cameras_of_one_name_in_two_sets_are_two_targets(tmp_path):
     assert list(load(tmp_path, first).unlabelled) == ["camera 1", "camera 2"]
     again = with_tracklets(found, (first, second), "identity")
     assert list(again) == list(found.unlabelled)
-    assert all(target.tracklets is not None for target in again.values())
+    people = [set() if (t := target.tracklets) is None else set(t.tolist()) for target in again.values()]
+    assert all(people) and people[0] & people[1], "people of one set are those of all its cameras"
+    assert not (people[0] | people[1]) & (people[2] | people[3]), "people of two sets are different people"
     assert all(target.tracklets is None for target in found.unlabelled.values()), "the leak spread"
 
 
