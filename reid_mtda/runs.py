@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -165,7 +167,7 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
                 "choose another folder, or remove this one to start again"
             )
         return Run(folder=folder, seed=seed)
-    write_json(card, {**wanted, "versions": versions(), "started_s": time.time()})
+    write_json(card, {**wanted, "versions": versions(), "command": shlex.join(sys.argv), "started_s": time.time()})
     return Run(folder=folder, seed=seed)
 
 

@@ -61,8 +61,8 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
     lines = [
         "| method | mAP | rank-1 | rank-1, camera to camera | "
         + " | ".join(f"mAP {camera}" for camera in cameras)
-        + " | weights | MACs | ms |",
-        "|---|" + "---|" * (6 + len(cameras)),
+        + " | weights | MACs | ms | train s | peak MB |",
+        "|---|" + "---|" * (8 + len(cameras)),
     ]
     for number, row in enumerate(runs[0]["scores"]):
         rows = [run["scores"][number] for run in runs]
@@ -73,14 +73,15 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
         milliseconds = np.median([each["ms"] for each in rows])
         known = row["params"] is not None  # of a ready-made teacher only the time can be told
         cost = [f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M"] if known else ["?", "?"]
-        cost.append(f"{milliseconds:.2f}")
+        cost += [f"{milliseconds:.2f}", *_training(runs, row["method"])]
         lines.append(f"| {name} | " + " | ".join(cells + cost) + " |")
     card = runs[0]["run"]
     commits = ", ".join(sorted({run["run"]["versions"]["commit"] for run in runs}))
     lines += [
         "",
         f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
-        f"ms: one crop through ONNX Runtime. Commit {commits}, torch {card['versions'].get('torch', '?')}, "
+        f"ms: one crop through ONNX Runtime; train s, peak MB: of the row's own stage. "
+        f"Commit {commits}, torch {card['versions'].get('torch', '?')}, "
         f"{card['versions']['machine']}.",
     ]
     return "\n".join(lines)
@@ -128,6 +129,20 @@ def fill_page(page: Path, name: str, text: str) -> None:
     _, tail = rest.split(end)
     with atomic_write(page) as temporary:
         temporary.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+_STAGES = {"source only": "source training", "teachers, each on its camera": "teachers", "distilled student": "student"}
+"""The stage in which a row's network was trained, where its name is another than the row's."""
+
+
+def _training(runs: Sequence[dict[str, Any]], method: str) -> tuple[str, str]:
+    """Mean seconds and highest memory of the stage that trained a row; nothing for a row that only scores."""
+    stages = [run["stages"].get(_STAGES.get(method, method)) for run in runs]
+    known = [stage for stage in stages if stage]
+    if len(known) < len(runs):
+        return "", ""
+    seconds = float(np.mean([stage["seconds"] for stage in known]))
+    return f"{seconds:.0f}", f"{max(stage['peak_mb'] for stage in known):.0f}"
 
 
 def _spread(values: Sequence[float]) -> str:

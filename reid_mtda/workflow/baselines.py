@@ -14,7 +14,7 @@ from reid_mtda.config import AdaptConfig, Tracklets, Variant
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder, merge_embedders
-from reid_mtda.runs import Progress, Run
+from reid_mtda.runs import Progress, Run, stage
 from reid_mtda.schema import Strict, parse
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import METHODS
@@ -35,20 +35,24 @@ def train_baselines(
     progress: Progress,
     retracked: Callable[[Tracklets], Mapping[str, UnlabelledSet]] | None = None,
 ) -> None:
-    """Train every baseline and variant that ``config`` names and the run does not hold yet.
+    """Train every baseline and variant that ``config`` names and the run does not hold yet; each is a stage.
 
     ``labelled`` are the targets with their labels; the oracle alone gets them. ``retracked`` gives the targets with
     other tracklets, for the variants that ask for it.
     """
     student_source = load_embedder(run.folder / STUDENT_SOURCE, run=run)
     if "blending" in config.baselines:
-        train_blending(run, student_source, source, targets, config, progress)
+        with stage(run, "blending"):
+            train_blending(run, student_source, source, targets, config, progress)
     if "per_camera" in config.baselines or "merged" in config.baselines:
-        train_per_camera(run, student_source, source, targets, config, progress)
+        with stage(run, "one small model per camera"):
+            train_per_camera(run, student_source, source, targets, config, progress)
     if "merged" in config.baselines:
-        merge_per_camera(run, targets, config)
+        with stage(run, "merge of small models"):
+            merge_per_camera(run, targets, config)
     if "oracle" in config.baselines:
-        train_oracle(run, student_source, source, labelled, config, progress)
+        with stage(run, "oracle (target labels)"):
+            train_oracle(run, student_source, source, labelled, config, progress)
     for name, variant in config.variants.items():
         seen = targets
         if variant.tracklets:
@@ -57,7 +61,8 @@ def train_baselines(
                     f"variants.{name}.tracklets: filmed footage has its own; expected a data set as target"
                 )
             seen = retracked(variant.tracklets)
-        train_variant(run, name, variant, student_source, source, seen, config, progress)
+        with stage(run, f"distilled student, {name}"):
+            train_variant(run, name, variant, student_source, source, seen, config, progress)
 
 
 def train_variant(

@@ -51,9 +51,10 @@ def demo(
     adapted = adapt_cameras(site, config, out, progress)
     run = adapted.run
     if config.baselines or config.variants:
-        with stage(run, "baselines"):
+        with stage(run, "data of the baselines"):
             labelled = oracle_labels(run, config, STREET_SEED) if "oracle" in config.baselines else None
-            train_baselines(run, config, load_source(config, run), adapted_targets(adapted), labelled, progress)
+            source = load_source(config, run)
+        train_baselines(run, config, source, adapted_targets(adapted), labelled, progress)
     with stage(run, "index"):
         sightings, lost = index_site(unseen_people(site, config), adapted.model_folder, out / "gallery", progress)
     with stage(run, "score"):

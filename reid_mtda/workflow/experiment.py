@@ -95,17 +95,15 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
             )
     with stage(run, "student"):
         distil_student(run, student_source, source, targets, config, progress)
-    with stage(run, "baselines and variants"):
-        labelled = together(list(benchmark.labelled.values()))
-        train_baselines(
-            run,
-            config,
-            source,
-            targets,
-            labelled,
-            progress,
-            lambda kind: with_tracklets(benchmark, config.targets, kind),
-        )
+    train_baselines(
+        run,
+        config,
+        source,
+        targets,
+        together(list(benchmark.labelled.values())),
+        progress,
+        lambda kind: with_tracklets(benchmark, config.targets, kind),
+    )
     with stage(run, "score"):
         return score_run(run, config, benchmark.tests, targets)
 

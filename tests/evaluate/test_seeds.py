@@ -35,7 +35,7 @@ def finished_run(folder: Path, seed: int, mean_ap: float, **config: object) -> P
 def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
     runs = [finished_run(tmp_path / str(seed), seed, value) for seed, value in enumerate((0.50, 0.54, 0.58))]
     text = seeds_table(runs)
-    assert f"| **distilled student** | {' | '.join(['54.0 ± 4.0'] * 4)} | 0.34 M | 19 M | 0.30 |" in text
+    assert f"| **distilled student** | {' | '.join(['54.0 ± 4.0'] * 4)} | 0.34 M | 19 M | 0.30 | 3 | 200 |" in text
     assert "seeds 0, 1, 2" in text and "last weights" in text
 
 
@@ -98,4 +98,4 @@ def test_of_a_ready_made_teacher_the_time_alone_is_told(tmp_path: Path) -> None:
     (folder / "scores.json").write_text(json.dumps(rows))
     text = seeds_table([folder])
     assert "| mean of teachers | 50.0 | 50.0 | 50.0 | 50.0 | ? | ? | 4.00 |" in text
-    assert "| **distilled student** | 50.0 | 50.0 | 50.0 | 50.0 | 0.34 M | 19 M | 0.30 |" in text
+    assert "| **distilled student** | 50.0 | 50.0 | 50.0 | 50.0 | 0.34 M | 19 M | 0.30 | 3 | 200 |" in text
