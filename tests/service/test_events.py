@@ -1,0 +1,48 @@
+"""The stream of events: for how long it lasts, who hears what, and how it goes on after a restart."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from town import Town
+
+from reid_mtda.service import api
+from reid_mtda.service.access import Principal
+
+
+class Browser:
+    """The request of somebody who stays until told otherwise."""
+
+    async def is_disconnected(self) -> bool:
+        return False
+
+
+def listen(town: Town, who: Principal, meanwhile: Callable[[], object], *, last: int = 0) -> str:
+    """What the stream gives until it ends; ``meanwhile`` runs at each of its turns. It must end."""
+    told = []
+
+    async def hear() -> None:
+        async for text in api._events(Browser(), who, town.service, last):
+            told.append(text)
+            meanwhile()
+
+    asyncio.run(asyncio.wait_for(hear(), 5))
+    return "".join(told)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_POLL_S", 0.01)
+    monkeypatch.setattr(api, "_HEARTBEAT_S", 0.1)
+
+
+def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None:
+    who = town.service.access.identify(town.token("operator"))
+
+    def busy() -> None:
+        town.service.system.events.tell("sighting", "gate", sighting_id=1)
+        town.service.access.revoke(who.token_id)
+
+    town.service.system.events.tell("sighting", "gate", sighting_id=1)
+    assert "event: sighting" in listen(town, who, busy)  # it ended by itself
+    assert town.service.listeners == 0
