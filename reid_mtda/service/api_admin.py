@@ -28,6 +28,7 @@ open_router = APIRouter()
 def tokens(who: Who, parts: Parts) -> list[a.TokenOut]:
     """All tokens, without their secrets."""
     who.need(Role.ADMIN)
+    who.need_all_cameras()
     return [a.TokenOut.of(token) for token in parts.access.tokens()]
 
 
