@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from starlette.responses import Response, StreamingResponse
 
+from reid_mtda.live.events import Event
 from reid_mtda.service import schemas as s
 from reid_mtda.service.access import AccessError, Principal, Role
 from reid_mtda.service.context import Service, service_of
@@ -225,7 +226,7 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
         while not parts.closing.is_set() and not await request.is_disconnected():
             for event in parts.system.events.after(last):
                 last = event.number
-                if event.camera is None or who.sees(event.camera):
+                if _may_hear(who, event):
                     data = {"camera": event.camera, "time_s": event.time_s, **event.detail}
                     yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
             await asyncio.sleep(_POLL_S)
@@ -237,6 +238,11 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
                 yield ": still here\n\n"
     finally:
         parts.listeners -= 1
+
+
+def _may_hear(who: Principal, event: Event) -> bool:
+    """Events of cameras that somebody sees; notices name files of the server and are for operators, as elsewhere."""
+    return (event.kind != "notice" or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
 
 
 def _still_valid(parts: Service, who: Principal) -> bool:

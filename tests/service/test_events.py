@@ -17,9 +17,10 @@ class Browser:
         return False
 
 
-def listen(town: Town, who: Principal, meanwhile: Callable[[], object], *, last: int = 0) -> str:
-    """What the stream gives until it ends; ``meanwhile`` runs at each of its turns. It must end."""
+def listen(town: Town, who: Principal, *, last: int = 0, meanwhile: Callable[[], None] = lambda: None) -> str:
+    """What the stream gives; the token is revoked as soon as it begins, so it must end. ``meanwhile``: at each turn."""
     told = []
+    town.service.access.revoke(who.token_id)
 
     async def hear() -> None:
         async for text in api._events(Browser(), who, town.service, last):
@@ -41,8 +42,21 @@ def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None
 
     def busy() -> None:
         town.service.system.events.tell("sighting", "gate", sighting_id=1)
-        town.service.access.revoke(who.token_id)
 
-    town.service.system.events.tell("sighting", "gate", sighting_id=1)
-    assert "event: sighting" in listen(town, who, busy)  # it ended by itself
+    assert "event: sighting" in listen(town, who, meanwhile=busy)  # it ended by itself
     assert town.service.listeners == 0
+
+
+def test_notices_are_for_operators_and_cameras_for_those_who_see_them(town: Town) -> None:
+    system = town.service.system
+    system.lookouts.clear()  # they would find that nothing is wrong
+    system.notices.put("model", "its folder /srv/model is gone")
+    system.notices.put("camera gate", "gate.yaml is broken")
+    for role, cameras, heard in (
+        ("viewer", None, [False, False]),
+        ("operator", None, [True, True]),
+        ("operator", ["plaza"], [True, False]),
+    ):
+        who = town.service.access.identify(town.token(role, cameras=cameras))
+        text = listen(town, who)
+        assert [words in text for words in ("/srv/model", "gate.yaml")] == heard
