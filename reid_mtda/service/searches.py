@@ -180,8 +180,9 @@ class Searches:
             SearchError: there is none such for this person, or not any more.
         """
         with self._lock:
+            self._drop_old()
             search = self._kept.get(search_id)
-        if search is None or search.user != principal.user:
+        if search is None or not _is_theirs(search, principal):
             raise SearchError("no such search; answers are kept for two hours, for the one who searched", 404)
         # Rights may have shrunk since, and sightings may have gone.
         there = self._system.gallery.lookup([judged.hit.sighting_id for judged in search.hits])
@@ -207,8 +208,19 @@ class Searches:
     def _keep(self, search: Search) -> None:
         with self._lock:
             self._kept[search.id] = search
-            while len(self._kept) > _KEPT or next(iter(self._kept.values())).made_s < time.time() - _KEPT_S:
-                self._kept.popitem(last=False)
+            self._drop_old()
+
+    def _drop_old(self) -> None:
+        """The oldest go first; called under the lock."""
+        oldest_s = time.time() - _KEPT_S
+        while self._kept and (len(self._kept) > _KEPT or next(iter(self._kept.values())).made_s < oldest_s):
+            self._kept.popitem(last=False)
+
+
+def _is_theirs(search: Search, principal: Principal) -> bool:
+    """They made it, and may still see the camera that its picture comes from."""
+    camera = search.query.camera
+    return search.user == principal.user and (camera is None or principal.sees(camera))
 
 
 def _ask(

@@ -247,6 +247,18 @@ def test_a_search_and_its_kept_answer_belong_to_one_person(town: Town) -> None:
     assert other.post(f"{API}/reviews", json=body).status_code == 404
 
 
+def test_a_kept_answer_goes_with_the_right_to_its_camera_and_after_two_hours(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, narrower = town.client("operator", user="ann"), town.client("operator", user="ann", cameras=["market"])
+    made = search_sighting(mine, town.numbers[0, "gate"]).json()["search_id"]
+    assert narrower.get(f"{API}/search/{made}").status_code == 404
+    assert narrower.get(f"/searches/{made}/picture").status_code == 404
+    assert mine.get(f"/searches/{made}/picture").content[:2] == b"\xff\xd8"
+    monkeypatch.setattr("reid_mtda.service.searches._KEPT_S", -1.0)  # the time is over
+    assert mine.get(f"{API}/search/{made}").status_code == 404
+
+
 def test_four_eyes(town: Town) -> None:
     ann, bob, ann_too = (
         town.client("operator", user="ann"),
