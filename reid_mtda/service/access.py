@@ -182,9 +182,11 @@ class Access:
 
     @property
     def has_admin(self) -> bool:
-        """Somebody can still administer."""
+        """Somebody can still administer everything: an admin of some cameras makes no tokens."""
         now = self._clock()
-        return any(token.role is Role.ADMIN and token.is_valid(now) for token in self.tokens())
+        return any(
+            token.role is Role.ADMIN and token.cameras is None and token.is_valid(now) for token in self.tokens()
+        )
 
     def revoke(self, token_id: str) -> bool:
         """Make a token and its sessions worthless; False when there is none such."""

@@ -64,6 +64,16 @@ def test_revoking_ends_sessions_at_once(access: Access) -> None:
     assert not access.revoke(info.id)
 
 
+def test_an_admin_of_some_cameras_is_no_way_back_in(access: Access, clock: Clock) -> None:
+    """They may make no tokens: the service must offer a first one again once the last full admin's has expired."""
+    access.create("ann", Role.ADMIN, days=90, cameras=["gate"], created_by="test")
+    assert not access.has_admin
+    access.create("bob", Role.ADMIN, days=1, created_by="test")
+    assert access.has_admin
+    clock.now += 86400
+    assert not access.has_admin
+
+
 @pytest.mark.parametrize(
     ("user", "days", "complaint"), [("", 1, "user"), ("a" * 65, 1, "user"), ("a\nb", 1, "user"), ("ann", 0, "days")]
 )
