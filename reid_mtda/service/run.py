@@ -91,6 +91,7 @@ def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # whoever may name their own address is never throttled
                 timeout_graceful_shutdown=_DRAIN_S,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,

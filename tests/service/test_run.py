@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from builders import reid_mtda
 from town import REASON
@@ -126,6 +127,20 @@ def test_over_tls_with_a_certificate_of_its_own(site: Path, model_folder: Path, 
     with Client(process.address, process.token) as stranger, pytest.raises(ServerError, match="cannot be reached"):
         stranger.cameras()
     assert (site / "gallery-service" / "key.pem").stat().st_mode & 0o077 == 0
+
+
+def test_another_forwarded_address_for_each_guess_escapes_no_throttle(
+    site: Path, model_folder: Path, processes: list[Process]
+) -> None:
+    process = Process(site, model_folder)
+    processes.append(process)
+    guesses = [
+        httpx.get(
+            process.address + "api/v1/me", headers={"Authorization": "Bearer wrong", "X-Forwarded-For": f"10.0.0.{n}"}
+        )
+        for n in range(6)
+    ]
+    assert [answer.status_code for answer in guesses] == [401] * 5 + [429]
 
 
 def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path) -> None:
