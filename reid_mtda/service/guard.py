@@ -155,14 +155,17 @@ def api_principal(request: Request) -> Principal:
     return principal
 
 
-async def form_of(request: Request) -> tuple[Principal, FormData]:
+def _sender(request: Request) -> Principal:
+    check_origin(request)
+    return identify(request)
+
+
+async def form_of(request: Request, principal: Annotated[Principal, Depends(_sender)]) -> tuple[Principal, FormData]:
     """Who sends a form of the page, and what is in it.
 
     Raises:
         AccessError: 401, 403.
     """
-    check_origin(request)
-    principal = identify(request)
     form = await request.form(max_files=1, max_fields=100)
     given = form.get("csrf", "")
     if principal.session is None or not csrf_matches(principal, given if isinstance(given, str) else ""):
@@ -185,3 +188,6 @@ def check_origin(request: Request) -> None:
 
 Who = Annotated[Principal, Depends(api_principal)]
 """A parameter of this type is the person who asks."""
+
+Sent = Annotated[tuple[Principal, FormData], Depends(form_of)]
+"""Who sends a form, and the form. Its route is a plain function: it may wait for a disk or the model, on a thread."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
@@ -14,7 +14,7 @@ from reid_mtda.service import api, api_cameras
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
 from reid_mtda.service.context import notices_of, service_of
-from reid_mtda.service.guard import COOKIE, Who, check_origin, checked_token, form_of, identify
+from reid_mtda.service.guard import COOKIE, Sent, Who, check_origin, checked_token, identify
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
@@ -57,11 +57,14 @@ def login_form(request: Request, next: Annotated[str, Query(max_length=500)] = "
     return page(request, "login.html", None, next=_own_path(next), message="")
 
 
-@router.post("/login")
-async def login(request: Request) -> Response:
-    """Sign in with a token."""
+async def _login_fields(request: Request) -> FormData:
     check_origin(request)
-    form = await request.form(max_files=0, max_fields=5)
+    return await request.form(max_files=0, max_fields=5)
+
+
+@router.post("/login")
+def login(request: Request, form: Annotated[FormData, Depends(_login_fields)]) -> Response:
+    """Sign in with a token."""
     target, service = _own_path(text_of(form, "next") or "/"), service_of(request)
     try:
         secret, seconds = checked_token(request, text_of(form, "token"), service.access.open_session)
@@ -79,9 +82,9 @@ async def login(request: Request) -> Response:
 
 
 @router.post("/logout")
-async def logout(request: Request) -> Response:
+def logout(request: Request, sent: Sent) -> Response:
     """Sign out."""
-    who, _ = await form_of(request)
+    who, _ = sent
     service_of(request).access.close_session(who.session or "")
     response = RedirectResponse("/login", _SEE_OTHER)
     response.delete_cookie(COOKIE)
@@ -131,9 +134,9 @@ def sighting(request: Request, number: Id, who: Who, parts: Parts) -> Response:
 
 
 @router.post("/cameras/{name}/{action}")
-async def camera_action(request: Request, name: str, action: str) -> Response:
+def camera_action(request: Request, name: str, action: str, sent: Sent) -> Response:
     """Pause or resume."""
-    who, _ = await form_of(request)
+    who, _ = sent
     if action not in ("pause", "resume"):
         raise SearchError("there is nothing here", 404)
     (api_cameras.pause if action == "pause" else api_cameras.resume)(name, who, service_of(request))
@@ -206,9 +209,9 @@ def pick_picture(pick_id: Name, who: Who, parts: Parts) -> Response:
 
 
 @router.post("/search")
-async def search(request: Request) -> Response:
+def search(request: Request, sent: Sent) -> Response:
     """Search and show the answer."""
-    who, form = await form_of(request)
+    who, form = sent
     service = service_of(request)
     reason = Reason(text_of(form, "purpose"), text_of(form, "case_reference"))
     filters = _filters(form)
@@ -221,7 +224,7 @@ async def search(request: Request) -> Response:
         query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
         camera, seen_s = text_of(form, "seen_camera") or None, _time(text_of(form, "seen_at"))
-        query = service.queries.of_upload(who, await picture.read(), seen_camera=camera, seen_s=seen_s)
+        query = service.queries.of_upload(who, picture.file.read(), seen_camera=camera, seen_s=seen_s)
     else:
         raise SearchError("choose a picture first", 422)
     made = service.searches.search(who, query, reason, filters)
@@ -251,17 +254,17 @@ def answer_picture(search_id: Name, who: Who, parts: Parts) -> Response:
 
 
 @router.post("/searches/{search_id}/filters")
-async def refine(request: Request, search_id: str) -> Response:
+def refine(request: Request, search_id: str, sent: Sent) -> Response:
     """The same search with other filters."""
-    who, form = await form_of(request)
+    who, form = sent
     made = service_of(request).searches.refine(who, search_id, _filters(form))
     return RedirectResponse(f"/searches/{made.id}", _SEE_OTHER)
 
 
 @router.post("/searches/{search_id}/reviews")
-async def propose(request: Request, search_id: str) -> Response:
+def propose(request: Request, search_id: str, sent: Sent) -> Response:
     """The first decision on a hit."""
-    who, form = await form_of(request)
+    who, form = sent
     service = service_of(request)
     number = text_of(form, "sighting_id")
     if not (number.isascii() and number.isdigit()):
@@ -308,9 +311,9 @@ def reviews(request: Request, who: Who, parts: Parts, state: Annotated[str, Quer
 
 
 @router.post("/reviews/{number}")
-async def decide(request: Request, number: Id) -> Response:
+def decide(request: Request, number: Id, sent: Sent) -> Response:
     """The second decision."""
-    who, form = await form_of(request)
+    who, form = sent
     service = service_of(request)
     review = service.reviews.decide(who, number, text_of(form, "decision"))
     service.audit.add(who.user, "review_decided", review=number, decision=review.second_decision, state=review.state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from reid_mtda.service.access import Role
 from reid_mtda.service.api import Parts
 from reid_mtda.service.context import service_of
-from reid_mtda.service.guard import Who, form_of
+from reid_mtda.service.guard import Sent, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 
@@ -41,9 +40,9 @@ def tokens(request: Request, who: Who, parts: Parts) -> Response:
 
 
 @router.post("/tokens")
-async def create_token(request: Request) -> Response:
+def create_token(request: Request, sent: Sent) -> Response:
     """Make a token and show it this once."""
-    who, form = await form_of(request)
+    who, form = sent
     parts = service_of(request)
     who.need(Role.ADMIN)
     who.need_all_cameras()
@@ -60,9 +59,9 @@ async def create_token(request: Request) -> Response:
 
 
 @router.post("/tokens/{token_id}/revoke")
-async def revoke(request: Request, token_id: str) -> Response:
+def revoke(request: Request, token_id: str, sent: Sent) -> Response:
     """Make a token worthless."""
-    who, _ = await form_of(request)
+    who, _ = sent
     parts = service_of(request)
     who.need(Role.ADMIN)
     who.need_all_cameras()
@@ -72,15 +71,14 @@ async def revoke(request: Request, token_id: str) -> Response:
 
 
 @router.post("/models")
-async def change_model(request: Request) -> Response:
+def change_model(request: Request, sent: Sent) -> Response:
     """Put a candidate in service through the gate, or go back."""
-    who, form = await form_of(request)
+    who, form = sent
     models = service_of(request).models
     who.need(Role.ADMIN)
     who.need_all_cameras()
     if text_of(form, "action") == "rollback":
         models.roll_back(who.user)
     else:
-        # The gate embeds some hundred crops: not on the thread that answers everybody.
-        await asyncio.to_thread(models.promote, who.user, text_of(form, "name"))
+        models.promote(who.user, text_of(form, "name"))
     return RedirectResponse("/status#model", SEE_OTHER)

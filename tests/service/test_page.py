@@ -1,6 +1,8 @@
 """The page without a browser: every page renders for every role, forms work without scripts, errors are pages."""
 
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
@@ -58,6 +60,31 @@ def test_search_by_upload_refine_and_confirm_with_forms_alone(town: Town) -> Non
     assert reviewer.post("/reviews/1", data={"csrf": secret, "decision": "same"}).status_code == 303
     assert "bob says" in reviewer.get("/reviews?state=confirmed").text
     assert "confirmed by two" in client.get(refined.headers["location"]).text
+
+
+def test_a_search_that_waits_for_the_model_keeps_nobody_else_waiting(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+    of_upload = town.service.queries.of_upload
+
+    def slow(*arguments, **more):
+        asked.set()
+        assert answered.wait(20)
+        return of_upload(*arguments, **more)
+
+    monkeypatch.setattr(town.service.queries, "of_upload", slow)
+    client, csrf = town.signed_in("operator")
+    form = {"data": {"csrf": csrf, **REASON}, "files": {"picture": ("p.png", png_of(crop_of(1)), "image/png")}}
+    with client, ThreadPoolExecutor() as people:  # one event loop for both
+        searching = people.submit(client.post, "/search", **form)
+        assert asked.wait(20)
+        health = people.submit(client.get, "/api/v1/health")
+        try:
+            assert health.result(5).status_code == 200 and not searching.done()
+        finally:
+            answered.set()
+        assert searching.result(20).status_code == 303
 
 
 def test_a_picked_person_is_shown_before_searching(town: Town) -> None:
