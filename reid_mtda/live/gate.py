@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +18,11 @@ from scipy import stats
 
 from reid_mtda.errors import ModelError
 from reid_mtda.live.checkset import CheckSet, CheckVerdict
-from reid_mtda.types import DoubleArray, Embed, ImageArray, ModelManifest, Tracklet
+from reid_mtda.types import DoubleArray, Embed, FloatArray, ImageArray, ModelManifest, Tracklet
 from reid_mtda.vision.preprocess import to_model_input
 
 _PER_CAMERA = 150
+_BATCH = 64
 MIN_TRACKLETS = 10
 
 
@@ -114,16 +115,19 @@ def judge(
     *,
     tolerance: float = 0.005,
     check_set: CheckSet | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> GateReport:
     """Compare two models camera by camera.
 
     A camera counts as worse when its score falls by more than ``tolerance`` and a paired test over its tracklets
     (Wilcoxon, one-sided, 5 %) agrees: a coin's luck must not stop a good model, nor let a bad one pass unseen.
+    ``stopped`` is asked before each batch of crops: a check set takes minutes, and a service must end in seconds.
 
     Raises:
-        ModelError: a model fails on the crops.
+        ModelError: a model fails on the crops, or ``stopped``.
         ImageError: a picture of the check set is gone or damaged.
     """
+    current, candidate = ((_unless(stopped, embed), manifest) for embed, manifest in (current, candidate))
     verdicts, skipped = {}, []
     for camera in sorted({sample.camera for sample in samples}):
         own = [sample for sample in samples if sample.camera == camera]
@@ -137,6 +141,20 @@ def judge(
             float(before.mean()), float(after.mean()), len(before), _is_worse(before, after, tolerance)
         )
     return GateReport(verdicts, tuple(skipped), check_set.compare(current, candidate) if check_set else {})
+
+
+def _unless(stopped: Callable[[], bool], embed: Embed) -> Embed:
+    """``embed``, a batch at a time, refusing once ``stopped``."""
+
+    def embed_batches(crops: FloatArray) -> FloatArray:
+        parts = []
+        for start in range(0, len(crops), _BATCH):
+            if stopped():
+                raise ModelError("gate: the service stopped before the verdict; start it again and ask anew")
+            parts.append(embed(crops[start : start + _BATCH]))
+        return np.concatenate(parts)
+
+    return embed_batches
 
 
 def separation(samples: Sequence[GateSample], embed: Embed, manifest: ModelManifest) -> DoubleArray:

@@ -111,8 +111,12 @@ class LiveSystem:
         """Run a long job on a thread of its own; it must ask ``is_stopping`` from time to time."""
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), self._thread(work, name)]
 
+    def announce_stop(self) -> None:
+        """Let long jobs end; cameras and searches go on until ``stop``."""
+        self._stop.set()
+
     def is_stopping(self) -> bool:
-        """``stop`` was called."""
+        """``stop`` was announced or called."""
         return self._stop.is_set()
 
     def __enter__(self) -> LiveSystem:

@@ -99,7 +99,8 @@ class Models:
         """
         embed, manifest = load_exported(self._folder(name))
         current = self._embed, self._system.manifest
-        report = judge(self._system.samples.all(), current, (embed, manifest), check_set=self._check_set)
+        samples, stopped = self._system.samples.all(), self._system.is_stopping
+        report = judge(samples, current, (embed, manifest), check_set=self._check_set, stopped=stopped)
         scores, check_scores = (
             {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in verdicts.items()}
             for verdicts in (report.cameras, report.checks)

@@ -201,11 +201,12 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _tell_parts_of_the_end(server: uvicorn.Server, service: Service) -> None:
-    """Event streams end when the server is told to stop, not when its patience is over."""
+    """Event streams and long jobs end when the server is told to stop, not when its patience is over."""
     handle = server.handle_exit
 
     def handle_exit(sig: int, frame: object) -> None:
         service.closing.set()
+        service.system.announce_stop()
         handle(sig, frame)  # type: ignore[arg-type]
 
     server.handle_exit = handle_exit  # type: ignore[method-assign]

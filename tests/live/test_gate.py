@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from reid_mtda.errors import ModelError
 from reid_mtda.live.gate import GateSample, GateSamples, judge, separation
 from reid_mtda.types import ModelManifest, Preprocess, Tracklet
 
@@ -45,6 +46,18 @@ def test_a_blind_model_is_stopped_and_the_way_back_is_open(samples: list[GateSam
     report = judge(samples, (colour, CARD), (blind, CARD))
     assert not report.passes and "worse at gate" in report.reason and "plaza" in report.reason
     assert judge(samples, (blind, CARD), (colour, CARD)).passes
+
+
+def test_it_ends_before_the_next_batch_when_stopped(samples: list[GateSample]) -> None:
+    asked = []
+
+    def counted(crops: np.ndarray) -> np.ndarray:
+        asked.append(len(crops))
+        return colour(crops)
+
+    with pytest.raises(ModelError, match="stopped before the verdict"):
+        judge(samples, (colour, CARD), (counted, CARD), stopped=lambda: len(asked) == 2)
+    assert asked == [60, 60]  # of gate; plaza's were not begun
 
 
 def test_one_worse_camera_is_enough(samples: list[GateSample]) -> None:

@@ -1,19 +1,24 @@
 """A candidate goes live through the gate alone, takes the gallery and the reviews along, and can be taken back."""
 
+import signal
 import time
 from collections import deque
 from pathlib import Path
 
 import pytest
+import uvicorn
 from town import CAMERAS, PEOPLE, REASON, Town, crop_of, png_of
 
 from reid_mtda.errors import DataError
 from reid_mtda.live.checkset import load_check_set
 from reid_mtda.live.gate import GateSample
-from reid_mtda.service.run import running_service
+from reid_mtda.runtime import load_exported
+from reid_mtda.service.app import create_app
+from reid_mtda.service.run import _tell_parts_of_the_end, running_service
 from reid_mtda.service.serving import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site
+from reid_mtda.types import Embed, FloatArray, ModelManifest
 
 API = "/api/v1"
 
@@ -85,6 +90,27 @@ def test_a_candidate_that_fails_changes_nothing(town: Town) -> None:
         assert admin.post(f"{API}/model/promotions", json={"name": name}).status_code == 404
     assert admin.post(f"{API}/model/rollback").status_code == 409
     assert admin.get(f"{API}/model").json()["model_id"] == model_id
+
+
+def test_a_signal_to_stop_ends_the_gate(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch(town)
+    server = uvicorn.Server(uvicorn.Config(create_app(town.service)))
+    _tell_parts_of_the_end(server, town.service)
+
+    def load(folder: Path) -> tuple[Embed, ModelManifest]:
+        embed, manifest = load_exported(folder)
+
+        def embed_and_stop(crops: FloatArray) -> FloatArray:
+            server.handle_exit(signal.SIGTERM, None)
+            return embed(crops)
+
+        return embed_and_stop, manifest
+
+    monkeypatch.setattr("reid_mtda.service.models.load_exported", load)
+    admin, csrf = town.signed_in("admin")
+    ended = admin.post("/models", data={"csrf": csrf, "action": "promote", "name": "turned"})
+    assert ended.status_code == 503 and "the service stopped before the verdict" in ended.text
+    assert not town.service.audit.entries(action="candidate_judged")
 
 
 def test_only_admins_of_all_cameras_change_models(town: Town) -> None:
