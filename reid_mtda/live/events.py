@@ -21,12 +21,16 @@ class Event:
 
 
 class Events:
-    """The last ``size`` events. A listener that is too slow misses some and can see so from the numbers."""
+    """The last ``size`` events. A listener that is too slow misses some and can see so from the numbers.
+
+    Numbers begin at the time of the start (ms): a listener that comes back after a restart with the number it heard
+    last is told what it has not heard.
+    """
 
     def __init__(self, size: int = 1000) -> None:
         self._lock = threading.Lock()
         self._kept: deque[Event] = deque(maxlen=size)
-        self._last = 0
+        self._last = time.time_ns() // 1_000_000
 
     def tell(self, kind: str, camera: str | None = None, **detail: Any) -> None:
         """Add an event."""
@@ -36,11 +40,13 @@ class Events:
 
     @property
     def last(self) -> int:
-        """Number of the newest event, 0 before the first."""
+        """Number of the newest event, or the one before the first."""
         with self._lock:
             return self._last
 
     def after(self, number: int) -> list[Event]:
-        """Events with a higher number, oldest first."""
+        """Events with a higher number, oldest first; all of them after one not given yet, of a clock that went back."""
         with self._lock:
+            if number > self._last:
+                number = 0
             return [event for event in self._kept if event.number > number]

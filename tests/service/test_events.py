@@ -1,11 +1,13 @@
 """The stream of events: for how long it lasts, who hears what, and how it goes on after a restart."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 from town import Town
 
+from reid_mtda.live.events import Events
 from reid_mtda.service import api
 from reid_mtda.service.access import Principal
 
@@ -45,6 +47,23 @@ def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None
 
     assert "event: sighting" in listen(town, who, meanwhile=busy)  # it ended by itself
     assert town.service.listeners == 0
+
+
+@pytest.mark.parametrize("clock_s", [60.0, -3600.0])
+def test_who_comes_back_after_a_restart_hears_what_came_since(
+    town: Town, monkeypatch: pytest.MonkeyPatch, clock_s: float
+) -> None:
+    before = Events()
+    for _ in range(50):
+        before.tell("sighting", "gate")
+    restarted_ns = time.time_ns() + int(clock_s * 1e9)
+    with monkeypatch.context() as later:
+        later.setattr("time.time_ns", lambda: restarted_ns)
+        town.service.system.events = after = Events()
+    after.tell("sighting", "gate", sighting_id=1)
+    who = town.service.access.identify(town.token("viewer"))
+    text = listen(town, who, last=before.last)
+    assert text.count("event: sighting") == 1 and f"id: {after.last}\n" in text
 
 
 def test_notices_are_for_operators_and_cameras_for_those_who_see_them(town: Town) -> None:
