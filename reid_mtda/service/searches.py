@@ -21,6 +21,7 @@ from reid_mtda.types import SearchHit
 _KEPT = 500
 _KEPT_S = 2 * 3600.0
 MAX_HITS = 200
+_MAX_CAMERAS, _MAX_NAME = 1000, 64
 _LOOKED_AT = 10_000
 
 
@@ -249,6 +250,10 @@ def _ask(
 def _check(filters: Filters) -> None:
     if not 1 <= filters.k <= MAX_HITS:
         raise SearchError(f"k: got {filters.k}, expected 1 to {MAX_HITS}", 422)
+    # They go into the audit as they were asked for, which nobody can shorten afterwards.
+    names = filters.cameras or ()
+    if len(names) > _MAX_CAMERAS or any(len(name) > _MAX_NAME for name in names):
+        raise SearchError(f"cameras: expected at most {_MAX_CAMERAS} names of at most {_MAX_NAME} characters", 422)
     for name, value in (("start_s", filters.start_s), ("end_s", filters.end_s)):
         if value is not None and not -1e11 < value < 1e11:
             raise SearchError(f"{name}: got {value}, expected POSIX seconds", 422)

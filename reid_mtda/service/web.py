@@ -216,10 +216,8 @@ def search(request: Request, sent: Sent) -> Response:
     reason = Reason(text_of(form, "purpose"), text_of(form, "case_reference"))
     filters = _filters(form)
     picture = form.get("picture")
-    if sighting := text_of(form, "sighting_id"):
-        if not (sighting.isascii() and sighting.isdigit()):
-            raise SearchError("sighting: expected a number", 422)
-        query = service.queries.of_sighting(who, int(sighting))
+    if text_of(form, "sighting_id"):
+        query = service.queries.of_sighting(who, _sighting_id(form))
     elif pick := text_of(form, "pick_id"):
         query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
@@ -266,12 +264,18 @@ def propose(request: Request, search_id: str, sent: Sent) -> Response:
     """The first decision on a hit."""
     who, form = sent
     service = service_of(request)
-    number = text_of(form, "sighting_id")
-    if not (number.isascii() and number.isdigit()):
-        raise SearchError("sighting: expected a number", 422)
+    number = _sighting_id(form)
     made = service.searches.kept(who, search_id)
-    api.propose_review(service, who, made, int(number), text_of(form, "decision"))
-    return RedirectResponse(f"/searches/{search_id}#s{int(number)}", _SEE_OTHER)
+    api.propose_review(service, who, made, number, text_of(form, "decision"))
+    return RedirectResponse(f"/searches/{search_id}#s{number}", _SEE_OTHER)
+
+
+def _sighting_id(form: FormData) -> int:
+    text = text_of(form, "sighting_id")
+    # Python refuses to read numbers of some thousand digits.
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise SearchError("sighting: expected a number", 422)
+    return int(text)
 
 
 def _filters(form: FormData) -> Filters:

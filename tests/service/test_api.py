@@ -156,6 +156,14 @@ def test_wrong_searches_are_named(town: Town, body: object, complaint: str) -> N
     assert answer.status_code == 422 and complaint in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("cameras", [["x" * 65], ["gate"] * 1001])
+def test_no_endless_list_of_cameras_gets_into_the_audit(town: Town, cameras: list[str]) -> None:
+    files, data = {"picture": ("p.png", png_of(crop_of(0)), "image/png")}, {**REASON, "cameras": cameras}
+    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=data)
+    assert answer.status_code in (400, 422)
+    assert not town.service.audit.entries(action="search")
+
+
 def huge_png() -> bytes:
     """A few bytes that promise a picture of 30,000 by 30,000."""
 

@@ -55,6 +55,8 @@ def test_search_by_upload_refine_and_confirm_with_forms_alone(town: Town) -> Non
         refined.headers["location"] + "/reviews", data={"csrf": csrf, "sighting_id": number, "decision": "same"}
     )
     assert said.status_code == 303
+    longest = {"csrf": csrf, "sighting_id": "9" * 5000, "decision": "same"}
+    assert client.post(refined.headers["location"] + "/reviews", data=longest).status_code == 422
     assert "waits for a second person" in client.get(refined.headers["location"]).text
     reviewer, secret = town.signed_in("reviewer", user="bob")
     assert reviewer.post("/reviews/1", data={"csrf": secret, "decision": "same"}).status_code == 303
@@ -105,6 +107,8 @@ def test_a_picked_person_is_shown_before_searching(town: Town) -> None:
         ({**REASON}, 422, "choose a picture"),
         ({**REASON, "sighting_id": "abc"}, 422, "expected a number"),
         ({**REASON, "sighting_id": "99999"}, 404, "no such sighting"),
+        ({**REASON, "sighting_id": "9" * 5000}, 422, "expected a number"),
+        ({**REASON, "sighting_id": "1", "cameras": ["x" * 65]}, 422, "cameras"),
         ({**REASON, "sighting_id": "1", "k": "many"}, 422, "cannot be read"),
         ({**REASON, "sighting_id": "1", "start": "yesterday"}, 422, "cannot be read"),
         ({**REASON, "sighting_id": "1", "min_score": "nan"}, 422, "min_score"),
