@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from enum import IntEnum
@@ -24,7 +25,7 @@ class Disk:
     """Watches the free space where the gallery lies, and remembers writes that were refused.
 
     Free space is looked at every few seconds only, and quotas do not show in it: a refused write says at once what a
-    look would say later. For half a minute nothing of that size is tried again.
+    look would say later. For half a minute nothing of that size is tried again. Safe to use from several threads.
 
     Args:
         folder: where the gallery lies now.
@@ -43,28 +44,31 @@ class Disk:
     ) -> None:
         self._folder, self._clock = folder, clock
         self._pictures_mb, self._vectors_mb = pictures_mb, vectors_mb
+        self._lock = threading.Lock()
         self._refusals: dict[Room, tuple[float, str]] = {}
         self.room, self.message = Room.PICTURES, ""
 
     def look(self) -> bool:
         """Measure; True when there is room for something else than at the last look."""
-        free_mb, before = free_disk_mb(self._folder()), self.room
-        now = self._clock()
-        self._refusals = {what: refusal for what, refusal in self._refusals.items() if now < refusal[0]}
-        room, why = Room.PICTURES, ""
-        if free_mb < self._vectors_mb:
-            room, why = Room.NOTHING, f"{free_mb:.0f} MB of disk left"
-        elif free_mb < self._pictures_mb:
-            room, why = Room.VECTORS, f"{free_mb:.0f} MB of disk left"
-        for what, (_, said) in self._refusals.items():
-            if what <= room:
-                room, why = Room(what - 1), said
-        self.room, self.message = room, _in_words(room, why)
-        return room is not before
+        free_mb = free_disk_mb(self._folder())
+        with self._lock:
+            before, now = self.room, self._clock()
+            self._refusals = {what: refusal for what, refusal in self._refusals.items() if now < refusal[0]}
+            room, why = Room.PICTURES, ""
+            if free_mb < self._vectors_mb:
+                room, why = Room.NOTHING, f"{free_mb:.0f} MB of disk left"
+            elif free_mb < self._pictures_mb:
+                room, why = Room.VECTORS, f"{free_mb:.0f} MB of disk left"
+            for what, (_, said) in self._refusals.items():
+                if what <= room:
+                    room, why = Room(what - 1), said
+            self.room, self.message = room, _in_words(room, why)
+            return room is not before
 
     def refused(self, what: Room, error: Exception) -> None:
         """Something of the size of ``what`` could not be written."""
-        self._refusals[what] = (self._clock() + _DISTRUST_S, str(error))
+        with self._lock:
+            self._refusals[what] = (self._clock() + _DISTRUST_S, str(error))
 
 
 def _in_words(room: Room, why: str) -> str:

@@ -266,23 +266,20 @@ class LiveSystem:
         """Look after the cameras, let old sightings go, watch the disk."""
         next_look = next_retention = self._clock()
         while not self._stop.wait(_LOOK_S):
-            self.roster.look()
+            _survived(self.roster.look)
             now = self._clock()
             if now >= next_look:
                 next_look = now + 5.0
-                self._look_at_disk()
+                _survived(self._look_at_disk)
             if now >= next_retention:
                 next_retention = now + self.settings.retention_every_s
-                self.forget_old()
+                _survived(self.forget_old)
 
     def _look_out(self) -> None:
         """Ask whatever looks after files that others may change, one by one: cameras come and go in their own time."""
         while not self._stop.wait(self.settings.site_every_s):
             for look in self.lookouts:
-                try:
-                    look()
-                except Exception:  # one that fails must not end the others
-                    log.exception("looking after files")
+                _survived(look)
 
     def forget_old(self) -> dict[str, int]:
         """Delete sightings past their camera's retention; how many by camera."""
@@ -303,3 +300,11 @@ class LiveSystem:
             message = self.disk.message or "there is room on the disk again, everything is stored"
             log.log(logging.WARNING if self.disk.room is Room.PICTURES else logging.ERROR, "%s", message)
             self.events.tell("disk", None, room=self.disk.room.name.lower(), message=message)
+
+
+def _survived(work: Callable[[], object]) -> None:
+    """Do what is done again and again: one that fails must end neither its next turn nor the others."""
+    try:
+        work()
+    except Exception:
+        log.exception("looking after cameras, disk and files")

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,27 @@ def test_a_refused_write_counts_for_half_a_minute(monkeypatch: pytest.MonkeyPatc
     assert not disk.look()
     now = 31.0
     assert disk.look() and disk.room is Room.PICTURES and disk.message == ""
+
+
+def test_writes_are_refused_while_somebody_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A refusal told while the kept ones are gone through breaks nothing and is not forgotten."""
+    free(monkeypatch, 1e6)
+    workers: list[threading.Thread] = []
+    disk = Disk(lambda: tmp_path, pictures_mb=500, vectors_mb=200, clock=lambda: 0.0)
+
+    class Kept(dict):
+        def items(self):
+            for number, one in enumerate(super().items()):
+                if not number:
+                    workers.append(threading.Thread(target=disk.refused, args=(Room.VECTORS, StorageError("full"))))
+                    workers[0].start()
+                    workers[0].join(0.2)
+                yield one
+
+    disk._refusals = Kept({Room.PICTURES: (30.0, "disk quota exceeded")})
+    disk.look()
+    workers[0].join(5)
+    assert disk.look() and disk.room is Room.NOTHING
 
 
 def test_below_the_first_threshold_sightings_have_no_picture(make: Callable[..., LiveSystem]) -> None:

@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from streets import hurried, street, until
+from streets import FAST, hurried, street, until
 
 from reid_mtda.errors import ConfigError, VideoError
 from reid_mtda.gallery.gallery import Gallery
@@ -113,6 +114,29 @@ def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
     kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture)
     assert system.forget_old() == {"gate": 1}
     assert list(system.gallery.sightings()) == [kept]
+
+
+def test_cameras_and_retention_are_looked_after_however_often_that_fails(
+    make: Callable[..., LiveSystem], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    system = make(street("gate"), settings=FAST.model_copy(update={"retention_every_s": 0.3}))
+    turns = Counter()
+
+    def fails(name: str, work: Callable[[], object]) -> None:
+        def work_or_fail() -> None:
+            turns[name] += 1
+            if turns[name] < 3:
+                raise RuntimeError("can't start new thread")
+            work()
+
+        place = system.roster if name == "look" else system
+        monkeypatch.setattr(place, name, work_or_fail)
+
+    fails("look", system.roster.look)
+    fails("forget_old", system.forget_old)
+    system.start()
+    until(lambda: system.cameras()["gate"].frames > 0 and turns["forget_old"] > 3)
+    assert caplog.text.count("can't start new thread") >= 4
 
 
 def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
