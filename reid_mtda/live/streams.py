@@ -283,7 +283,8 @@ class CameraStream:
             if not self._settings.loop_recordings:
                 self._set(StreamState.ENDED, "the recording is over")
                 return False
-        return True
+        # The last frame lasts as long as any other: a recording of one picture would be played without a pause.
+        return not wake.wait(1 / self._fps)
 
     def _take(self, generation: int, frame: Frame) -> bool:
         with self._lock:

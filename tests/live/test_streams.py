@@ -191,6 +191,22 @@ def test_a_recording_loops_without_counting_as_a_restart() -> None:
     assert source.status.restarts == 0 and source.status.state is StreamState.STOPPED
 
 
+def test_a_recording_of_one_frame_is_played_at_its_pace() -> None:
+    waits, passes = [], []
+
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        passes.append(1)
+        if len(passes) == 10:
+            source.stop()
+        return iter([frame()])
+
+    source = stream(open_frames, Clock(), url="picture")
+    number = source.needs_reader()
+    source._wake.wait = lambda seconds: bool(waits.append(seconds))
+    source.read(number)
+    assert waits == [1 / 5] * 9
+
+
 def test_pause_lets_go_and_resume_opens_again() -> None:
     clock = Clock()
     source = stream(lambda *_: iter([frame()]), clock)
