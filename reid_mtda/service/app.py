@@ -61,13 +61,13 @@ def create_app(service: Service, *, host: str = "127.0.0.1", secure: bool = Fals
     app.add_exception_handler(ReidError, _told)
     app.add_exception_handler(RequestValidationError, _wrong_form)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _unexpected)
     hosts = (*_LOCAL, host, *service.settings.page_hosts)
     app.add_middleware(
         Guard,
         hosts=hosts,
         max_body=int(service.settings.max_upload_mb * 1e6),
         on_answer=service.metrics.answered,
+        on_fault=_unexpected,
         secure=secure,
     )
     return app

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from starlette.datastructures import FormData, Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_mtda.service.access import AccessError, Principal, csrf_matches
@@ -32,16 +33,24 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class Guard:
-    """Outermost layer: refuses foreign hosts and large bodies, and sets the headers of every answer.
+    """Outermost layer: refuses foreign hosts and large bodies, counts every answer and sets its headers.
 
+    Faults of ours are answered here, too, by ``on_fault``: what is answered further out has neither.
     A foreign ``Host`` is how a page elsewhere would talk to a service on the visitor's own machine (DNS rebinding).
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: tuple[str, ...], max_body: int, on_answer: Callable[[int], None], secure: bool
+        self,
+        app: ASGIApp,
+        *,
+        hosts: tuple[str, ...],
+        max_body: int,
+        on_answer: Callable[[int], None],
+        on_fault: Callable[[Request, Exception], Awaitable[Response]],
+        secure: bool,
     ) -> None:
         self._app, self._hosts, self._max_body = app, {host.lower() for host in hosts}, max_body
-        self._on_answer, self._secure = on_answer, secure
+        self._on_answer, self._on_fault, self._secure = on_answer, on_fault, secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -49,8 +58,12 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
@@ -76,7 +89,15 @@ class Guard:
                 raise AccessError(f"the body is too large, expected at most {limit} bytes", 413)
             return message
 
-        await self._app(scope, receive_limited, send_with_headers)
+        try:
+            await self._app(scope, receive_limited, send_with_headers)
+        except ClientDisconnect:
+            return  # nobody waits for an answer
+        except Exception as error:
+            if has_begun:
+                raise
+            response = await self._on_fault(Request(scope), error)
+            await response(scope, receive, send_with_headers)
 
     def _limit(self, scope: Scope) -> int:
         is_upload = scope["path"] in ("/api/v1/search/picture", "/search")

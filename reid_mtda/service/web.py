@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
+from reid_mtda.errors import ReidError
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
@@ -41,7 +42,7 @@ def error_page(request: Request, status: int, message: str, headers: dict[str, s
         return RedirectResponse(f"/login?next={quote(target)}", _SEE_OTHER)
     try:
         who = identify(request)
-    except AccessError:
+    except ReidError:  # nobody, or what is told here is that nothing can be read
         who = None
     response = page(request, "error.html", who, status=status, code=status, message=message)
     response.headers.update(headers)

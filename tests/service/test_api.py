@@ -367,8 +367,17 @@ def test_readiness_tells_nothing_but_that(town: Town) -> None:
     assert town.visitor().get(f"{API}/ready").status_code == 503
 
 
-def test_a_fault_of_ours_shows_no_traceback(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_shows_no_traceback_and_is_counted(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(town.service.queries, "sighting", lambda *_: 1 / 0)
     answer = town.client("viewer").get(f"{API}/sightings/1")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text and answer.json()["error"]["kind"] == "internal"
+    assert "ZeroDivision" in caplog.text
+    page, _ = town.signed_in("viewer")
+    assert page.get("/sightings/1").status_code == 500
+    for one in (answer, page.get("/sightings/1")):
+        assert "default-src 'none'" in one.headers["content-security-policy"]
+        assert one.headers["cache-control"] == "no-store"
+    assert 'reid_http_requests_total{status="5xx"} 3.0' in town.service.metrics.text().decode()

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
+from reid_mtda.errors import StorageError
+
 PAGES = ("/", "/sightings", "/search", "/reviews", "/status", "/tokens", "/audit")
 ALLOWED = {
     "viewer": {"/", "/sightings", "/status"},
@@ -119,6 +121,16 @@ def test_wrong_forms_come_back_as_a_page_with_words(town: Town, data: dict, stat
     client, csrf = town.signed_in("operator")
     answer = client.post("/search", data={"csrf": csrf, **data})
     assert answer.status_code == status and complaint in answer.text and "<h1>" in answer.text
+
+
+def test_that_nobody_can_be_looked_up_is_told_on_a_page(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_) -> None:
+        raise StorageError("access.sqlite: could not be used")
+
+    client, _ = town.signed_in("viewer")
+    monkeypatch.setattr(town.service.access, "resume", broken)
+    answer = client.get("/")
+    assert answer.status_code == 507 and "<h1>" in answer.text and "content-security-policy" in answer.headers
 
 
 def test_names_are_escaped(town: Town) -> None:
