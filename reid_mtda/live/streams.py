@@ -51,7 +51,10 @@ class StreamSettings(Strict):
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """A camera's stream at one moment; ``message`` never holds a password."""
+    """A camera's stream at one moment; ``message`` never holds a password.
+
+    ``silent_s``: seconds that frames have been wanted and none came, whatever was tried meanwhile.
+    """
 
     state: StreamState
     since_s: float
@@ -62,6 +65,7 @@ class StreamStatus:
     stalls: int = 0
     fps: float = 0.0
     last_frame_s: float | None = None
+    silent_s: float = 0.0
     height_px: int = 0
     width_px: int = 0
 
@@ -176,7 +180,7 @@ class CameraStream:
         self._wake = threading.Event()
         self._plan = RetryPlan(settings)
         self._retry_at = clock()
-        self._last_frame = clock()
+        self._last_frame = self._silent_since = clock()
         self._ticks: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._status = StreamStatus(StreamState.STOPPED, wall())
         self.newest = NewestFrame()
@@ -190,7 +194,9 @@ class CameraStream:
             ticks, now = list(self._ticks), self._clock()
             alive = len(ticks) > 1 and now - ticks[-1] < self._settings.stall_s
             fps = (len(ticks) - 1) / max(ticks[-1] - ticks[0], 1e-6) if alive else 0.0
-            return replace(self._status, fps=fps, dropped=self.newest.dropped)
+            is_left = self._is_over or self._status.state in (StreamState.PAUSED, StreamState.ENDED)
+            silent_s = 0.0 if is_left else now - self._silent_since
+            return replace(self._status, fps=fps, dropped=self.newest.dropped, silent_s=silent_s)
 
     def needs_reader(self) -> int | None:
         """Called by the supervisor: the number of a new reader to start, or None.
@@ -236,7 +242,7 @@ class CameraStream:
         """Open a paused or ended camera again, at the supervisor's next look."""
         with self._lock:
             if self._status.state in (StreamState.PAUSED, StreamState.ENDED):
-                self._retry_at = self._clock()
+                self._retry_at = self._silent_since = self._clock()
                 self._set(StreamState.STOPPED, "")
 
     def _leave(self, state: StreamState, message: str) -> None:
@@ -290,7 +296,7 @@ class CameraStream:
         with self._lock:
             if generation != self._generation:
                 return False
-            self._last_frame = self._clock()
+            self._last_frame = self._silent_since = self._clock()
             self._ticks.append(self._last_frame)
             height, width = frame.image.shape[:2]
             if self._status.state is not StreamState.RUNNING:

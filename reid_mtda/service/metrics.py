@@ -108,6 +108,7 @@ class _Live(Collector):
             "camera_pending": ("Tracklets waiting for their embedding.", lambda s: s.pending),
             "camera_hung_readers": ("Readers that hang in a driver.", lambda s: s.hung_readers),
             "camera_last_frame_timestamp_seconds": ("When the last frame came.", lambda s: s.stream.last_frame_s or 0),
+            "camera_silent_seconds": ("Since a frame came, while frames are wanted.", lambda s: s.stream.silent_s),
             "searchable_delay_seconds": (
                 "Median of the last waits from a person's last frame to their sighting being searchable.",
                 lambda s: float(np.median(s.delays_s)) if s.delays_s else float("nan"),

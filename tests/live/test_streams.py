@@ -162,6 +162,28 @@ def test_after_an_hour_without_a_server_the_stream_is_back_within_a_minute() -> 
     assert clock.now - back_at <= 61
 
 
+def test_silence_lasts_through_stalls_and_retries_and_ends_with_a_frame_or_a_pause() -> None:
+    """An address that takes the call and sends nothing: connecting, stalled, connecting again."""
+    clock = Clock()
+    source, states = stream(lambda *_: iter([frame()]), clock), set()
+    for _ in range(40 * 60):
+        source.needs_reader()  # its reader hangs
+        states.add(source.status.state)
+        clock.now += 0.25
+    assert states == {StreamState.CONNECTING, StreamState.STALLED} and source.status.silent_s == 600
+    source.pause()
+    assert source.status.silent_s == 0
+    clock.now += 3600
+    source.resume()
+    clock.now += 5
+    assert source.status.silent_s == 5
+    reads(source)
+    assert source.status.silent_s == 0
+    source.stop()
+    clock.now += 5
+    assert source.status.silent_s == 0
+
+
 def test_a_live_stream_that_ends_is_a_failure_and_a_recording_is_over() -> None:
     clock = Clock()
     live = stream(lambda *_: iter([frame()]), clock)

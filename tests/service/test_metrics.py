@@ -47,6 +47,8 @@ def test_dashboard_and_alerts_ask_only_for_what_is_exported(town: Town) -> None:
     asked |= {name for rule in rules for name in re.findall(r"reid_\w+", rule["expr"])}
     # Thresholds appear once calibrated, which this town's few people are not enough for.
     assert asked - names <= {"reid_match_threshold"}
+    (down,) = (rule for rule in rules if rule["alert"] == "CameraDown")
+    assert "reid_camera_silent_seconds" in down["expr"] and "for" not in down  # no state that a retry could reset
     assert len(asked) > 20 and all("summary" in rule["annotations"] for rule in rules)
 
 
