@@ -126,18 +126,20 @@ def sightings_page(
 def sighting(number: s.Id, who: Who, parts: Parts) -> s.SightingOut:
     """One sighting; looking at it is audited."""
     found = parts.queries.sighting(who, number)
-    parts.audit.add(who.user, "sighting_opened", sighting_id=number, camera=found.camera)
+    parts.openings.sighting(who, number, found)
     return s.SightingOut.of(number, found)
 
 
 @router.get("/sightings/{number}/thumbnail", tags=["sightings"], response_class=Response)
 def thumbnail(number: s.Id, who: Who, parts: Parts) -> Response:
-    """Its picture, JPEG."""
+    """Its picture, JPEG; fetching it with a token is audited once for each search that found it."""
     found = parts.queries.sighting(who, number)
     try:
-        return jpeg(found.thumbnail.read_bytes())
+        picture = found.thumbnail.read_bytes()
     except OSError:
         raise SearchError(f"sighting {number}: its picture is gone", 404) from None
+    parts.openings.picture(who, number, found)
+    return jpeg(picture)
 
 
 # --------------------------------------------------------------------------------------------------------- reviews

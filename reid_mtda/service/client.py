@@ -123,7 +123,7 @@ class Client:
                 return
 
     def thumbnail(self, sighting_id: int) -> bytes:
-        """A sighting's picture, JPEG."""
+        """A sighting's picture, JPEG; the service audits that it was opened."""
         return self._send("GET", f"/sightings/{sighting_id}/thumbnail").content
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:

@@ -18,6 +18,7 @@ from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.models import Models
+from reid_mtda.service.openings import Openings
 from reid_mtda.service.queries import Queries
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
@@ -37,6 +38,7 @@ class Service:
     reviews: Reviews
     queries: Queries
     searches: Searches
+    openings: Openings
     calibration: Calibration
     metrics: Metrics
     models: Models
@@ -89,6 +91,7 @@ def make_service(
         reviews=reviews,
         queries=Queries(system, detect),
         searches=searches,
+        openings=Openings(audit, searches),
         models=Models(system, state, serving, audit, reviews, searches, candidates, check_set),
         calibration=calibration,
         metrics=metrics,

@@ -19,7 +19,7 @@ from reid_mtda.service.travel import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 
 _KEPT = 500
-_KEPT_S = 2 * 3600.0
+KEPT_S = 2 * 3600.0
 MAX_HITS = 200
 _MAX_CAMERAS, _MAX_NAME = 1000, 64
 _LOOKED_AT = 10_000
@@ -194,6 +194,14 @@ class Searches:
         )
         return replace(search, hits=hits)
 
+    def that_found(self, principal: Principal, number: int) -> str | None:
+        """The newest kept search of this person among whose answers the sighting is."""
+        with self._lock:
+            self._drop_old()
+            theirs = [search for search in reversed(self._kept.values()) if search.user == principal.user]
+        found = (one.id for one in theirs if any(judged.hit.sighting_id == number for judged in one.hits))
+        return next(found, None)
+
     def forget(self, keys: Iterable[str]) -> None:
         """Drop kept answers whose query was erased."""
         gone = set(keys)
@@ -213,7 +221,7 @@ class Searches:
 
     def _drop_old(self) -> None:
         """The oldest go first; called under the lock."""
-        oldest_s = time.time() - _KEPT_S
+        oldest_s = time.time() - KEPT_S
         while self._kept and (len(self._kept) > _KEPT or next(iter(self._kept.values())).made_s < oldest_s):
             self._kept.popitem(last=False)
 

@@ -130,7 +130,7 @@ def sightings(
 def sighting(request: Request, number: Id, who: Who, parts: Parts) -> Response:
     """One sighting, large; looking at it is audited."""
     row = parts.queries.sighting(who, number)
-    parts.audit.add(who.user, "sighting_opened", sighting_id=number, camera=row.camera)
+    parts.openings.sighting(who, number, row)
     return page(request, "sighting.html", who, number=number, row=row)
 
 

@@ -263,7 +263,7 @@ def test_a_kept_answer_goes_with_the_right_to_its_camera_and_after_two_hours(
     assert narrower.get(f"{API}/search/{made}").status_code == 404
     assert narrower.get(f"/searches/{made}/picture").status_code == 404
     assert mine.get(f"/searches/{made}/picture").content[:2] == b"\xff\xd8"
-    monkeypatch.setattr("reid_mtda.service.searches._KEPT_S", -1.0)  # the time is over
+    monkeypatch.setattr("reid_mtda.service.searches.KEPT_S", -1.0)  # the time is over
     assert mine.get(f"{API}/search/{made}").status_code == 404
 
 
@@ -351,6 +351,31 @@ def test_no_match_is_said_once_calibrated(town: Town) -> None:
     files = {"picture": ("p.png", png_of(stranger), "image/png")}
     answer = town.client("operator").post(f"{API}/search/picture", files=files, data=REASON).json()
     assert answer["is_calibrated"] and answer["matches"] == 0 and answer["hits"]
+
+
+def test_opened_pictures_are_audited_with_the_search_once_and_a_page_s_are_not(town: Town) -> None:
+    ann, number = town.client("operator", user="ann"), town.numbers[0, "market"]
+    picture, audit = f"{API}/sightings/{number}/thumbnail", town.service.audit
+
+    def opened(action: str) -> list[tuple[str, str | None]]:
+        found = audit.entries(action=action)
+        assert all((entry.detail["sighting_id"], entry.detail["camera"]) == (number, "market") for entry in found)
+        return [(entry.user, entry.detail["search_id"]) for entry in found]
+
+    for _ in range(3):
+        assert ann.get(picture).status_code == 200
+    assert opened("picture_opened") == [("ann", None)]
+    made = search_sighting(ann, town.numbers[0, "gate"]).json()["search_id"]
+    for _ in range(3):
+        ann.get(picture)
+    assert opened("picture_opened") == [("ann", made), ("ann", None)]
+    ann.get(f"{API}/sightings/{number}")
+    page, _ = town.signed_in("operator", user="ann")
+    page.get(f"/sightings/{number}")
+    assert page.get(picture).status_code == 200
+    town.client("viewer", user="bob").get(f"{API}/sightings/{number}")
+    assert opened("sighting_opened") == [("bob", None), ("ann", made), ("ann", made)]
+    assert len(opened("picture_opened")) == 2
 
 
 def test_metrics_are_prometheus_text(town: Town) -> None:

@@ -112,7 +112,8 @@ def test_killed_searched_and_stopped(site: Path, model_folder: Path, processes: 
             client.cameras()
     assert rest.split() == ["False"]  # it ran to its end, and torch was never there
     with contextlib.closing(Audit(site / "gallery-service")) as audit:
-        assert [entry.action for entry in audit.entries(limit=4)] == ["stopped", "search", "search", "started"]
+        actions = [entry.action for entry in audit.entries(limit=5)]
+    assert actions == ["stopped", "search", "search", "picture_opened", "started"]
     report = verify_audit(site / "gallery-service")
     assert report.is_sound and report.entries >= 4
     assert first.token not in (site / "gallery-service" / "access.sqlite").read_text(errors="replace")
