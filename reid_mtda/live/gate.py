@@ -39,7 +39,7 @@ class GateSample:
 
 
 class GateSamples:
-    """The last tracklets of each camera, in memory alone; retention has nothing to do here after a restart."""
+    """The last tracklets of each camera, in memory alone; erasure and retention reach them there."""
 
     def __init__(self, per_camera: int = _PER_CAMERA) -> None:
         self._lock = threading.Lock()
@@ -58,14 +58,21 @@ class GateSamples:
     def forget(self, camera: str, track_ids: Sequence[int]) -> None:
         """Drop erased tracklets."""
         gone = set(track_ids)
-        with self._lock:
-            kept = self._kept.get(camera, deque())
-            self._kept[camera] = deque((s for s in kept if s.track_id not in gone), maxlen=self._per_camera)
+        self._keep(camera, lambda sample: sample.track_id not in gone)
+
+    def forget_before(self, camera: str, time_s: float) -> None:
+        """Drop the tracklets of ``camera`` that ended before ``time_s`` (POSIX)."""
+        self._keep(camera, lambda sample: sample.end_s >= time_s)
 
     def all(self) -> list[GateSample]:
         """What is kept, of all cameras."""
         with self._lock:
             return [sample for kept in self._kept.values() for sample in kept]
+
+    def _keep(self, camera: str, stays: Callable[[GateSample], bool]) -> None:
+        with self._lock:
+            if camera in self._kept:
+                self._kept[camera] = deque(filter(stays, self._kept[camera]), maxlen=self._per_camera)
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,54 @@
-"""Letting old sightings go, with the crops kept of them, in every gallery that has them."""
+"""Letting old sightings go, with all that hangs on them, in every gallery that has them."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.gate import GateSamples
 from reid_mtda.live.keep import KeptCrops
+from reid_mtda.types import Sighting
 
 log = logging.getLogger(__name__)
 
+LetGo = Callable[[Collection[Sighting]], None]
+"""Told of sightings that go, to remove what hangs on them elsewhere; they stay where it raises a ``ReidError``."""
+
 
 def forget_old(
-    days: Mapping[str, float], gallery: Gallery, set_aside: Gallery | None, kept: KeptCrops | None
+    days: Mapping[str, float],
+    gallery: Gallery,
+    set_aside: Gallery | None,
+    kept: KeptCrops | None,
+    samples: GateSamples,
+    let_go: LetGo,
 ) -> dict[str, int]:
-    """Delete what is older than its camera's ``days``; how many sightings by camera, of those that had any."""
+    """Delete what is older than its camera's ``days``; how many sightings by camera, of those that had any.
+
+    What hangs on a sighting goes first and the sighting last: after a kill or a fault the next turn finds it again.
+    """
     gone: dict[str, int] = {}
     for name, limit_days in sorted(days.items()):
         try:
             limit = time.time() - limit_days * 86400
+            rows = {
+                number: row
+                for number, row in gallery.sightings(cameras=[name], end_s=limit).items()
+                if row.end_s < limit
+            }
+            samples.forget_before(name, limit)
             if kept is not None:
                 kept.forget_before(name, limit)
-            removed = gallery.forget_before(name, limit)
+            if rows:
+                let_go(rows.values())
             if set_aside is not None:
                 set_aside.forget_before(name, limit)
+            removed = gallery.delete(rows)
+            if rows:
+                let_go(rows.values())  # somebody may have asked for one of them meanwhile
         except ReidError as error:
             log.error("retention of camera %s: %s", name, error)
             continue

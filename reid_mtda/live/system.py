@@ -20,7 +20,7 @@ from reid_mtda.live.gating import when_something_moves
 from reid_mtda.live.keep import KeptCrops
 from reid_mtda.live.notices import Notices
 from reid_mtda.live.observe import Observations
-from reid_mtda.live.retention import forget_old, keep_only
+from reid_mtda.live.retention import LetGo, forget_old, keep_only
 from reid_mtda.live.roster import Roster, join
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.sitewatch import SiteFollower
@@ -82,6 +82,9 @@ class LiveSystem:
         self.notices = Notices(self.events)
         self.follower = SiteFollower(site, self.roster, self.notices)
         self.lookouts: list[Callable[[], None]] = [self.follower.follow]
+        # What others do when sightings grow old, set by them: before and after these go, and once a turn is over.
+        self.on_letting_go: LetGo = lambda rows: None
+        self.on_retention: Callable[[dict[str, int]], None] = lambda gone: None
 
     # ------------------------------------------------------------------------------------------------ life
 
@@ -273,7 +276,17 @@ class LiveSystem:
                 _survived(self._look_at_disk)
             if now >= next_retention:
                 next_retention = now + self.settings.retention_every_s
-                _survived(self.forget_old)
+                _survived(self._let_go)
+
+    def _let_go(self) -> None:
+        if gone := self.forget_old():
+            self._tell_of_retention(gone)
+
+    def _tell_of_retention(self, gone: dict[str, int]) -> None:
+        try:
+            self.on_retention(gone)
+        except StorageError as error:  # they are gone all the same, and cameras must be looked after
+            log.error("retention of %s: %s", gone, error)
 
     def _look_out(self) -> None:
         """Ask whatever looks after files that others may change, one by one: cameras come and go in their own time."""
@@ -286,7 +299,7 @@ class LiveSystem:
         present = {name: state.settings for name, state in self.cameras().items()}
         keep_only({name for name, camera in present.items() if camera.keep_for_adaptation}, self.kept)
         days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
-        gone = forget_old(days, self.gallery, self.set_aside, self.kept)
+        gone = forget_old(days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go)
         for name, count in gone.items():
             self.events.tell("retention", name, removed=count)
         return gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.models import Models
 from reid_mtda.service.openings import Openings
-from reid_mtda.service.queries import Queries
+from reid_mtda.service.queries import Queries, sighting_key
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving import Serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.types import Detect
+from reid_mtda.types import Detect, Sighting
 
 
 @dataclass
@@ -83,7 +84,7 @@ def make_service(
     candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
     check_set = load_check_set(settings.check_set, settings.check_tolerance) if settings.check_set else None
     policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
-    return Service(
+    service = Service(
         system=system,
         settings=settings,
         access=Access(state),
@@ -97,6 +98,22 @@ def make_service(
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
     )
+    _follow_retention(service)
+    return service
+
+
+def _follow_retention(service: Service) -> None:
+    """Let sightings that grow old take their reviews and kept answers along, and give each turn a receipt."""
+
+    def let_go(rows: Collection[Sighting]) -> None:
+        keys = {sighting_key(row) for row in rows}
+        service.reviews.forget(keys)
+        service.searches.forget(keys)
+
+    def receipt(removed: dict[str, int]) -> None:
+        service.audit.add("service", "retention", removed=removed)
+
+    service.system.on_letting_go, service.system.on_retention = let_go, receipt
 
 
 def notices_of(service: Service, who: Principal) -> dict[str, str]:

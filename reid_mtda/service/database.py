@@ -46,6 +46,11 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def empty_log(self) -> None:
+        """Leave nothing of what was deleted in the log of changes."""
+        with self._lock, self._translated():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:

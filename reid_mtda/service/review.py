@@ -1,14 +1,14 @@
 """Matches that people decide on: one proposes, another one decides; nobody alone.
 
 The query's picture is kept with the review, so that the second person sees what the first saw; it goes when either
-sighting is erased.
+sighting is erased or grows old.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from reid_mtda.service.database import Database
 
 SAME, DIFFERENT = "same", "different"
 OPEN, CONFIRMED, REJECTED, DISPUTED = "open", "confirmed", "rejected", "disputed"
+NOBODY = 0  # a number that no sighting has
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS reviews (
@@ -192,21 +193,28 @@ class Reviews:
         return {row["candidate_key"]: Review(**dict(row)) for row in rows}
 
     def forget(self, keys: Iterable[str]) -> int:
-        """Remove the reviews of erased sightings, pictures included; returns how many."""
+        """Remove the reviews of sightings that go, pictures included; returns how many."""
         removed = 0
         with self._database.write() as connection:
             for key in keys:
                 removed += connection.execute(
                     "DELETE FROM reviews WHERE query_key = ? OR candidate_key = ?", (key, key)
                 ).rowcount
+        if removed:
+            self._database.empty_log()
         return removed
 
-    def renumber(self, numbers: dict[str, int]) -> None:
-        """The gallery was made anew: sightings have other numbers, their keys stand."""
+    def renumber(self, numbers: Mapping[str, int]) -> None:
+        """The gallery was made anew: sightings have other numbers, their keys stand.
+
+        One that is not in it loses its number: else it would show whoever has that number now.
+        """
         with self._database.write() as connection:
-            for key, number in numbers.items():
-                connection.execute("UPDATE reviews SET query_id = ? WHERE query_key = ?", (number, key))
-                connection.execute("UPDATE reviews SET candidate_id = ? WHERE candidate_key = ?", (number, key))
+            for row in connection.execute("SELECT id, query_key, candidate_key FROM reviews").fetchall():
+                connection.execute(
+                    "UPDATE reviews SET query_id = ?, candidate_id = ? WHERE id = ?",
+                    (numbers.get(row["query_key"]), numbers.get(row["candidate_key"], NOBODY), row["id"]),
+                )
 
 
 def _visible(principal: Principal, review: Review) -> bool:

@@ -1,0 +1,66 @@
+"""Who is let go is gone: with their reviews, from memory too, and with a receipt."""
+
+import time
+from pathlib import Path
+
+from town import Town, crop_of
+
+from reid_mtda.live.gate import GateSample
+from reid_mtda.service.access import Principal, Role
+from reid_mtda.service.queries import sighting_key
+from reid_mtda.service.review import Proposal
+from reid_mtda.service.run import running_service
+from reid_mtda.site import Camera, Site
+
+API = "/api/v1"
+ANN = Principal("ann", Role.ADMIN, None, "id")
+
+
+def see(town: Town, camera: str, track_id: int, days_ago: float) -> int:
+    """Somebody was seen."""
+    system, seen, crop = town.service.system, time.time() - 86400 * days_ago, crop_of(track_id % 4)
+    system.samples._kept.setdefault(camera, []).append(GateSample(camera, track_id, seen, seen + 5, crop, crop))
+    return system.gallery.add(system.embed_one(crop), camera, track_id, seen, seen + 5, crop)
+
+
+def propose(town: Town, query: int, candidate: int) -> int:
+    """A review of two sightings."""
+    rows = town.service.system.gallery.lookup([query, candidate])
+    asked, found = sighting_key(rows[query]), sighting_key(rows[candidate])
+    proposal = Proposal(asked, query, rows[query].camera, found, candidate, rows[candidate].camera, 0.9, "x-1", b"jpeg")
+    return town.service.reviews.propose(ANN, proposal, "same").id
+
+
+def reviews(town: Town) -> list[int]:
+    return sorted(review.id for review in town.service.reviews.listed(ANN))
+
+
+def test_reviews_and_samples_grow_old_with_their_sightings(town: Town) -> None:
+    old, new, other = see(town, "gate", 900, 400), see(town, "market", 901, 1), see(town, "gate", 902, 1)
+    propose(town, old, new), propose(town, other, old)
+    stays = propose(town, other, new)
+    assert town.service.system.forget_old() == {"gate": 1}
+    assert reviews(town) == [stays]
+    for path in (town.folder / "state").glob("reviews.sqlite*"):  # the log of changes, too
+        assert b"gate/900/" not in path.read_bytes()
+    assert sorted(sample.track_id for sample in town.service.system.samples.all()) == [901, 902]
+
+
+def test_each_turn_that_let_somebody_go_has_a_receipt(town: Town, model_folder: Path) -> None:
+    see(town, "gate", 900, 400)
+    town.service.system.stop(3)
+    site = Site("town", town.folder, {"gate": Camera(url="synthetic://street?camera=gate&duration=20")})
+    with running_service(site, model_folder, town.folder / "gallery", town.folder / "state") as service:
+        deadline = time.monotonic() + 20
+        while not (entries := service.audit.entries(action="retention")):
+            assert time.monotonic() < deadline, "no receipt"
+            time.sleep(0.05)
+    assert [(entry.user, entry.detail) for entry in entries] == [("service", {"removed": {"gate": 1}})]
+
+
+def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(town: Town) -> None:
+    review = propose(town, town.numbers[0, "gate"], town.numbers[0, "market"])
+    key = sighting_key(next(iter(town.service.system.gallery.lookup([town.numbers[0, "gate"]]).values())))
+    town.service.reviews.renumber({key: 7})
+    moved = town.service.reviews.get(ANN, review)
+    assert (moved.query_id, moved.candidate_id) == (7, 0)
