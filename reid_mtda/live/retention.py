@@ -48,7 +48,7 @@ def forget_old(
                 set_aside.forget_before(name, limit)
             removed = gallery.delete(rows)
             if rows:
-                let_go(rows.values())  # somebody may have asked for one of them meanwhile
+                let_go(rows.values())  # of those proposed meanwhile
         except ReidError as error:
             log.error("retention of camera %s: %s", name, error)
             continue

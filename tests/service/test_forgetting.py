@@ -3,8 +3,11 @@
 import time
 from pathlib import Path
 
+import pytest
+from test_models import finished, watch
 from town import Town, crop_of
 
+from reid_mtda.errors import StorageError
 from reid_mtda.live.gate import GateSample
 from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.queries import sighting_key
@@ -64,3 +67,39 @@ def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(town: T
     town.service.reviews.renumber({key: 7})
     moved = town.service.reviews.get(ANN, review)
     assert (moved.query_id, moved.candidate_id) == (7, 0)
+
+
+def promoted(town: Town, name: str = "turned") -> None:
+    """A model in service, and the one before with its gallery set aside."""
+    watch(town)
+    town.service.models.promote("ann", name)
+    assert finished(town, town.client("admin"))["state"] == "done"
+
+
+@pytest.mark.parametrize("part", ["reviews", "kept", "aside", "gallery"])
+def test_an_erasure_that_failed_half_way_completes_when_repeated(
+    town: Town, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    promoted(town)
+    service, admin = town.service, town.client("admin")
+    numbers = {(row.camera, row.track_id): number for number, row in service.system.gallery.sightings().items()}
+    number = numbers["gate", 0]
+    propose(town, number, numbers["market", 1])
+    broken = {
+        "reviews": (service.reviews, "forget"),
+        "kept": (service.system.kept, "forget"),
+        "aside": (service.system.set_aside, "delete"),
+        "gallery": (service.system.gallery, "delete"),
+    }[part]
+
+    def fail(*_: object) -> int:
+        raise StorageError("the disk refused")
+
+    body = {"sighting_ids": [number], "reason": "asked for"}
+    with monkeypatch.context() as patch:
+        patch.setattr(*broken, fail)
+        assert admin.post(f"{API}/erasures", json=body).status_code == 507
+    receipt = admin.post(f"{API}/erasures", json=body).json()
+    assert receipt["sightings"] == [number] and reviews(town) == []
+    for gallery in (service.system.gallery, service.system.set_aside):
+        assert ("gate", 0) not in {(row.camera, row.track_id) for row in gallery.sightings().values()}
