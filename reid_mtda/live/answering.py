@@ -36,11 +36,15 @@ class Answering:
         self._lock = threading.Lock()
         self._embedders: list[threading.Thread] = []
         self._running = False
-        self.observed = Observations()
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
         self.serving = self._make(embed, manifest, gallery)
         self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
+
+    @property
+    def observed(self) -> Observations:
+        """What the embeddings of the model that answers say about themselves."""
+        return self.serving.observed
 
     def start(self) -> None:
         """Let the embedder work."""
@@ -66,15 +70,14 @@ class Answering:
     def switch(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open.
 
-        What is under way is still added to the old gallery: switch first, then carry over what is new in it.
+        Nothing is added to the old gallery once this returned: cameras embed anew what was under way.
         """
         serving = self._make(embed, manifest, gallery)
         with self._lock:
             old, self.serving = self.serving, serving
             if self._running:
                 self._start_embedder(serving)
-        old.batcher.close()
-        self.observed.forget()
+        old.retire()
         return old.gallery
 
     def stop(self, deadline: float) -> None:

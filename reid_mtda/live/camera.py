@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reid_mtda.errors import ReidError, StorageError
+from reid_mtda.errors import ModelError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher
 from reid_mtda.live.disk import Room
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
+from reid_mtda.live.observe import Observations
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, ModelManifest, Tracklet
 from reid_mtda.vision.tracklets import TrackletBuilder
@@ -28,13 +29,25 @@ _IDLE_S = 0.2
 _FLUSH_S = 6.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Serving:
-    """The model that answers now, and the gallery of its vectors; replaced together, never one alone."""
+    """The model that answers now, the gallery of its vectors and what they say; replaced together, never one alone.
+
+    Cameras add to ``gallery`` while they hold ``adding``, and not any more once it is ``retired``.
+    """
 
     manifest: ModelManifest
     batcher: Batcher
     gallery: Gallery
+    observed: Observations = field(default_factory=Observations)
+    adding: threading.Lock = field(default_factory=threading.Lock)
+    retired: threading.Event = field(default_factory=threading.Event)
+
+    def retire(self) -> None:
+        """Another one answers: what is under way goes there; when this returns, no camera adds to ``gallery``."""
+        with self.adding:
+            self.retired.set()
+        self.batcher.close()
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,7 @@ class AddedSighting:
 
     number: int
     tracklet: Tracklet
+    observed: Observations
     vector: FloatArray
     rows: FloatArray
 
@@ -171,15 +185,22 @@ class CameraWorker:
     def _send(self, ended: list[Tracklet]) -> None:
         """Ask for the embeddings of tracklets that ended; what finds no room is counted and lost."""
         self.counts.tracklets += len(ended)
-        serving = self._serving()
         for tracklet in ended:
-            future = None
-            if len(self._pending) < _MAX_PENDING and self._room() is not Room.NOTHING:
+            self._ask(tracklet)
+
+    def _ask(self, tracklet: Tracklet) -> None:
+        serving, future = self._serving(), None
+        if len(self._pending) < _MAX_PENDING and self._room() is not Room.NOTHING:
+            try:
                 future = serving.batcher.submit(tracklet.crops, key=self.stream.camera)
-            if future is None:
-                self.counts.refused += 1
-            else:
-                self._pending.append((serving, tracklet, future))
+            except ModelError:
+                if serving is self._serving():
+                    raise
+                return self._ask(tracklet)  # another model answers since a moment ago
+        if future is None:
+            self.counts.refused += 1
+        else:
+            self._pending.append((serving, tracklet, future))
 
     def _collect(self, patience_s: float) -> None:
         """Add the tracklets whose embeddings are there, in order."""
@@ -191,12 +212,16 @@ class CameraWorker:
             self._pending.popleft()
             rows = future.result(max(0.0, deadline - time.monotonic()) if patience_s else None)
             began = time.perf_counter()
-            number = self._add(serving.gallery, tracklet, rows)
+            with serving.adding:
+                number = None if serving.retired.is_set() else self._add(serving.gallery, tracklet, rows)
+            if number is None:  # another model answers meanwhile: its vectors are wanted, in its gallery
+                self._ask(tracklet)
+                continue
             self.counts.seconds["add"] += time.perf_counter() - began
             self.counts.sightings += 1
             self.counts.delays_s.append(time.time() - tracklet.end_s)
             self.fault = ""
-            self._on_added(AddedSighting(number, tracklet, mean_embedding(rows), rows))
+            self._on_added(AddedSighting(number, tracklet, serving.observed, mean_embedding(rows), rows))
 
     def _add(self, gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
         """Add a sighting; without its picture where the disk has no room for that."""

@@ -68,11 +68,6 @@ class Observations:
         with self._lock:
             return {name: tuple(kept.within) for name, kept in self._cameras.items()}
 
-    def forget(self) -> None:
-        """Another model: nothing of the old one compares."""
-        with self._lock:
-            self._cameras.clear()
-
 
 def _cosine(left: FloatArray, right: FloatArray) -> float:
     return float(left @ right / max(float(np.linalg.norm(left) * np.linalg.norm(right)), 1e-12))

@@ -250,7 +250,7 @@ class LiveSystem:
             except StorageError as error:  # the sighting stands all the same
                 self._refused(Room.PICTURES, error)
         self.samples.take(tracklet)
-        self.observed.sighting(tracklet.camera, added.vector, added.rows)
+        added.observed.sighting(tracklet.camera, added.vector, added.rows)
         self.events.tell(
             "sighting",
             tracklet.camera,

@@ -1,0 +1,62 @@
+"""Another model answers: what is under way then is embedded by it, and nothing is lost or mixed."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from colour_model import write_colour_model
+
+from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.answering import Answering
+from reid_mtda.live.batcher import BatcherSettings
+from reid_mtda.live.camera import AddedSighting, CameraWorker
+from reid_mtda.runtime import load_exported
+from reid_mtda.types import Tracklet
+from reid_mtda.vision.preprocess import to_model_input
+
+
+def tracklet(number: int) -> Tracklet:
+    crop = np.full((48, 24, 3), 10 * number, np.uint8)
+    crop[:24] = (200, 30, 30)
+    times = np.array([100.0 + number, 101.0 + number])
+    return Tracklet("gate", number, (crop, crop), np.zeros((2, 4), np.float32), np.arange(2), times)
+
+
+def start_thread(work, name: str) -> threading.Thread:
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_what_is_under_way_at_a_switch_goes_to_the_new_gallery(tmp_path: Path, embedded: bool) -> None:
+    """Whether its old vector was there already, or still to come."""
+    for turn in (0, 1):
+        write_colour_model(tmp_path / f"model{turn}", turn=turn)
+    (embed0, card0), (embed1, card1) = (load_exported(tmp_path / f"model{turn}", threads=1) for turn in (0, 1))
+    old, new = Gallery.open(tmp_path / "old", card0), Gallery.open(tmp_path / "new", card1)
+    answering = Answering(embed0, card0, old, BatcherSettings(), start_thread)
+    added: list[AddedSighting] = []
+    worker = CameraWorker(
+        SimpleNamespace(camera="gate"), lambda: None, lambda: answering.serving, fps=5, on_added=added.append
+    )
+    worker._send([tracklet(n) for n in range(3)])
+    first, before = [future for _, _, future in worker._pending], answering.serving
+    if embedded:
+        answering.start()
+        assert [future.result(10).shape for future in first]
+    assert answering.switch(embed1, card1, new) is old
+    if not embedded:
+        answering.start()
+        start_thread(before.batcher.run, "embedder")
+    worker._collect(10.0)
+    assert (len(old), len(new), worker.counts.tracklets, worker.counts.refused) == (0, 3, 3, 0)
+    number, row = next(iter(new.sightings().items()))
+    expected = embed1(to_model_input([tracklet(row.track_id).crops[0]], card1.preprocess))[0]
+    np.testing.assert_allclose(new.vector(number), expected, atol=1e-5)
+    # Vectors of two models, which may differ in length, never meet in what is observed.
+    assert all(one.observed is answering.observed for one in added) and len(added) == 3
+    answering.stop(0)
+    answering.close()
