@@ -39,6 +39,8 @@ class Answering:
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
         self.serving = self._make(embed, manifest, gallery)
+        # Held by whoever deletes from galleries or exchanges them: else one would be missed, or fill up again.
+        self.galleries_lock = threading.RLock()
         self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,22 +27,32 @@ def key_of(sighting: Sighting) -> Key:
     return sighting.camera, sighting.track_id, sighting.start_s
 
 
-def reindex(
+def drop_gone(old: Gallery, new: Gallery) -> None:
+    """Remove from ``new`` what ``old`` has not: erased there meanwhile, it must not stand up again."""
+    alive = {key_of(row) for row in old.sightings().values()}
+    gone = [number for number, row in new.sightings().items() if key_of(row) not in alive]
+    if gone:
+        new.delete(gone)
+
+
+def carry_over(
     old: Gallery,
     new: Gallery,
     embed: Embed,
     manifest: ModelManifest,
     *,
+    lock: AbstractContextManager[Any] | None = None,
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[int, int]:
-    """Bring ``new`` up to ``old``: add what is missing, remove what is no longer there. Can be stopped and repeated.
+    """Add to ``new`` what ``old`` has more. Can be stopped and repeated.
 
     Args:
-        old: the gallery that answers; only read.
+        old: only read.
         new: bound to ``manifest``'s model.
         embed: that model.
         manifest: its card.
+        lock: held for each batch; whoever deletes from the galleries holds it, too.
         stopped: asked before each batch; True: leave off.
         progress: called with (done, total).
 
@@ -55,23 +67,20 @@ def reindex(
         raise GalleryError(f"gallery {new.folder} holds model {new.model_id}, got {manifest.model_id} to re-index with")
     there = {key_of(row): number for number, row in new.sightings().items()}
     wanted = old.sightings()
-    # Erased in the old one meanwhile: it must not stand up again in the new one.
-    alive = {key_of(row) for row in wanted.values()}
-    gone = [number for key, number in there.items() if key not in alive]
-    if gone:
-        new.delete(gone)
     missing = [number for number, row in sorted(wanted.items()) if key_of(row) not in there]
     for start in range(0, len(missing), _BATCH):
         if stopped():
             break
-        pictures = {number: _read(wanted[number]) for number in missing[start : start + _BATCH]}
-        readable = {number: picture for number, picture in pictures.items() if picture is not None}
-        rows = embed(to_model_input(list(readable.values()), manifest.preprocess))
-        for (number, picture), vector in zip(readable.items(), rows, strict=True):
-            row = wanted[number]
-            there[key_of(row)] = new.add(
-                np.asarray(vector, np.float32), row.camera, row.track_id, row.start_s, row.end_s, picture
-            )
+        with lock or nullcontext():
+            batch = old.lookup(missing[start : start + _BATCH])  # without what was deleted meanwhile
+            pictures = {number: _read(row) for number, row in batch.items()}
+            readable = {number: picture for number, picture in pictures.items() if picture is not None}
+            rows = embed(to_model_input(list(readable.values()), manifest.preprocess)) if readable else ()
+            for (number, picture), vector in zip(readable.items(), rows, strict=True):
+                row = batch[number]
+                there[key_of(row)] = new.add(
+                    np.asarray(vector, np.float32), row.camera, row.track_id, row.start_s, row.end_s, picture
+                )
         progress(min(start + _BATCH, len(missing)), len(missing))
     return {number: there[key_of(row)] for number, row in wanted.items() if key_of(row) in there}
 

@@ -185,6 +185,11 @@ class LiveSystem:
         self.answering.set_aside = gallery
 
     @property
+    def galleries_lock(self) -> threading.RLock:
+        """Held by whoever deletes from galleries or exchanges them."""
+        return self.answering.galleries_lock
+
+    @property
     def observed(self) -> Observations:
         """What the embeddings say about themselves."""
         return self.answering.observed
@@ -299,7 +304,8 @@ class LiveSystem:
         present = {name: state.settings for name, state in self.cameras().items()}
         keep_only({name for name, camera in present.items() if camera.keep_for_adaptation}, self.kept)
         days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
-        gone = forget_old(days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go)
+        with self.galleries_lock:
+            gone = forget_old(days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go)
         for name, count in gone.items():
             self.events.tell("retention", name, removed=count)
         return gone

@@ -26,21 +26,24 @@ def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> R
     The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun. The sightings
     themselves go last: what was interrupted finds them again when it is repeated, and so completes.
     """
-    gallery = service.system.gallery
-    rows = gallery.lookup(numbers)
-    keys = {sighting_key(row) for row in rows.values()}
-    service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
-    if (aside := service.system.set_aside) is not None:
-        aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
-    crops = 0
-    for row in rows.values():
-        service.system.samples.forget(row.camera, [row.track_id])
-        if service.system.kept is not None:
-            crops += service.system.kept.forget(row.camera, [row.track_id])
-    reviews = service.reviews.forget(keys)
-    service.searches.forget(keys)
-    removed = gallery.delete(rows)
-    reviews += service.reviews.forget(keys)  # of those proposed meanwhile
-    entry = service.audit.add(user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason)
+    with service.system.galleries_lock:
+        gallery = service.system.gallery
+        rows = gallery.lookup(numbers)
+        keys = {sighting_key(row) for row in rows.values()}
+        service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
+        if (aside := service.system.set_aside) is not None:
+            aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
+        crops = 0
+        for row in rows.values():
+            service.system.samples.forget(row.camera, [row.track_id])
+            if service.system.kept is not None:
+                crops += service.system.kept.forget(row.camera, [row.track_id])
+        reviews = service.reviews.forget(keys)
+        service.searches.forget(keys)
+        removed = gallery.delete(rows)
+        reviews += service.reviews.forget(keys)  # of those proposed meanwhile
+        entry = service.audit.add(
+            user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason
+        )
     service.system.events.tell("erased", None, count=len(removed))
     return Receipt(entry, tuple(sorted(removed)), reviews, crops)

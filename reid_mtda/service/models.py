@@ -11,7 +11,7 @@ from reid_mtda.errors import ReidError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.checkset import CheckSet
 from reid_mtda.live.gate import GateReport, judge
-from reid_mtda.live.reindex import reindex
+from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.runtime import load_exported
 from reid_mtda.service.audit import Audit
@@ -177,27 +177,41 @@ class Models:
             if self.job is not None:
                 self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
 
-        reindex(system.gallery, new, embed, manifest, stopped=system.is_stopping, progress=progress)
+        carry_over(
+            system.gallery,
+            new,
+            embed,
+            manifest,
+            lock=system.galleries_lock,
+            stopped=system.is_stopping,
+            progress=progress,
+        )
         if system.is_stopping():
             raise SearchError("the service stopped before the new gallery was complete; start it again", 503)
         old_id = system.manifest.model_id
-        old = system.switch(embed, manifest, new)
-        # What was under way during the switch went to the old gallery: it is carried over now.
-        numbers = reindex(old, new, embed, manifest)
-        rows = old.lookup(numbers)
-        self._reviews.renumber({sighting_key(row): numbers[number] for number, row in rows.items()})
-        self._searches.forget_all()
-        system.set_aside = old
-        if set_aside is not None and not reopened:
-            # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it held
-            # is in the new one.
-            set_aside.delete(set_aside.sightings())
-            set_aside.close()
+        with system.galleries_lock:
+            if not reopened:  # erasure and retention did not reach it until now
+                drop_gone(system.gallery, new)
+            old = system.switch(embed, manifest, new)
+            system.set_aside = old
+            carry_over(old, new, embed, manifest)  # what came since
+            self._renumber()
+            if set_aside is not None and not reopened:
+                # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it held
+                # is in the new one.
+                set_aside.delete(set_aside.sightings())
+                set_aside.close()
         self._before, self._now, self._embed = self._now, place, embed
         keep_serving(
             self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before
         )
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
+
+    def _renumber(self) -> None:
+        """Sightings have other numbers now."""
+        rows = self._system.gallery.sightings()
+        self._reviews.renumber({sighting_key(row): number for number, row in rows.items()})
+        self._searches.forget_all()
 
 
 def _is_there(model: Path) -> bool:

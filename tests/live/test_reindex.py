@@ -8,7 +8,7 @@ from colour_model import write_colour_model
 
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.reindex import key_of, reindex
+from reid_mtda.live.reindex import carry_over, drop_gone, key_of
 from reid_mtda.runtime import load_exported
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -37,7 +37,7 @@ def old(tmp_path: Path, models) -> Gallery:
 def test_everything_is_carried_over_and_answers_alike(tmp_path: Path, models, old: Gallery) -> None:
     embed, manifest = models[1]
     new, told = Gallery.open(tmp_path / "new", manifest), []
-    numbers = reindex(old, new, embed, manifest, progress=lambda done, total: told.append((done, total)))
+    numbers = carry_over(old, new, embed, manifest, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (40, 40) and len(numbers) == len(new) == 40
     was, now = old.lookup(numbers), new.lookup(numbers.values())
     assert all(key_of(was[a]) == key_of(now[b]) for a, b in numbers.items())
@@ -55,12 +55,13 @@ def test_stopped_and_repeated_it_adds_what_is_missing_and_removes_what_went(tmp_
         calls.append(1)
         return len(calls) > 1
 
-    reindex(old, new, embed, manifest, stopped=stopped)
+    carry_over(old, new, embed, manifest, stopped=stopped)
     assert len(new) == 32
     gone = next(iter(old.sightings()))
     key = key_of(old.lookup([gone])[gone])
     old.delete([gone])
-    numbers = reindex(old, new, embed, manifest)
+    drop_gone(old, new)
+    numbers = carry_over(old, new, embed, manifest)
     assert len(new) == len(numbers) == 39
     assert key not in {key_of(row) for row in new.sightings().values()}
 
@@ -69,10 +70,10 @@ def test_a_damaged_thumbnail_costs_its_own_sighting_alone(tmp_path: Path, models
     embed, manifest = models[1]
     number, row = next(iter(old.sightings().items()))
     row.thumbnail.write_bytes(b"no picture")
-    numbers = reindex(old, Gallery.open(tmp_path / "new", manifest), embed, manifest)
+    numbers = carry_over(old, Gallery.open(tmp_path / "new", manifest), embed, manifest)
     assert number not in numbers and len(numbers) == 39
 
 
 def test_a_gallery_of_another_model_is_refused(models, old: Gallery) -> None:
     with pytest.raises(GalleryError, match="to re-index with"):
-        reindex(old, old, *models[1])
+        carry_over(old, old, *models[1])

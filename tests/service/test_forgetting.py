@@ -1,5 +1,6 @@
 """Who is let go is gone: with their reviews, from memory too, and with a receipt."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from test_models import finished, watch
 from town import Town, crop_of
 
 from reid_mtda.errors import StorageError
+from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.gate import GateSample
+from reid_mtda.service import models
 from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.review import Proposal
@@ -103,3 +106,39 @@ def test_an_erasure_that_failed_half_way_completes_when_repeated(
     assert receipt["sightings"] == [number] and reviews(town) == []
     for gallery in (service.system.gallery, service.system.set_aside):
         assert ("gate", 0) not in {(row.camera, row.track_id) for row in gallery.sightings().values()}
+
+
+def test_whoever_is_let_go_while_the_model_changes_does_not_stand_up_again(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention at the worst moment: the new gallery answers, the old one is not set aside yet."""
+    system, threads = town.service.system, list[threading.Thread]()
+    see(town, "gate", 900, 400)
+    switch = system.switch
+
+    def switch_and_forget(*arguments) -> Gallery:
+        old = switch(*arguments)
+        threads.append(threading.Thread(target=system.forget_old))
+        threads[0].start()
+        threads[0].join(0.5)
+        return old
+
+    monkeypatch.setattr(system, "switch", switch_and_forget)
+    promoted(town)
+    threads[0].join(10)
+    for gallery in (system.gallery, system.set_aside):
+        assert len(gallery) == 12 and 900 not in {row.track_id for row in gallery.sightings().values()}
+
+
+def test_whoever_is_let_go_while_a_gallery_is_made_is_not_in_it(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    see(town, "gate", 900, 400)
+
+    def carry_over(*arguments, **others) -> dict[int, int]:
+        numbers = real(*arguments, **others)
+        town.service.system.forget_old()
+        return numbers
+
+    real = models.carry_over
+    monkeypatch.setattr(models, "carry_over", carry_over)
+    promoted(town)
+    assert len(town.service.system.gallery) == len(town.service.system.set_aside) == 12
