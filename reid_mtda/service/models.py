@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,13 @@ class Models:
         self.job: Job | None = None
         system.lookouts.append(self.look)
 
+    def restore(self, serving: Serving) -> None:
+        """At the start: go on as the last process left off, the gallery set aside within reach again."""
+        aside = self._system.set_aside = serving.open_before()
+        self._renumber()
+        if aside is not None and not serving.is_complete:
+            self._begin("service", "the last change of the model", lambda: self._complete(aside))
+
     def candidates(self) -> list[str]:
         """Names of the model folders to choose from, and of the adaptations that made one."""
         try:
@@ -126,7 +134,8 @@ class Models:
         report = self.judge(user, name)
         if not report.passes:
             raise SearchError(f"candidate {name}: does not pass the gate, {report.reason}; nothing was changed", 409)
-        return self._begin(user, name, self._folder(name))
+        folder = self._folder(name)
+        return self._begin(user, name, lambda: self._change(user, name, folder))
 
     def roll_back(self, user: str) -> Job:
         """Go back to the model before, with all that was seen since.
@@ -134,9 +143,10 @@ class Models:
         Raises:
             SearchError: there is none, or another change is under way.
         """
-        if self._before is None:
+        if (before := self._before) is None:
             raise SearchError("there is no model to go back to", 409)
-        return self._begin(user, "the model before", self._before.model, self._before.gallery)
+        name = "the model before"
+        return self._begin(user, name, lambda: self._change(user, name, before.model, before.gallery))
 
     def _folder(self, name: str) -> Path:
         model = _model_in(self._candidates / name) if NAME.match(name) else None
@@ -144,22 +154,18 @@ class Models:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
         return model.resolve()
 
-    def _begin(self, user: str, name: str, model: Path, gallery: Path | None = None) -> Job:
+    def _begin(self, user: str, name: str, work: Callable[[], None]) -> Job:
         with self._lock:
             if self.job is not None and self.job.state == "running":
                 raise SearchError(f"{self.job.candidate} is being put in service; wait for it", 409)
             self.job = job = Job(name, "running")
-        self._system.run_aside(lambda: self._change(user, name, model, gallery), "re-index")
+        self._system.run_aside(lambda: self._work(user, name, work), "re-index")
         return job
 
-    def _change(self, user: str, name: str, model: Path, gallery: Path | None) -> None:
+    def _work(self, user: str, name: str, work: Callable[[], None]) -> None:
         try:
-            embed, manifest = load_exported(model)
-            gallery = gallery or self._state.resolve() / "galleries" / manifest.model_id
-            if manifest.model_id == self._system.manifest.model_id:
-                raise SearchError(f"{name} is the model that answers already", 409)
-            self._exchange(user, Place(model, gallery), embed, manifest)
-            self.job = Job(name, "done", f"model {manifest.model_id} answers")
+            work()
+            self.job = Job(name, "done", f"model {self._system.manifest.model_id} answers")
         except ReidError as error:
             log.error("changing the model: %s", error)
             self.job = Job(name, "failed", str(error))
@@ -168,32 +174,66 @@ class Models:
             log.exception("changing the model")
             self.job = Job(name, "failed", "something failed here; it is in the service's log")
 
+    def _progress(self, done: int, total: int) -> None:
+        if self.job is not None:
+            self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
+
+    def _change(self, user: str, name: str, model: Path, gallery: Path | None = None) -> None:
+        embed, manifest = load_exported(model)
+        gallery = gallery or self._state.resolve() / "galleries" / manifest.model_id
+        if manifest.model_id == self._system.manifest.model_id:
+            raise SearchError(f"{name} is the model that answers already", 409)
+        self._exchange(user, Place(model, gallery), embed, manifest)
+
+    def _complete(self, aside: Gallery) -> None:
+        """Carry over what a change that was interrupted did not."""
+        self._carry_over(aside, self._system.gallery, self._embed, self._system.manifest)
+        self._renumber()
+        self._keep(self._system.manifest, self._now, self._before, is_complete=True)
+
+    def _carry_over(self, old: Gallery, new: Gallery, embed: Embed, manifest: ModelManifest) -> None:
+        """While cameras and people go on.
+
+        Raises:
+            SearchError: the service stops.
+        """
+        carry_over(
+            old,
+            new,
+            embed,
+            manifest,
+            lock=self._system.galleries_lock,
+            stopped=self._system.is_stopping,
+            progress=self._progress,
+        )
+        if self._system.is_stopping():
+            raise SearchError("the service stopped before the new gallery was complete; start it again", 503)
+
+    def _keep(self, manifest: ModelManifest, now: Place, before: Place | None, *, is_complete: bool) -> None:
+        if before is not None:
+            keep_serving(
+                self._state,
+                started_with=self._started_with,
+                model_id=manifest.model_id,
+                now=now,
+                before=before,
+                is_complete=is_complete,
+            )
+
     def _exchange(self, user: str, place: Place, embed: Embed, manifest: ModelManifest) -> None:
         system, set_aside = self._system, self._system.set_aside
         reopened = set_aside is not None and set_aside.folder.resolve() == place.gallery
         new = set_aside if reopened and set_aside is not None else Gallery.open(place.gallery, manifest)
-
-        def progress(done: int, total: int) -> None:
-            if self.job is not None:
-                self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
-
-        carry_over(
-            system.gallery,
-            new,
-            embed,
-            manifest,
-            lock=system.galleries_lock,
-            stopped=system.is_stopping,
-            progress=progress,
-        )
-        if system.is_stopping():
-            raise SearchError("the service stopped before the new gallery was complete; start it again", 503)
+        self._carry_over(system.gallery, new, embed, manifest)
         old_id = system.manifest.model_id
         with system.galleries_lock:
             if not reopened:  # erasure and retention did not reach it until now
                 drop_gone(system.gallery, new)
+            # Written down first: whenever a kill comes, the next start serves what the new model saw, and completes.
+            self._keep(manifest, place, self._now, is_complete=False)
             old = system.switch(embed, manifest, new)
             system.set_aside = old
+            self._before, self._now, self._embed = self._now, place, embed
             carry_over(old, new, embed, manifest)  # what came since
             self._renumber()
             if set_aside is not None and not reopened:
@@ -201,10 +241,7 @@ class Models:
                 # is in the new one.
                 set_aside.delete(set_aside.sightings())
                 set_aside.close()
-        self._before, self._now, self._embed = self._now, place, embed
-        keep_serving(
-            self._state, started_with=self._started_with, model_id=manifest.model_id, now=place, before=self._before
-        )
+            self._keep(manifest, place, self._before, is_complete=True)
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
 
     def _renumber(self) -> None:

@@ -122,7 +122,7 @@ def running_service(
         opened.close()
         raise
     try:
-        system.set_aside = serving.open_before()
+        service.models.restore(serving)
         service.cameras.restore()
         service.audit.add("service", "started", model_id=system.manifest.model_id, cameras=sorted(system.cameras()))
         system.start()

@@ -31,6 +31,7 @@ class Serving:
     """What to serve with: the loaded model, where it lies, and the one before, if any.
 
     ``started_with`` is the id of the model that the service was told to serve; another one makes a new beginning.
+    ``is_complete``: all that the gallery before has is in the one now; a change that a kill interrupted left it False.
     """
 
     embed: Embed
@@ -38,6 +39,7 @@ class Serving:
     now: Place
     started_with: str
     before: Place | None = None
+    is_complete: bool = True
 
     def open_before(self) -> Gallery | None:
         """The gallery of the model before, which erasure and retention must reach as long as one can go back to it."""
@@ -64,7 +66,7 @@ def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
         if kept["started_with"] != manifest.model_id:
             return told
         now, before = _place(kept["now"]), _place(kept["before"])
-        model_id = str(kept["model_id"])
+        model_id, is_complete = str(kept["model_id"]), bool(kept.get("is_complete", True))
     except FileNotFoundError:
         return told
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -83,17 +85,20 @@ def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
             now.gallery,
         )
         return told
-    return Serving(embed, manifest, now, told.started_with, before)
+    return Serving(embed, manifest, now, told.started_with, before, is_complete)
 
 
-def keep_serving(state: Path, *, started_with: str, model_id: str, now: Place, before: Place) -> None:
-    """Write down that ``model_id`` answers at ``now``, and ``before`` until then.
+def keep_serving(
+    state: Path, *, started_with: str, model_id: str, now: Place, before: Place, is_complete: bool
+) -> None:
+    """Write down that ``model_id`` answers at ``now``, and ``before`` until then; ``is_complete`` as in ``Serving``.
 
     Raises:
         StorageError: the disk refused.
     """
     places = {name: {"model": p.model, "gallery": p.gallery} for name, p in (("now", now), ("before", before))}
-    write_json(Path(state) / FILE, {"started_with": started_with, "model_id": model_id, **places})
+    card = {"started_with": started_with, "model_id": model_id, "is_complete": is_complete}
+    write_json(Path(state) / FILE, {**card, **places})
 
 
 def _place(value: dict[str, str]) -> Place:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 with warnings.catch_warnings():
@@ -228,3 +229,47 @@ def test_a_promoted_model_that_vanished_is_named_and_the_asked_one_serves(
     assert "the model put in service last cannot be used" in caplog.text and "gone" in caplog.text
     with Gallery.open(tmp_path / "gallery") as gallery:
         assert gallery.model_id == asked
+
+
+def see(service: Service, track_id: int) -> None:
+    """Somebody walks past the gate, and is added to the gallery that answers."""
+    crop, seen, system = crop_of(track_id % 4), time.time() - 600 + track_id, service.system
+    system.gallery.add(system.embed_one(crop), "gate", track_id, seen, seen + 5, crop)
+
+
+def tracks(gallery: Gallery) -> list[int]:
+    return sorted(row.track_id for row in gallery.sightings().values())
+
+
+@pytest.mark.parametrize("moment", ["switch", "carry over"])
+def test_a_kill_while_the_model_changes_loses_nobody(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    write_colour_model(tmp_path / "candidates" / "turned", turn=1)
+    with start() as (service, client):
+        old = service.system.gallery
+        see(service, 1)
+
+        def killed(*arguments: object) -> None:
+            see(service, 2)
+            if moment == "carry over":
+                switch(*arguments)
+                see(service, 3)  # by the new model alone
+                vector = np.eye(1, old.dim, dtype=np.float32)[0]
+                old.add(vector, "gate", 4, time.time(), time.time(), crop_of(0))
+            raise RuntimeError("killed")
+
+        switch = service.system.switch
+        monkeypatch.setattr(service.system, "switch", killed)
+        watch(Town(service, tmp_path, {}, 0.0))
+        client.post(f"{API}/model/promotions", json={"name": "turned"})
+        assert wait_for_job(client)["state"] == "failed"
+    expected = [1, 2] if moment == "switch" else [1, 2, 3, 4]
+    with start() as (service, client):
+        assert wait_for_job(client)["state"] == "done"
+        assert service.system.manifest.model_id != old.model_id and tracks(service.system.gallery) == expected
+        assert client.post(f"{API}/model/rollback").status_code == 202
+        assert wait_for_job(client)["state"] == "done"
+        assert tracks(service.system.gallery) == expected
+    with start() as (_, client):  # it is complete
+        assert client.get(f"{API}/model/candidates").json()["job"] is None
