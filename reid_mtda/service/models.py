@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from reid_mtda.service.audit import Audit
 from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
-from reid_mtda.service.serving import Place, Serving, keep_serving
+from reid_mtda.service.serving import Place, Serving, gallery_for, keep_serving
 from reid_mtda.site import NAME
 from reid_mtda.types import Embed, ModelManifest
 
@@ -71,6 +73,10 @@ class Models:
     def restore(self, serving: Serving) -> None:
         """At the start: go on as the last process left off, the gallery set aside within reach again."""
         aside = self._system.set_aside = serving.open_before()
+        for folder in serving.left_over:
+            self._audit.add("service", "gallery_removed", gallery=folder.name)
+            _clear(folder, is_ours=folder.parent == gallery_for(self._state, ""))
+        self._keep(serving.manifest, serving.now, serving.before, is_complete=serving.is_complete)
         self._renumber()
         if aside is not None and not serving.is_complete:
             self._begin("service", "the last change of the model", lambda: self._complete(aside))
@@ -180,7 +186,7 @@ class Models:
 
     def _change(self, user: str, name: str, model: Path, gallery: Path | None = None) -> None:
         embed, manifest = load_exported(model)
-        gallery = gallery or self._state.resolve() / "galleries" / manifest.model_id
+        gallery = gallery or gallery_for(self._state, manifest.model_id)
         if manifest.model_id == self._system.manifest.model_id:
             raise SearchError(f"{name} is the model that answers already", 409)
         self._exchange(user, Place(model, gallery), embed, manifest)
@@ -223,25 +229,30 @@ class Models:
     def _exchange(self, user: str, place: Place, embed: Embed, manifest: ModelManifest) -> None:
         system, set_aside = self._system, self._system.set_aside
         reopened = set_aside is not None and set_aside.folder.resolve() == place.gallery
+        is_made = not place.gallery.exists()
         new = set_aside if reopened and set_aside is not None else Gallery.open(place.gallery, manifest)
-        self._carry_over(system.gallery, new, embed, manifest)
         old_id = system.manifest.model_id
-        with system.galleries_lock:
-            if not reopened:  # erasure and retention did not reach it until now
-                drop_gone(system.gallery, new)
-            # Written down first: whenever a kill comes, the next start serves what the new model saw, and completes.
-            self._keep(manifest, place, self._now, is_complete=False)
-            old = system.switch(embed, manifest, new)
-            system.set_aside = old
-            self._before, self._now, self._embed = self._now, place, embed
-            carry_over(old, new, embed, manifest)  # what came since
-            self._renumber()
-            if set_aside is not None and not reopened:
-                # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it held
-                # is in the new one.
-                set_aside.delete(set_aside.sightings())
-                set_aside.close()
-            self._keep(manifest, place, self._before, is_complete=True)
+        with ExitStack() as undo:
+            if not reopened:
+                undo.callback(_abandon, new, is_made=is_made)
+            self._carry_over(system.gallery, new, embed, manifest)
+            with system.galleries_lock:
+                if not reopened:  # erasure and retention did not reach it until now
+                    drop_gone(system.gallery, new)
+                # Written down first: after a kill the next start serves what the new model saw, and completes it.
+                self._keep(manifest, place, self._now, is_complete=False)
+                undo.pop_all()
+                old = system.switch(embed, manifest, new)
+                system.set_aside = old
+                self._before, self._now, self._embed = self._now, place, embed
+                carry_over(old, new, embed, manifest)  # what came since
+                self._renumber()
+                if set_aside is not None and not reopened:
+                    # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it
+                    # held is in the new one.
+                    set_aside.delete(set_aside.sightings())
+                    set_aside.close()
+                self._keep(manifest, place, self._before, is_complete=True)
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
 
     def _renumber(self) -> None:
@@ -249,6 +260,30 @@ class Models:
         rows = self._system.gallery.sightings()
         self._reviews.renumber({sighting_key(row): number for number, row in rows.items()})
         self._searches.forget_all()
+
+
+def _abandon(gallery: Gallery, *, is_made: bool) -> None:
+    """Leave no gallery behind that neither erasure nor retention would reach."""
+    gallery.close()
+    if is_made:
+        _remove(gallery.folder)
+
+
+def _clear(gallery: Path, *, is_ours: bool) -> None:
+    if is_ours:
+        return _remove(gallery)
+    try:
+        with Gallery.open(gallery) as opened:
+            opened.delete(opened.sightings())
+    except ReidError as error:
+        log.error("%s: could not be emptied; remove it: %s", gallery, error)
+
+
+def _remove(gallery: Path) -> None:
+    try:
+        shutil.rmtree(gallery)
+    except OSError as error:
+        log.error("%s: could not be removed (%s); the next start tries again", gallery, error.strerror or error)
 
 
 def _is_there(model: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
@@ -32,6 +32,7 @@ class Serving:
 
     ``started_with`` is the id of the model that the service was told to serve; another one makes a new beginning.
     ``is_complete``: all that the gallery before has is in the one now; a change that a kill interrupted left it False.
+    ``left_over``: galleries of other models, which neither erasure nor retention reaches.
     """
 
     embed: Embed
@@ -40,6 +41,7 @@ class Serving:
     started_with: str
     before: Place | None = None
     is_complete: bool = True
+    left_over: tuple[Path, ...] = ()
 
     def open_before(self) -> Gallery | None:
         """The gallery of the model before, which erasure and retention must reach as long as one can go back to it."""
@@ -52,8 +54,16 @@ class Serving:
             return None
 
 
+def gallery_for(state: Path, model_id: str) -> Path:
+    """Where the gallery of a model put in service is made."""
+    return Path(state).resolve() / "galleries" / model_id
+
+
 def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
     """Load ``model``, or the one that was put in service in its place.
+
+    Where ``model`` answers though another one did last, because it was asked for or the other cannot be used, the
+    other's gallery counts as the one before: within reach of erasure and retention, carried over, and to go back to.
 
     Raises:
         ModelError: ``model`` cannot be used; one put in its place that cannot is named in the log, and left out.
@@ -63,29 +73,39 @@ def load_serving(state: Path, model: Path, gallery: Path) -> Serving:
     told = Serving(embed, manifest, asked, manifest.model_id)
     try:
         kept = json.loads((Path(state) / FILE).read_text(encoding="utf-8"))
-        if kept["started_with"] != manifest.model_id:
-            return told
         now, before = _place(kept["now"]), _place(kept["before"])
         model_id, is_complete = str(kept["model_id"]), bool(kept.get("is_complete", True))
+        is_asked_again = kept["started_with"] == manifest.model_id
     except FileNotFoundError:
-        return told
+        return _with_left_over(state, told)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read (%s); serving %s", Path(state) / FILE, type(error).__name__, model)
+        text = "%s cannot be read (%s); serving %s; galleries of other models beside it are not reached by erasure"
+        log.warning(text, Path(state) / FILE, type(error).__name__, model)
         return told
+    there = [place for place in (now, before) if place.gallery != asked.gallery and place.gallery.is_dir()]
+    told = replace(told, before=there[0] if there else None, is_complete=not there)
+    if not is_asked_again:
+        # What the one before had is in the one now, which counts as the one before from here on.
+        return _with_left_over(state, told, before.gallery) if is_complete else told
     try:
         embed, manifest = load_exported(now.model)
         if manifest.model_id != model_id or not now.gallery.is_dir():
             raise ReidError(f"{now.model}: holds another model than {model_id}, or its gallery is gone")
     except ReidError as error:
         log.error(
-            "the model put in service last cannot be used, serving %s: %s; what was seen since is in %s, and is "
-            "served again once the model is put back",
+            "the model put in service last cannot be used, serving %s: %s; what was seen since is carried over, and "
+            "once the model is put back one can go back to it",
             model,
             error,
-            now.gallery,
         )
-        return told
-    return Serving(embed, manifest, now, told.started_with, before, is_complete)
+        return _with_left_over(state, told)
+    return _with_left_over(state, Serving(embed, manifest, now, told.started_with, before, is_complete))
+
+
+def _with_left_over(state: Path, serving: Serving, *others: Path) -> Serving:
+    reached = {serving.now.gallery, *([serving.before.gallery] if serving.before else [])}
+    there = [path for path in {*gallery_for(state, "").glob("*"), *others} if path.is_dir() and path not in reached]
+    return replace(serving, left_over=tuple(sorted(there)))
 
 
 def keep_serving(

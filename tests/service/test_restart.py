@@ -19,7 +19,7 @@ from colour_model import write_colour_model
 from test_models import watch
 from town import REASON, Town, crop_of
 
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
@@ -46,11 +46,17 @@ def start(tmp_path: Path, model_folder: Path) -> Start:
     }
 
     @contextmanager
-    def started(*, allowed: tuple[str, ...] = ("127.0.0.1",), gone: str = "") -> Iterator[tuple[Service, TestClient]]:
+    def started(
+        *,
+        allowed: tuple[str, ...] = ("127.0.0.1",),
+        gone: str = "",
+        model: Path = model_folder,
+        gallery: Path = tmp_path / "gallery",
+    ) -> Iterator[tuple[Service, TestClient]]:
         settings = ServiceSettings(allowed_hosts=allowed, candidates=str(tmp_path / "candidates"))
         there = {name: camera for name, camera in cameras.items() if name != gone}
         site, state = Site("town", tmp_path, there), tmp_path / "state"
-        with running_service(site, model_folder, tmp_path / "gallery", state, settings) as service:
+        with running_service(site, model, gallery, state, settings) as service:
             token, _ = service.access.create("ann", Role.ADMIN, days=1, created_by="test")
             yield (
                 service,
@@ -273,3 +279,70 @@ def test_a_kill_while_the_model_changes_loses_nobody(
         assert tracks(service.system.gallery) == expected
     with start() as (_, client):  # it is complete
         assert client.get(f"{API}/model/candidates").json()["job"] is None
+
+
+def promote(service: Service, client: TestClient, tmp_path: Path, name: str) -> str:
+    """Put a candidate in service; how the job ended."""
+    watch(Town(service, tmp_path, {}, 0.0))
+    assert client.post(f"{API}/model/promotions", json={"name": name}).status_code == 202
+    return wait_for_job(client)["state"]
+
+
+def test_a_gallery_that_nobody_reaches_does_not_stay(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One begun for a model that did not go in service after all, and one that a kill left behind."""
+    manifest = write_colour_model(tmp_path / "candidates" / "turned", turn=1)
+    made = tmp_path / "state" / "galleries"
+    with start() as (service, client):
+        see(service, 1)
+
+        def full(*arguments: object, **others: object) -> None:
+            assert (made / manifest.model_id).is_dir()
+            raise StorageError("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("reid_mtda.service.models.keep_serving", full)
+            assert promote(service, client, tmp_path, "turned") == "failed"
+        assert list(made.iterdir()) == [] and tracks(service.system.gallery) == [1]
+        assert promote(service, client, tmp_path, "turned") == "done"
+    with Gallery.open(made / "0123", "0123", 3) as gallery:
+        gallery.add(np.eye(1, 3, dtype=np.float32)[0], "gate", 1, 1.0, 2.0, crop_of(0))
+    with start() as (_, client):
+        (entry,) = client.get(f"{API}/audit", params={"action": "gallery_removed"}).json()["entries"]
+        assert entry["detail"] == {"gallery": "0123"}
+        assert [folder.name for folder in made.iterdir()] == [manifest.model_id]
+
+
+@pytest.mark.parametrize("what", ["its folder went", "another was asked for"])
+def test_what_a_model_saw_that_does_not_answer_any_more_stays_within_reach(
+    start: Start, tmp_path: Path, what: str
+) -> None:
+    write_colour_model(tmp_path / "candidates" / "turned", turn=1)
+    folder = tmp_path / "candidates" / "turned"
+    with start() as (service, client):
+        see(service, 1)
+        assert promote(service, client, tmp_path, "turned") == "done"
+        see(service, 2)
+    other: dict[str, Path] = {}
+    if what == "its folder went":
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        other = {"model": tmp_path / "other", "gallery": tmp_path / "gallery2"}
+        write_colour_model(other["model"], turn=2)
+    with start(**other) as (service, client):
+        assert wait_for_job(client)["state"] == "done"
+        assert tracks(service.system.gallery) == tracks(service.system.set_aside) == [1, 2]
+        number = next(n for n, row in service.system.gallery.sightings().items() if row.track_id == 1)
+        client.post(f"{API}/erasures", json={"sighting_ids": [number], "reason": "asked for"})
+        see(service, 3)
+    if other:
+        with Gallery.open(tmp_path / "gallery") as gallery:  # the first of all: nothing reaches it any more
+            assert tracks(gallery) == []
+    if what == "its folder went":
+        (tmp_path / "elsewhere").rename(folder)
+    with start(**other) as (service, client):  # one can go back, and nobody is lost
+        assert tracks(service.system.gallery) == [2, 3] and tracks(service.system.set_aside) == [2]
+        assert client.post(f"{API}/model/rollback").status_code == 202
+        assert wait_for_job(client)["state"] == "done"
+        assert tracks(service.system.gallery) == [2, 3]
