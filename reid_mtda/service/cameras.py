@@ -154,8 +154,9 @@ class Cameras:
         if name not in self._system.site.cameras:
             raise ConfigError(f"camera {name!r}: the site's folder has no such camera; add it with its address")
         with self._database.write() as connection:
-            connection.execute("DELETE FROM cameras WHERE name = ?", (name,))
-            self._system.add_camera(name, self._system.site.cameras[name])
+            camera = self._system.site.cameras[name]
+            connection.execute(_SET, (name, None, camera.retention_days, 0, 0))
+            self._system.add_camera(name, camera)
         self._audit.add(user, "camera_put_back", camera=name)
         return self._system.camera(name)
 

@@ -156,6 +156,8 @@ def test_sightings_of_a_removed_camera_grow_old_after_a_restart_too(start: Start
         client.post(f"{API}/cameras", json=ADDED)
         vector = service.system.embed_one(crop_of(0))
         client.delete(f"{API}/cameras/yard")
+        client.delete(f"{API}/cameras/market")
+        assert client.post(f"{API}/cameras/market/restore").status_code == 201
     with Gallery.open(tmp_path / "gallery") as gallery:
         for age_days in (1, 3):
             seen = time.time() - age_days * 86400
