@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,8 @@ def adapt(
     from reid_mtda.site import load_site
     from reid_mtda.workflow.adapt import adapt_cameras
 
+    if crops is not None:  # copies of them must not stay behind where a service manager or a job queue stops it
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Bars() as bars:
         adapted = adapt_cameras(load_site(site), load_config(config, set_ or ()), out, bars, crops=crops)
     console.print(

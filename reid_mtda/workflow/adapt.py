@@ -60,7 +60,9 @@ def adapt_cameras(
     training loop at its last saved state. A camera that fails is reported; the others go on.
 
     With ``crops``, the folder in which a running service keeps them, nothing is filmed: the crops of the cameras that
-    are opted in are copied, and the copies go when the student is ready.
+    are opted in are copied, and the copies go when this returns or fails. A job that goes on takes them anew, as they
+    are then: what it had finished stands, but a teacher that was under way begins again, for its state may number crops
+    that are others now.
 
     Raises:
         ConfigError: ``out`` holds a run with other settings.
@@ -68,6 +70,16 @@ def adapt_cameras(
     """
     kept = {} if crops is None else {"crops": str(crops)}
     run = open_run(out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()})
+    try:
+        return _adapt(site, config, run, progress, crops)
+    finally:
+        if crops is not None:
+            drop_crops(run.folder / "crops")
+            for state in run.folder.glob("teachers_*/checkpoints/resume.safetensors"):
+                state.unlink(missing_ok=True)
+
+
+def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops: Path | None) -> Adapted:
     with stage(run, "source data"):
         source = load_source(config, run)
     with stage(run, "harvest"):
@@ -93,8 +105,6 @@ def adapt_cameras(
             trained_on=f"{config.source.name} -> {site.name} ({', '.join(targets)})",
             check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
         )
-    if crops is not None:
-        drop_crops(run.folder / "crops")
     return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
 
 

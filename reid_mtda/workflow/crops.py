@@ -80,5 +80,10 @@ def _copied(source: Path, target: Path) -> bool:
 
 
 def drop_crops(out: Path) -> None:
-    """Remove the copies once nothing learns from them any more: retention and erasure do not reach them."""
-    shutil.rmtree(out, ignore_errors=True)
+    """Remove the copies as soon as nothing learns from them any more: retention and erasure do not reach them."""
+    try:
+        shutil.rmtree(out)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.error("%s: copies of crops could not be removed (%s); remove them", out, error.strerror or error)

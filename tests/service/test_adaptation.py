@@ -31,6 +31,16 @@ def site(tmp_path: Path) -> Site:
     return load_site(tmp_path / "town")
 
 
+def raising(error: BaseException | type[BaseException], crops: Path):
+    """A step that is stopped while the copies are there."""
+
+    def step(*arguments: object) -> None:
+        assert any(crops.glob("*.jpg"))
+        raise error
+
+    return step
+
+
 def hurried(url: str, *, camera: str, fps: float) -> Iterator[Frame]:
     for frame in read_frames(url, camera=camera, fps=fps):
         time.sleep(0.002)
@@ -55,6 +65,14 @@ def test_from_kept_crops_to_a_candidate(
 
         out = state / "candidates" / "first"
         config = load_config(write_config(tmp_path / "tiny.yaml"))
+        state_of_teacher = "teachers_gate/checkpoints/resume.safetensors"
+        for error in (KeyboardInterrupt, DataError("no disk")):  # neither when it is stopped nor when it fails
+            with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, DataError)):
+                patch.setattr("reid_mtda.workflow.adapt.adapt_teachers", raising(error, out / "crops" / "gate"))
+                (out / state_of_teacher).parent.mkdir(parents=True, exist_ok=True)
+                (out / state_of_teacher).write_bytes(b"of other crops")
+                adapt_cameras(site, config, out, crops=state / "crops")
+            assert not (out / "crops").exists() and not (out / state_of_teacher).exists()
         adapted = adapt_cameras(site, config, out, crops=state / "crops")
         assert list(adapted.harvests) == ["gate"] and adapted.harvests["gate"].tracklets >= 2
         assert service.models.candidates() == ["first"]
