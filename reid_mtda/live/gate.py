@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,12 +103,13 @@ class GateReport:
         """Why, in words."""
         if not self.cameras:
             return "no camera saw enough people yet to judge"
+        skipped = f"; not judged, too few people seen at once: {', '.join(self.skipped)}" if self.skipped else ""
         worse = _worse(self.cameras), _worse(self.checks)
         if any(worse):
             found = (f"worse at {worse[0]}" if worse[0] else "", f"worse on the check set at {worse[1]}")
-            return ", ".join(part for part, names in zip(found, worse, strict=True) if names)
+            return ", ".join(part for part, names in zip(found, worse, strict=True) if names) + skipped
         checked = f", nor on the check set at {', '.join(self.checks)}" if self.checks else ""
-        return f"no worse at {', '.join(self.cameras)}{checked}"
+        return f"no worse at {', '.join(self.cameras)}{checked}{skipped}"
 
 
 def _worse(verdicts: Mapping[str, CameraVerdict | CheckVerdict]) -> str:
@@ -120,6 +121,7 @@ def judge(
     current: tuple[Embed, ModelManifest],
     candidate: tuple[Embed, ModelManifest],
     *,
+    cameras: Collection[str] = (),
     tolerance: float = 0.005,
     check_set: CheckSet | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -127,8 +129,9 @@ def judge(
     """Compare two models camera by camera.
 
     A camera counts as worse when its score falls by more than ``tolerance`` and a paired test over its tracklets
-    (Wilcoxon, one-sided, 5 %) agrees: a coin's luck must not stop a good model, nor let a bad one pass unseen.
-    ``stopped`` is asked before each batch of crops: a check set takes minutes, and a service must end in seconds.
+    (Wilcoxon, one-sided, 5 %) agrees: a coin's luck must not stop a good model, nor let a bad one pass unseen. Of
+    ``cameras`` those without samples are named as skipped, too. ``stopped`` is asked before each batch of crops: a
+    check set takes minutes, and a service must end in seconds.
 
     Raises:
         ModelError: a model fails on the crops, or ``stopped``.
@@ -136,7 +139,7 @@ def judge(
     """
     current, candidate = ((_unless(stopped, embed), manifest) for embed, manifest in (current, candidate))
     verdicts, skipped = {}, []
-    for camera in sorted({sample.camera for sample in samples}):
+    for camera in sorted({*cameras, *(sample.camera for sample in samples)}):
         own = [sample for sample in samples if sample.camera == camera]
         before, after = separation(own, *current), separation(own, *candidate)
         usable = np.isfinite(before) & np.isfinite(after)

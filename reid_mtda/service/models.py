@@ -113,8 +113,14 @@ class Models:
         """
         embed, manifest = load_exported(self._folder(name))
         current = self._embed, self._system.manifest
-        samples, stopped = self._system.samples.all(), self._system.is_stopping
-        report = judge(samples, current, (embed, manifest), check_set=self._check_set, stopped=stopped)
+        report = judge(
+            self._system.samples.all(),
+            current,
+            (embed, manifest),
+            cameras=self._system.cameras(),
+            check_set=self._check_set,
+            stopped=self._system.is_stopping,
+        )
         scores, check_scores = (
             {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in verdicts.items()}
             for verdicts in (report.cameras, report.checks)
@@ -125,6 +131,7 @@ class Models:
             candidate=name,
             model_id=manifest.model_id,
             passes=report.passes,
+            skipped=report.skipped,
             reason=report.reason,
             scores=scores,
             check_scores=check_scores,
@@ -141,7 +148,7 @@ class Models:
         if not report.passes:
             raise SearchError(f"candidate {name}: does not pass the gate, {report.reason}; nothing was changed", 409)
         folder = self._folder(name)
-        return self._begin(user, name, lambda: self._change(user, name, folder))
+        return self._begin(user, name, lambda: self._change(user, name, folder), f"; {report.reason}")
 
     def roll_back(self, user: str) -> Job:
         """Go back to the model before, with all that was seen since.
@@ -160,18 +167,18 @@ class Models:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
         return model.resolve()
 
-    def _begin(self, user: str, name: str, work: Callable[[], None]) -> Job:
+    def _begin(self, user: str, name: str, work: Callable[[], None], remark: str = "") -> Job:
         with self._lock:
             if self.job is not None and self.job.state == "running":
                 raise SearchError(f"{self.job.candidate} is being put in service; wait for it", 409)
             self.job = job = Job(name, "running")
-        self._system.run_aside(lambda: self._work(user, name, work), "re-index")
+        self._system.run_aside(lambda: self._work(user, name, work, remark), "re-index")
         return job
 
-    def _work(self, user: str, name: str, work: Callable[[], None]) -> None:
+    def _work(self, user: str, name: str, work: Callable[[], None], remark: str) -> None:
         try:
             work()
-            self.job = Job(name, "done", f"model {self._system.manifest.model_id} answers")
+            self.job = Job(name, "done", f"model {self._system.manifest.model_id} answers{remark}")
         except ReidError as error:
             log.error("changing the model: %s", error)
             self.job = Job(name, "failed", str(error))

@@ -70,6 +70,15 @@ def test_one_worse_camera_is_enough(samples: list[GateSample]) -> None:
     assert (report.cameras["gate"].is_worse, report.cameras["plaza"].is_worse) == (False, True)
 
 
+def test_cameras_that_cannot_be_judged_are_named(samples: list[GateSample]) -> None:
+    """One with few people, one that saw nobody: whoever reads that nothing got worse must know where."""
+    few = [sample("yard", number) for number in range(9)]
+    report = judge([*samples, *few], (colour, CARD), (colour, CARD), cameras=["gate", "attic"])
+    assert report.passes and report.skipped == ("attic", "yard")
+    assert report.reason == "no worse at gate, plaza; not judged, too few people seen at once: attic, yard"
+    assert judge([*samples, *few], (colour, CARD), (blind, CARD)).reason.endswith(": yard")
+
+
 def test_nobody_together_is_no_evidence() -> None:
     apart = [sample("gate", number, start=100.0 * number) for number in range(60)]
     assert np.isnan(separation(apart, colour, CARD)).all()
