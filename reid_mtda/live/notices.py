@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class Notices:
-    """Messages by subject: ``camera NAME``, ``site`` or ``model``; safe to use from several threads."""
+    """Messages by subject: ``camera NAME``, ``site``, ``model`` or ``clock``; safe to use from several threads."""
 
     def __init__(self, events: Events) -> None:
         self._events = events

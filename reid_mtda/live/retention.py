@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping
 
 from reid_mtda.errors import ReidError, StorageError
@@ -13,6 +12,42 @@ from reid_mtda.live.keep import KeptCrops
 from reid_mtda.types import Sighting
 
 log = logging.getLogger(__name__)
+
+_JUMP_S = 3600.0
+_CONFIRMED_S = 86400.0
+
+
+class ClockWatch:
+    """Whether the wall clock may be believed: one that runs ahead would delete everything within minutes, for good.
+
+    Args:
+        wall: POSIX seconds.
+        steady: seconds that nobody sets.
+    """
+
+    def __init__(self, wall: Callable[[], float], steady: Callable[[], float]) -> None:
+        self._wall, self._steady = wall, steady
+        self._offset = wall() - steady()
+        self._since: float | None = None
+
+    def look(self) -> str:
+        """What is wrong with the clock, or ''.
+
+        A jump ahead of more than an hour is believed once it has stayed for a day; a machine that slept looks like one.
+        Going back costs nobody anything.
+        """
+        now_s, offset = self._steady(), self._wall() - self._steady()
+        ahead_s = offset - self._offset
+        if ahead_s > _JUMP_S:
+            self._since = now_s if self._since is None else self._since
+            if now_s - self._since < _CONFIRMED_S:
+                return (
+                    f"the clock jumped {ahead_s / 3600:.1f} hours ahead: no sightings are let go until it has stayed "
+                    "so for a day; set it right, or start the service again where it is right already"
+                )
+        self._offset, self._since = offset, None
+        return ""
+
 
 LetGo = Callable[[Collection[Sighting]], None]
 """Told of sightings that go, to remove what hangs on them elsewhere; they stay where it raises a ``ReidError``."""
@@ -25,6 +60,7 @@ def forget_old(
     kept: KeptCrops | None,
     samples: GateSamples,
     let_go: LetGo,
+    now_s: float,
 ) -> dict[str, int]:
     """Delete what is older than its camera's ``days``; how many sightings by camera, of those that had any.
 
@@ -33,7 +69,7 @@ def forget_old(
     gone: dict[str, int] = {}
     for name, limit_days in sorted(days.items()):
         try:
-            limit = time.time() - limit_days * 86400
+            limit = now_s - limit_days * 86400
             rows = {
                 number: row
                 for number, row in gallery.sightings(cameras=[name], end_s=limit).items()

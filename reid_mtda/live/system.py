@@ -20,7 +20,7 @@ from reid_mtda.live.gating import when_something_moves
 from reid_mtda.live.keep import KeptCrops
 from reid_mtda.live.notices import Notices
 from reid_mtda.live.observe import Observations
-from reid_mtda.live.retention import LetGo, forget_old, keep_only
+from reid_mtda.live.retention import ClockWatch, LetGo, forget_old, keep_only
 from reid_mtda.live.roster import Roster, join
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.sitewatch import SiteFollower
@@ -47,6 +47,7 @@ class LiveSystem:
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
+        wall: POSIX seconds, for tests.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class LiveSystem:
         crops: Path | None = None,
         open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings or LiveSettings()
         self.events, self.samples = Events(), GateSamples()
@@ -72,7 +74,8 @@ class LiveSystem:
             clock=clock,
         )
         self.kept = None if crops is None else KeptCrops(crops, self.settings.kept_tracklets)
-        self._open_frames, self._clock = open_frames, clock
+        self._open_frames, self._clock, self._wall = open_frames, clock, wall
+        self._clock_watch = ClockWatch(wall, clock)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         make = partial(self._make_camera, site)
@@ -300,12 +303,17 @@ class LiveSystem:
                 _survived(look)
 
     def forget_old(self) -> dict[str, int]:
-        """Delete sightings past their camera's retention; how many by camera."""
+        """Delete sightings past their camera's retention; how many by camera. None while the clock is in doubt."""
         present = {name: state.settings for name, state in self.cameras().items()}
         keep_only({name for name, camera in present.items() if camera.keep_for_adaptation}, self.kept)
+        self.notices.put("clock", doubt := self._clock_watch.look())
+        if doubt:
+            return {}
         days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
         with self.galleries_lock:
-            gone = forget_old(days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go)
+            gone = forget_old(
+                days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go, self._wall()
+            )
         for name, count in gone.items():
             self.events.tell("retention", name, removed=count)
         return gone

@@ -139,6 +139,33 @@ def test_cameras_and_retention_are_looked_after_however_often_that_fails(
     assert caplog.text.count("can't start new thread") >= 4
 
 
+def test_a_clock_that_jumps_ahead_deletes_nobody_until_it_stays(make: Callable[..., LiveSystem]) -> None:
+    hours = {"wall": 1e6, "steady": 5.0}
+    system = make(
+        {"gate": Camera(url="synthetic://street?camera=gate&duration=40", retention_days=2.0)},
+        clock=lambda: 3600 * hours["steady"],
+        wall=lambda: 3600 * hours["wall"],
+    )
+    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    for track_id, ago in ((1, 49), (2, 47)):
+        seen = 3600 * (hours["wall"] - ago)
+        system.gallery.add(vector, "gate", track_id, seen, seen, np.zeros((40, 20, 3), np.uint8))
+
+    def turn(*, wall: float, steady: float) -> tuple[dict[str, int], bool]:
+        hours["wall"], hours["steady"] = hours["wall"] + wall, hours["steady"] + steady
+        gone = system.forget_old()
+        return gone, "jumped" in system.notices.of("clock")
+
+    assert turn(wall=0.1, steady=0.1) == ({"gate": 1}, False)
+    assert turn(wall=960.1, steady=0.1) == ({}, True)
+    assert "960.0 hours ahead" in system.notices.of("clock")
+    assert turn(wall=-960, steady=0) == ({}, False)  # set right again
+    assert turn(wall=-30, steady=0) == ({}, False)
+    assert turn(wall=30, steady=0) == ({}, True)
+    assert turn(wall=23, steady=23) == ({}, True)
+    assert turn(wall=1, steady=1) == ({"gate": 1}, False)  # it stayed
+
+
 def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
     before = set(threading.enumerate())
     system = make(street("gate", "market"))
