@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
 
 import numpy as np
 
@@ -27,12 +28,20 @@ class Answering:
         gallery: bound to the same model; closed in the end.
         settings: of the queue.
         start_thread: starts the embedder's thread.
+        references: folder for what drift is measured against; None: it is forgotten in the end.
     """
 
     def __init__(
-        self, embed: Embed, manifest: ModelManifest, gallery: Gallery, settings: BatcherSettings, start_thread: Start
+        self,
+        embed: Embed,
+        manifest: ModelManifest,
+        gallery: Gallery,
+        settings: BatcherSettings,
+        start_thread: Start,
+        *,
+        references: Path | None = None,
     ) -> None:
-        self._settings, self._start_thread = settings, start_thread
+        self._settings, self._start_thread, self._references = settings, start_thread, references
         self._lock = threading.Lock()
         self._embedders: list[threading.Thread] = []
         self._running = False
@@ -97,7 +106,9 @@ class Answering:
     def _make(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Serving:
         if gallery.model_id != manifest.model_id:
             raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {manifest.model_id}")
-        return Serving(manifest, Batcher(embed, manifest, self._settings, on_batch=self._count), gallery)
+        file = None if self._references is None else self._references / f"references-{manifest.model_id}.json"
+        observed = Observations(file, manifest.embedding_dim)
+        return Serving(manifest, Batcher(embed, manifest, self._settings, on_batch=self._count), gallery, observed)
 
     def _start_embedder(self, serving: Serving) -> None:
         self._embedders = [thread for thread in self._embedders if thread.is_alive()]

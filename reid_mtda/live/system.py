@@ -45,6 +45,7 @@ class LiveSystem:
         gallery: where sightings go; bound to the same model. The system closes it in the end.
         settings: how it works.
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
+        references: folder for what drift is measured against; None: it is forgotten in the end.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
         wall: POSIX seconds, for tests.
@@ -59,6 +60,7 @@ class LiveSystem:
         settings: LiveSettings | None = None,
         *,
         crops: Path | None = None,
+        references: Path | None = None,
         open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -66,7 +68,7 @@ class LiveSystem:
         self.settings = settings or LiveSettings()
         self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
-        self.answering = Answering(embed, manifest, gallery, self.settings.batcher, self._thread)
+        self.answering = Answering(embed, manifest, gallery, self.settings.batcher, self._thread, references=references)
         self.disk = Disk(
             lambda: self.gallery.folder,
             pictures_mb=self.settings.min_free_pictures_mb,

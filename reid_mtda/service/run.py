@@ -115,7 +115,9 @@ def running_service(
     settings = settings or ServiceSettings()
     serving = load_serving(state, model, gallery)
     opened = Gallery.open(serving.now.gallery, serving.manifest)
-    system = LiveSystem(site, serving.embed, serving.manifest, opened, settings.live, crops=state / "crops")
+    system = LiveSystem(
+        site, serving.embed, serving.manifest, opened, settings.live, crops=state / "crops", references=state
+    )
     try:
         service = make_service(system, state, settings, serving=serving, detect=upload_detector(site))
     except BaseException:

@@ -239,6 +239,17 @@ def test_a_promoted_model_that_vanished_is_named_and_the_asked_one_serves(
         assert gallery.model_id == asked
 
 
+def test_drift_is_measured_against_what_was_seen_before_the_restart(start: Start) -> None:
+    first, later = np.eye(2, 36, dtype=np.float32)
+    for vector, count, expected in ((first, 200, 0.0), (later, 20, 1.0)):
+        with start() as (service, client):
+            for name in ("gate", "market"):
+                client.post(f"{API}/cameras/{name}/pause")
+            for _ in range(count):
+                service.system.observed.sighting("yard", vector, vector[None])
+            assert client.get(f"{API}/model").json()["drift"]["yard"] == pytest.approx(expected, abs=1e-6)
+
+
 def see(service: Service, track_id: int) -> None:
     """Somebody walks past the gate, and is added to the gallery that answers."""
     crop, seen, system = crop_of(track_id % 4), time.time() - 600 + track_id, service.system

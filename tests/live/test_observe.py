@@ -1,0 +1,49 @@
+"""Drift is measured against the first sightings of a camera with this model, however often the service starts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reid_mtda.live.observe import Observations
+
+DIM = 8
+
+
+def see(observed: Observations, count: int, *, turned: float, camera: str = "gate") -> None:
+    """Somebody, as seen ``turned`` (radians) away from the first."""
+    vector = np.zeros(DIM, np.float32)
+    vector[:2] = np.cos(turned), np.sin(turned)
+    for _ in range(count):
+        observed.sighting(camera, vector, np.stack([vector, vector]))
+
+
+def test_a_restart_goes_on_with_the_reference(tmp_path: Path) -> None:
+    file = tmp_path / "references-m.json"
+    observed = Observations(file, DIM)
+    see(observed, 199, turned=0.0)
+    assert not file.exists()  # of fewer people nothing is kept
+    see(observed, 1, turned=0.0)
+    see(observed, 30, turned=0.0, camera="plaza")
+    again = Observations(file, DIM)
+    see(again, 20, turned=1.0)
+    see(again, 20, turned=1.0, camera="plaza")
+    assert again.drift() == pytest.approx({"gate": 1 - np.cos(1.0), "plaza": 0.0}, abs=1e-6)
+    see(again, 200, turned=0.0)  # the reference stands, whatever comes
+    assert again.drift()["gate"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"gate": "x"}', '{"gate": [1, 2]}', '{"gate": [NaN]}'])
+def test_a_damaged_reference_is_made_anew(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "references-m.json"
+    file.write_text(text)
+    observed = Observations(file, DIM)
+    see(observed, 200, turned=0.0)
+    assert observed.drift() == pytest.approx({"gate": 0.0}, abs=1e-6)
+    assert Observations(file, DIM)._cameras.keys() == {"gate"}
+
+
+def test_a_disk_that_refuses_costs_no_sighting(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    see(observed := Observations(tmp_path / "file" / "references-m.json", DIM), 200, turned=0.0)
+    assert observed.drift()
