@@ -73,6 +73,8 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
     if (body.sighting_ids is None) == (body.camera is None):
         raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
     gallery = parts.system.gallery
+    if body.model_id not in (None, gallery.model_id):
+        raise SearchError(f"the model changed to {gallery.model_id}, and numbers with it; read them anew", 409)
     if body.sighting_ids is not None:
         rows = gallery.lookup(body.sighting_ids)
     elif who.sees(body.camera or ""):

@@ -59,6 +59,12 @@ class EraseIn(Body):
     """What to erase: sightings by number, or all of a camera up to a time; with a reason for the receipt."""
 
     sighting_ids: list[Id] | None = Field(default=None, max_length=10_000)
+    model_id: str | None = Field(
+        default=None,
+        max_length=64,
+        description="The model that answered when the numbers were read. They change with the model: under another one "
+        "nothing is erased.",
+    )
     camera: Name | None = None
     before_s: float | None = None
     reason: str = Field(min_length=3, max_length=200)

@@ -313,6 +313,16 @@ def test_erasure_takes_everything_and_gives_a_receipt(town: Town) -> None:
     assert gone["sightings"] == [town.numbers[0, "plaza"], town.numbers[1, "plaza"]]
 
 
+def test_numbers_read_under_another_model_erase_nobody(town: Town) -> None:
+    admin, number = town.client("admin"), town.numbers[0, "market"]
+    body = {"sighting_ids": [number], "reason": "asked for"}
+    refused = admin.post(f"{API}/erasures", json={**body, "model_id": "0" * 16})
+    assert refused.status_code == 409 and "read them anew" in refused.text
+    assert admin.get(f"{API}/sightings/{number}").status_code == 200
+    model_id = admin.get(f"{API}/model").json()["model_id"]
+    assert admin.post(f"{API}/erasures", json={**body, "model_id": model_id}).json()["sightings"] == [number]
+
+
 def test_the_audit_tells_who_searched_what_and_why(town: Town) -> None:
     operator, admin = town.client("operator", user="ann"), town.client("admin")
     search_sighting(operator, town.numbers[0, "gate"])
