@@ -328,7 +328,9 @@ def benchmark(
     from reid_mtda.schema import read_yaml
 
     if full:
-        config = config.with_name(f"{config.stem}_full.yaml")
+        config, short = config.with_name(f"{config.stem}_full.yaml"), config
+        if not config.is_file():
+            raise ConfigError(f"--full: {short} has no long table, expected {config}; leave it out")
     closed = "rows" in read_yaml(config)
     unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by} if closed else {"--workers": workers > 1}
     for option in (name for name, given in unfit.items() if given):

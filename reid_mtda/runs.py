@@ -150,7 +150,7 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
         StorageError: the folder cannot be made or written.
     """
     folder = Path(folder)
-    _lock(folder)
+    lock_folder(folder)
     card = folder / "run.json"
     wanted = json.loads(json.dumps({"config": config, "seed": seed}, default=_plain))
     if card.exists():
@@ -158,8 +158,10 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
             there = json.loads(card.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{card}: damaged ({error}); remove {folder} or choose another folder") from None
-        changed = sorted(_changes(there.get("config"), wanted["config"])) if isinstance(there, dict) else ["all"]
-        if isinstance(there, dict) and there.get("seed") != seed:
+        if not isinstance(there, dict):
+            raise ConfigError(f"{card}: damaged, expected a run's card; remove {folder} or choose another folder")
+        changed = sorted(_changes(there.get("config"), wanted["config"]))
+        if there.get("seed") != seed:
             changed.append("seed")
         if changed:
             raise ConfigError(
@@ -171,10 +173,14 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
     return Run(folder=folder, seed=seed)
 
 
-def _lock(folder: Path) -> None:
+def lock_folder(folder: Path) -> None:
     """Keep other processes out of ``folder`` for as long as this one lives; the system lets go even after a kill.
 
     The lock belongs to the process, which may open the folder again. Where there are no such locks nothing is kept out.
+
+    Raises:
+        ConfigError: another process has it.
+        StorageError: the folder cannot be written.
     """
     try:
         import fcntl
@@ -191,7 +197,7 @@ def _lock(folder: Path) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         raise ConfigError(
-            f"{folder}: another process works in this run folder; wait for its end or stop it, or choose another folder"
+            f"{folder}: another process works in this folder; wait for its end or stop it, or choose another folder"
         ) from None
     except OSError as error:
         log.warning("%s: the disk has no locks (%s); start one process at a time", folder, error.strerror)

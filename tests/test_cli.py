@@ -469,7 +469,7 @@ def test_ctrl_c_while_harvesting_keeps_the_cameras_that_are_done(run, tmp_path):
     ("text", "options", "named"),
     [
         (None, [], ["p.yaml: no such file; check the path"]),
-        ("rows: {}\n", ["--full"], ["p_full.yaml: no such file; check the path"]),
+        ("rows: {}\n", ["--full"], ["--full: p.yaml has no long table, expected p_full.yaml; leave it out"]),
         ("", [], ["p.yaml: got neither rows (a closed set), targets (data sets) nor test"]),
         ("a: [", [], ["p.yaml: not valid YAML"]),
         ("rows: {a: {kind: source}}\n", [], ["p.yaml: rows.a.kind: got 'source', expected"]),

@@ -118,13 +118,13 @@ def test_one_process_works_in_a_run_folder_and_a_killed_one_leaves_no_lock(tmp_p
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "open\n"
-            with pytest.raises(ConfigError, match=f"{tmp_path}: another process works in this run folder; wait"):
+            with pytest.raises(ConfigError, match=f"{tmp_path}: another process works in this folder; wait"):
                 open_run(tmp_path, seed=0, config={})
         finally:
             other.kill()
     assert open_run(tmp_path, seed=0, config={}) == open_run(tmp_path, seed=0, config={})
     last = subprocess.run([sys.executable, "-c", HOLD, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert "another process works in this run folder" in last.stderr, "opening twice here let go of the lock"
+    assert "another process works in this folder" in last.stderr, "opening twice here let go of the lock"
 
 
 def test_child_seeds_follow_from_seed_and_name(tmp_path):

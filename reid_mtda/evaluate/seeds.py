@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,19 @@ def read_run(folder: Path) -> dict[str, Any]:
             raise DataError(f"{path}: cannot be read ({reason}); expected a finished run, run it to its end") from None
         except ValueError as error:
             raise DataError(f"{path}: damaged ({error}); delete it and run the command of the run again") from None
+        if not _SHAPES[name](found[name]):
+            raise DataError(f"{path}: damaged, not what a run writes; delete it and run the command of the run again")
     return found
+
+
+_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "run": lambda card: isinstance(card, dict) and {"config", "seed", "versions"} <= card.keys(),
+    "scores": lambda rows: (
+        isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "method" in row for row in rows)
+    ),
+    "stages": lambda stages: isinstance(stages, dict) and all(isinstance(row, dict) for row in stages.values()),
+}
+"""What a finished run's files look like."""
 
 
 def check_alike(runs: Sequence[dict[str, Any]]) -> list[int]:
@@ -76,10 +88,11 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
         cost += [f"{milliseconds:.2f}", *_training(runs, row["method"])]
         lines.append(f"| {name} | " + " | ".join(cells + cost) + " |")
     card = runs[0]["run"]
+    over = "Mean ± standard deviation over seeds" if len(seeds) > 1 else "Seed"
     commits = ", ".join(sorted({run["run"]["versions"]["commit"] for run in runs}))
     lines += [
         "",
-        f"Mean ± standard deviation over seeds {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
+        f"{over} {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
         f"ms: one crop through ONNX Runtime; train s, peak MB: of the row's own stage. "
         f"Commit {commits}, torch {card['versions'].get('torch', '?')}, "
         f"{card['versions']['machine']}.",

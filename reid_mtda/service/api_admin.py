@@ -72,12 +72,16 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
     who.need(Role.ADMIN)
     if (body.sighting_ids is None) == (body.camera is None):
         raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
+    if body.before_s is not None and body.camera is None:
+        raise SearchError("before_s: got it with sighting_ids, expected it with camera; leave it out", 422)
     gallery = parts.system.gallery
     if body.model_id not in (None, gallery.model_id):
         raise SearchError(f"the model changed to {gallery.model_id}, and numbers with it; read them anew", 409)
     if body.sighting_ids is not None:
         rows = gallery.lookup(body.sighting_ids)
     elif who.sees(body.camera or ""):
+        if body.camera not in (*parts.system.cameras(), *parts.system.roster.former, *gallery.cameras()):
+            raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
         rows = gallery.sightings(cameras=[body.camera or ""])
         rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
     else:

@@ -16,6 +16,7 @@ import uvicorn
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
+from reid_mtda.runs import lock_folder
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
@@ -113,6 +114,7 @@ def running_service(
         ReidError: model, gallery or state cannot be used.
     """
     settings = settings or ServiceSettings()
+    lock_folder(state)
     serving = load_serving(state, model, gallery)
     opened = Gallery.open(serving.now.gallery, serving.manifest)
     system = LiveSystem(

@@ -58,7 +58,7 @@ class NewTokenOut(TokenOut):
 class EraseIn(Body):
     """What to erase: sightings by number, or all of a camera up to a time; with a reason for the receipt."""
 
-    sighting_ids: list[Id] | None = Field(default=None, max_length=10_000)
+    sighting_ids: list[Id] | None = Field(default=None, min_length=1, max_length=10_000)
     model_id: str | None = Field(
         default=None,
         max_length=64,
@@ -66,7 +66,7 @@ class EraseIn(Body):
         "nothing is erased.",
     )
     camera: Name | None = None
-    before_s: float | None = None
+    before_s: float | None = Field(default=None, gt=-1e11, lt=1e11, description="POSIX seconds; with camera alone")
     reason: str = Field(min_length=3, max_length=200)
 
 

@@ -77,6 +77,17 @@ def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
         seeds_table([folder])
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("scores", "[]"), ("scores", '{"rows": 3}'), ("scores", "[{}]"), ("run", "[]"), ("stages", '{"a": 1}')],
+)
+def test_json_of_another_shape_is_damage_too(tmp_path: Path, name: str, text: str) -> None:
+    folder = finished_run(tmp_path / "a", 0, 0.5)
+    (folder / f"{name}.json").write_text(text)
+    with pytest.raises(DataError, match=rf"{name}\.json: damaged, not what a run writes; delete it"):
+        seeds_table([folder])
+
+
 def test_stages_sum_up(tmp_path: Path) -> None:
     assert stages_table(finished_run(tmp_path / "a", 0, 0.5)).endswith("| all | 5 | 200 MB |")
 

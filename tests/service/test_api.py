@@ -323,6 +323,23 @@ def test_numbers_read_under_another_model_erase_nobody(town: Town) -> None:
     assert admin.post(f"{API}/erasures", json={**body, "model_id": model_id}).json()["sightings"] == [number]
 
 
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ('{"camera": "gate", "before_s": 1e400, "reason": "asked"}', 422),
+        ('{"camera": "gate", "before_s": NaN, "reason": "asked"}', 422),
+        ('{"sighting_ids": [1], "before_s": 5, "reason": "asked"}', 422),
+        ('{"sighting_ids": [], "reason": "asked"}', 422),
+        ('{"camera": "nosuch", "reason": "asked"}', 404),
+    ],
+)
+def test_an_erasure_that_says_something_else_than_it_does_erases_nobody(town: Town, body: str, status: int) -> None:
+    admin, before = town.client("admin"), len(town.service.system.gallery)
+    headers = {"Content-Type": "application/json"}
+    assert admin.post(f"{API}/erasures", content=body, headers=headers).status_code == status
+    assert len(town.service.system.gallery) == before
+
+
 def test_the_audit_tells_who_searched_what_and_why(town: Town) -> None:
     operator, admin = town.client("operator", user="ann"), town.client("admin")
     search_sighting(operator, town.numbers[0, "gate"])

@@ -114,7 +114,7 @@ def test_every_row_stands_in_the_scores_and_in_the_table(place, finished):
     assert {tuple(row["per_camera"]) for row in rows} == {("camera1", "camera2")}
     assert len({row["num_valid_queries"] for row in rows}) == 1
     text = finished.read_text(encoding="utf-8")
-    assert all(f"{name}" in text for name in ROWS) and "seeds 0" in text
+    assert all(f"{name}" in text for name in ROWS) and "Seed 0, in percent" in text
 
 
 def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
