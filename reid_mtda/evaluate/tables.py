@@ -158,7 +158,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy
     FigureCanvasAgg(figure)
     by_target, by_size, effect = figure.subplots(1, 3)
     targets = sorted({pair.split(">")[1] for row in rows for pair in row["pairs"]})
-    places = np.arange(len(targets))
+    places, heaviest = np.arange(len(targets)), max(row["weights"] or 0.0 for row in rows)
     for number, row in enumerate(rows):
         means = [
             100 * np.mean([v for p, v in row["pairs"].items() if p.endswith(f">{t}")] or [np.nan]) for t in targets
@@ -167,11 +167,13 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy
         by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"], color=colour)
         if row["weights"]:
             by_size.scatter(row["weights"] / 1e6, 100 * row["average"], color=colour)
-            by_size.annotate(row["row"], (row["weights"] / 1e6, 100 * row["average"]), fontsize=6)
-    by_target.set_xticks(places + 0.4, targets)
+            place = (row["weights"] / 1e6, 100 * row["average"])
+            side = "right" if row["weights"] > heaviest / 2 else "left"  # into the picture, not out of it
+            by_size.annotate(row["row"], place, fontsize=6, ha=side)
+    by_target.set_xticks(places + 0.4, targets, rotation=30, ha="right")
     by_target.set_ylabel(f"{measure}, %")
     by_target.set_title("by target, mean over sources and seeds")
-    by_target.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+    figure.legend(*by_target.get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=4)
     by_size.set_xlabel("weights, millions")
     by_size.set_ylabel(f"{measure}, %")
     by_size.set_title("against size")

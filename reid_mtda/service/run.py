@@ -114,6 +114,8 @@ def running_service(
         ReidError: model, gallery or state cannot be used.
     """
     settings = settings or ServiceSettings()
+    with contextlib.suppress(OSError):  # what is wrong with it, the lock says
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock_folder(state)
     serving = load_serving(state, model, gallery)
     opened = Gallery.open(serving.now.gallery, serving.manifest)

@@ -20,7 +20,8 @@ from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.audit import Audit, verify_audit
 from reid_mtda.service.client import Client, ServerError
-from reid_mtda.service.run import self_made_certificate, serve
+from reid_mtda.service.run import running_service, self_made_certificate, serve
+from reid_mtda.site import Site
 
 SCRIPT = """
 import sys
@@ -158,6 +159,29 @@ def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path
         serve(site / "site", model_folder, site / "gallery", port=70_000)
     with pytest.raises(ServerError, match="not an address"):
         Client("127.0.0.1:8080", "x")
+
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from reid_mtda.runs import lock_folder;"
+    "lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+)
+
+
+def test_one_service_has_a_state_folder_and_nobody_else_reads_it(model_folder: Path, tmp_path: Path) -> None:
+    site, state = Site("town", tmp_path, {}), tmp_path / "new" / "state"
+    with running_service(site, model_folder, tmp_path / "gallery", state):
+        assert state.stat().st_mode & 0o077 == 0
+    held = tmp_path / "held"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(held)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            with (
+                pytest.raises(ConfigError, match=f"{held}: another process works in this folder"),
+                running_service(site, model_folder, tmp_path / "gallery", held),
+            ):
+                pass
+        finally:
+            other.kill()
 
 
 def test_without_openssl_tls_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
