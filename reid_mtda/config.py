@@ -14,7 +14,7 @@ from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
 from reid_mtda.train import METHODS
-from reid_mtda.train.distil import DistilSettings
+from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
 

@@ -141,17 +141,21 @@ class UnlabelledSet:
 
     ``tracklets`` int64 (N,) groups crops that one tracker followed without a break; -1 where a crop has none.
     ``cameras`` int64 (N,) tells which crops are of one camera, where a target holds several; None: all are of one.
+    ``spans`` float64 (N, 2): from when to when a crop's tracklet was in view for certain, NaN where nobody knows.
     """
 
     paths: tuple[Path, ...]
     domain: str
     tracklets: IntArray | None = None
     cameras: IntArray | None = None
+    spans: DoubleArray | None = None
 
     def __post_init__(self) -> None:
         for name, numbers in (("tracklets", self.tracklets), ("cameras", self.cameras)):
             if numbers is not None:
                 check_array(f"UnlabelledSet {self.domain!r}, {name}", numbers, np.int64, (len(self.paths),))
+        if self.spans is not None:
+            check_array(f"UnlabelledSet {self.domain!r}, spans", self.spans, np.float64, (len(self.paths), 2))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.errors import DataError
-from reid_mtda.types import IdentitySet, IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
+from reid_mtda.types import DoubleArray, IdentitySet, IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
 
 Loader = Callable[[Path], tuple[LabelledSet, RetrievalSplit]]
 Entries = list[tuple[Path, int, int]]
@@ -77,9 +77,9 @@ def load_msmt17(root: Path) -> tuple[LabelledSet, RetrievalSplit]:
 def load_folder(root: Path) -> dict[str, UnlabelledSet]:
     """Read unlabelled crops: one folder for each camera, ``<root>/<camera>/*.jpg``, in order of names.
 
-    An optional ``<root>/<camera>/crops.csv`` with the columns ``file`` and ``tracklet`` (others are ignored here)
-    groups the crops of one track; a picture that it does not list has tracklet -1. A camera without pictures is
-    an empty set.
+    An optional ``<root>/<camera>/crops.csv`` with the columns ``file`` and ``tracklet``
+    groups the crops of one track; a picture that it does not list has tracklet -1. With a column ``time_s`` a tracklet
+    is in view from its first crop to its last. A camera without pictures is an empty set.
 
     Raises:
         DataError: no such folder, no folder of a camera in it, a ``crops.csv`` that is damaged or names a picture
@@ -97,8 +97,8 @@ def load_folder(root: Path) -> dict[str, UnlabelledSet]:
     for folder in folders:
         paths = _pictures(folder)
         table = folder / "crops.csv"
-        tracklets = _read_tracklets(table, paths) if table.exists() else None
-        sets[folder.name] = UnlabelledSet(paths, folder.name, tracklets)
+        tracklets, spans = _read_tracklets(table, paths) if table.exists() else (None, None)
+        sets[folder.name] = UnlabelledSet(paths, folder.name, tracklets, spans=spans)
     return sets
 
 
@@ -213,12 +213,13 @@ def _read_text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read as text ({error}); replace it by an undamaged copy") from None
 
 
-def _read_tracklets(table: Path, paths: tuple[Path, ...]) -> IntArray:
-    """Tracklet of each of ``paths``, -1 where ``crops.csv`` does not list it."""
+def _read_tracklets(table: Path, paths: tuple[Path, ...]) -> tuple[IntArray, DoubleArray]:
+    """Tracklet of each of ``paths``, -1 where ``crops.csv`` does not list it, and its time in view, NaN if unknown."""
     wanted = "expected the columns file and tracklet, the name of a picture and a whole number from 0"
     advice = "harvest the footage again, or remove the file to go without tracklets"
     here = {path.name for path in paths}
     found: dict[str, int] = {}
+    times: dict[int, list[float]] = {}
     try:
         rows = csv.DictReader(_read_text(table).splitlines(), strict=True)
         if not {"file", "tracklet"} <= set(rows.fieldnames or ()):
@@ -235,9 +236,24 @@ def _read_tracklets(table: Path, paths: tuple[Path, ...]) -> IntArray:
             if name in found:
                 raise DataError(f"{where}: names {name!r} a second time, expected each picture once; {advice}")
             found[name] = int(tracklet)
+            times.setdefault(found[name], []).append(_seconds(row.get("time_s"), where))
     except csv.Error as error:
         raise DataError(f"{table}: not a table of comma-separated values ({error}); {advice}") from None
-    return np.array([found.get(path.name, -1) for path in paths], np.int64)
+    tracklets = [found.get(path.name, -1) for path in paths]
+    spans = {tracklet: (min(seen), max(seen)) for tracklet, seen in times.items() if not np.isnan(seen).any()}
+    unknown = (np.nan, np.nan)
+    return np.array(tracklets, np.int64), np.array([spans.get(number, unknown) for number in tracklets], np.float64)
+
+
+def _seconds(text: str | None, where: str) -> float:
+    """A column of times is optional; one that is there holds numbers."""
+    try:
+        value = float(text) if text else np.nan
+    except ValueError:
+        value = np.inf
+    if np.isinf(value):
+        raise DataError(f"{where}: got time_s {text!r}, expected seconds; harvest the footage again")
+    return value
 
 
 CONTENTS = {

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(table, key=lambda entry: entry["average"])
 
 
+def _spread(row: Mapping[str, Any]) -> str:
+    average = f"{100 * row['average']:.1f}"
+    return average if np.isnan(row["spread"]) else f"{average} ± {100 * row['spread']:.1f}"
+
+
 _VERSIONS = ("commit", "torch", "machine")
 _COSTS = ("weights", "networks", "macs", "latency_ms", "wall_s", "teachers_s", "peak_mb")
 
@@ -118,7 +123,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     ]
     for row in rows:
         lines.append(
-            f"| {row['row']} | {100 * row['average']:.1f} ± {100 * row['spread']:.1f} | {_below(row)} "
+            f"| {row['row']} | {_spread(row)} | {_below(row)} "
             f"| {row['selection']} | {row['weights']:,.0f} | {row['macs'] / 1e6:.1f} M | {row['latency_ms']:.2f} "
             f"| {row['wall_s']:.0f} | {row['teachers_s']:.0f} | {row['peak_mb']:.0f} |"
         )

@@ -12,7 +12,13 @@ from torch.nn import functional
 
 
 def memory_loss(
-    *, embeddings: Tensor, labels: Tensor, memory: Tensor, temperature: float = 0.05, weights: Tensor | None = None
+    *,
+    embeddings: Tensor,
+    labels: Tensor,
+    memory: Tensor,
+    temperature: float = 0.05,
+    weights: Tensor | None = None,
+    among: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE of crops against the slots: mean of weight * -log softmax(f . c / tau) at each crop's own slot.
 
@@ -24,8 +30,11 @@ def memory_loss(
         memory: (C, D) of length 1.
         temperature: tau > 0.
         weights: (B,) >= 0, how much each crop counts; without them each counts 1.
+        among: bool (B, C), the slots that a crop is told apart from, its own among them; without it all.
     """
     logits = embeddings @ memory.detach().T / temperature
+    if among is not None:
+        logits = logits.masked_fill(~among, float("-inf"))
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return losses.mean() if weights is None else (weights * losses).mean()
 

@@ -14,7 +14,7 @@ import logging
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
 from reid_mtda.data.batches import Pictures, group_sampler, load_pictures
@@ -35,6 +35,7 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    Kept,
     Resumable,
     cosine_decay,
     embed_pictures,
@@ -158,22 +159,6 @@ def source_parts(logits: Tensor, embeddings: Tensor, labels: Tensor, settings: C
     identity = identity_loss(logits=logits, labels=labels, smoothing=settings.smoothing)
     triplet = triplet_loss(embeddings=embeddings, labels=labels, margin=settings.margin)
     return {"identity": settings.source_weight * identity, "triplet": settings.source_weight * triplet}
-
-
-class Kept(nn.Module):
-    """A tensor that changes its size from epoch to epoch, saved with the networks."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        super().__init__()
-        self.tensor = tensor
-
-    def get_extra_state(self) -> Tensor:
-        """What is saved."""
-        return self.tensor
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take what was saved, of whatever size."""
-        self.tensor = state
 
 
 def seek_clusters(

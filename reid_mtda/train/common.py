@@ -145,6 +145,22 @@ class Resumable:
         return self.run.checkpoints / "resume.safetensors"
 
 
+class Kept(nn.Module):
+    """A tensor that changes its size from epoch to epoch, saved with the networks."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.tensor = tensor
+
+    def get_extra_state(self) -> Tensor:
+        """What is saved."""
+        return self.tensor
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what was saved, of whatever size."""
+        self.tensor = state
+
+
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 

@@ -10,28 +10,26 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
+from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import GroupSampler, Pictures, group_sampler, load_pictures
-from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.data.clusters import NOISE
 from reid_mtda.errors import DataError
+from reid_mtda.losses.discrepancy import mmd_loss
 from reid_mtda.losses.distillation.logits import kl_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
 from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
 from reid_mtda.runs import Progress, Run, silent
-from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    BatchNormSets,
+    Kept,
     Resumable,
     cosine_decay,
+    embed_pictures,
     frozen,
     optimise,
     pass_domains,
@@ -40,66 +38,16 @@ from reid_mtda.train.common import (
     set_learning_rate,
     trainable,
 )
+from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.draws import RecombinedCrops, SourcePeople
 from reid_mtda.train.lessons import Lesson, Teaching, embed_targets
+from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.types import FloatArray, IntArray, LabelledSet, Preprocess, UnlabelledSet
 
 log = logging.getLogger(__name__)
 
 _FEWEST = 4
 """Crops of a camera in a batch below which its own BatchNorm statistics would be noise; they sit the step out."""
-
-
-class DistilSettings(Strict):
-    """L = (1 - beta) L_source + beta (w_identity triplets + mean_cameras(w_logits KD_logits + w_rows KD_rows))."""
-
-    steps: int = Field(default=200, ge=1, description="optimiser steps; a batch is drawn over all cameras")
-    source_identities: int = Field(default=8, ge=2, description="P of the source's P x K")
-    target_identities: int = Field(default=16, ge=2, description="P of the targets' P x K, over all cameras")
-    source_pictures: int = Field(default=4, ge=2, description="K of the source's P x K")
-    target_pictures: int = Field(default=8, ge=2, description="K of the targets' P x K")
-    cross_camera: bool = Field(
-        default=True, description="join tracklets of different cameras that are mutual nearest neighbours"
-    )
-    camera_normalised: bool = Field(
-        default=True, description="standardise embeddings by camera before identities are sought"
-    )
-    tracklets_are_identities: bool = Field(
-        default=False, description="a number means one person in every camera: true of labels alone, the leak"
-    )
-    refresh: bool = Field(
-        default=False, description="seek pseudo-identities anew with the averaged student, every checkpoint_every steps"
-    )
-    batchnorm: BatchNormSets = Field(
-        default="shared", description="statistics of the whole batch, or of the source and of each camera on its own"
-    )
-    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="sgd: momentum 0.9")
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
-    weight_decay: float = Field(default=5e-4, ge=0, le=1)
-    smoothing: float = Field(default=0.1, ge=0, lt=1)
-    margin: float = Field(default=0.3, ge=0)
-    beta_start: float = Field(default=0.3, gt=0, lt=1, description="share of the targets at the first step")
-    beta_end: float = Field(default=0.9, gt=0, lt=1, description="share of the targets at the last step")
-    temperature: float = Field(default=4.0, gt=0, description="of source-identity beliefs")
-    rows_temperature: float = Field(default=0.2, gt=0, description="of similarity rows")
-    source_weight: float = Field(
-        default=1.0, ge=0, description="of identity and triplets on the source; 0: no source picture is seen"
-    )
-    logits_weight: float = Field(default=1.0, ge=0)
-    rows_weight: float = Field(default=1.0, ge=0)
-    matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
-    identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
-    recombined: int = Field(
-        default=0, ge=0, description="crops made of two people of one camera, per camera, that its teacher sees too"
-    )
-    recombined_pictures: int = Field(default=32, ge=2, description="of them in a batch, over all cameras")
-    strangers: Literal["camera", "all"] = Field(
-        default="camera",
-        description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
-        "one person), or everywhere",
-    )
-    ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
-    augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
-    checkpoint_every: int = Field(default=50, ge=1)
 
 
 def distil(
@@ -128,33 +76,44 @@ def distil(
     of_target = load_pictures(teaching.paths, preprocess)
     from_source = None
     if source is not None and settings.source_weight:
-        from_source = _Source.of(source, preprocess, settings, run)
+        p, k = settings.source_identities, settings.source_pictures
+        from_source = SourcePeople.of(source, preprocess, p=p, k=k, seed=run.child_seed("source"))
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
+    joins = _joins(student, from_source, of_target, teaching, settings)
     student = trainable(copy.deepcopy(student))
     averaged = frozen(copy.deepcopy(student))
     optimiser = _optimiser(student, settings)
-    state = Resumable(run, {"student": student, "averaged": averaged}, optimiser, settings.checkpoint_every)
     identities = taught = _identities(teaching, teaching.embeddings(), settings)
-    pick_target = _target_sampler(identities, teaching, settings, run)
-    extras = _Extra.of_all(lessons, preprocess, settings, run)
+    prototypes = _prototypes(student, of_target, teaching, identities, settings)
+    networks = {"student": student, "averaged": averaged} | ({"memory": prototypes.memory} if prototypes else {})
+    state = Resumable(run, networks, optimiser, settings.checkpoint_every)
+    pick_target: tuple[GroupSampler, ...] = ()
+    extras = RecombinedCrops.of_all(
+        lessons, preprocess, of_each=max(2, settings.recombined_pictures // len(lessons)), run=run
+    )
 
     for step in range(state.start(), settings.steps):
         if settings.refresh and step and step % settings.checkpoint_every == 0:
             own_statistics = settings.batchnorm == "per_domain"
             seen_now = embed_targets(averaged, of_target, teaching, own_statistics=own_statistics)
-            identities = _identities(teaching, [seen_now], settings)
+            identities, pick_target = _identities(teaching, [seen_now], settings), ()
             if identities.max() < 1:
                 log.warning(
                     "step %d: the student tells no two people apart; it goes on with its teachers' people", step
                 )
                 identities = taught
-            pick_target = _target_sampler(identities, teaching, settings, run)
+            if prototypes:
+                prototypes = _prototypes(averaged, of_target, teaching, identities, settings, prototypes.memory)
+        if not pick_target or step in joins:
+            there = np.isin(teaching.target, np.flatnonzero(joins <= step))
+            pick_target = _target_samplers(np.where(there, identities, NOISE), teaching, settings, run)
         done = step / settings.steps
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, done))
         beta = progressive_beta(settings.beta_start, settings.beta_end, done) if from_source else 1.0
-        rows = _by_camera(pick_target.batch(step), teaching, settings)
+        rows = _by_camera(np.concatenate([pick.batch(step) for pick in pick_target]), teaching, settings)
         rows_t = np.concatenate(rows)
-        rows_x = {name: extra.pick.batch(step) for name, extra in extras.items()}
+        present = {teaching.names[number] for number in np.flatnonzero(joins <= step)}
+        rows_x = {name: extra.pick.batch(step) for name, extra in extras.items() if name in present}
         with seeded_step(run, step):
             units = [of_target.unit(part) for part in rows]
             units += [extras[name].pictures.unit(own) for name, own in rows_x.items()]
@@ -180,8 +139,13 @@ def distil(
             embeddings=emb_t,
             labels=torch.from_numpy(identities[rows_t]),
             margin=settings.margin,
-            strangers_within=torch.from_numpy(teaching.camera[rows_t]) if settings.strangers == "camera" else None,
+            strangers=_strangers(teaching, rows_t, settings),
         )
+        if prototypes and settings.memory_weight:
+            within = teaching.camera[rows_t] if settings.strangers != "all" else None
+            parts["target/memory"] = (beta * settings.memory_weight) * prototypes.memory_loss(
+                emb_t, rows_t, temperature=settings.memory_temperature, cameras=within
+            )
         for space, (cameras, lesson) in teaching.spaces.items():  # each teacher in turn, on its own cameras' crops
             mine = np.flatnonzero(np.isin(teaching.target[rows_t], cameras))
             if len(mine) < 2:
@@ -191,6 +155,11 @@ def distil(
                 [EmbedderOutput(emb_t[mine], None if logits_t is None else logits_t[mine])],
                 [lesson.at(place)],
             )
+            if prototypes and settings.prototype_weight:
+                logits = prototypes.logits(space, emb_t[mine], lesson.embedding[place], settings.memory_temperature)
+                parts[f"{space}/prototypes"] = (share * settings.prototype_weight) * kl_loss(
+                    student=logits[0], teacher=logits[1], temperature=settings.temperature
+                )
             for (name, own), out in zip(rows_x.items(), out_x, strict=True):
                 if teaching.names.index(name) in cameras:
                     heard.append(out)
@@ -208,6 +177,8 @@ def distil(
                     student=pupil.embedding, teacher=teacher.embedding
                 )
         numbers = optimise(optimiser, parts, where="distillation", step=step)
+        if prototypes:
+            prototypes.follow(emb_t, rows_t, momentum=settings.memory_momentum)
         update_average(averaged, student, min(settings.ema, (step + 1) / (step + 10)))
         run.record("distil", step=step, beta=beta, **numbers)
         state.save(step + 1)
@@ -216,47 +187,6 @@ def distil(
         recompute_batchnorm(averaged, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
     return averaged
-
-
-class _Source:
-    """The labelled source's pictures, labels and sampler."""
-
-    def __init__(self, pictures: Pictures, labels: Tensor, pick: GroupSampler) -> None:
-        self.pictures, self.labels, self.pick = pictures, labels, pick
-
-    @classmethod
-    def of(cls, source: LabelledSet, preprocess: Preprocess, settings: DistilSettings, run: Run) -> _Source:
-        pick = group_sampler(
-            source.labels,
-            p=settings.source_identities,
-            k=settings.source_pictures,
-            seed=run.child_seed("source"),
-            where=source.domain,
-        )
-        return cls(load_pictures(source.paths, preprocess), torch.from_numpy(source.labels), pick)
-
-
-@dataclass(frozen=True, eq=False)
-class _Extra:
-    """One target's recombined crops, what its teacher says of them, and which a step takes."""
-
-    pictures: Pictures
-    lesson: Lesson
-    pick: ShuffledRows
-
-    @classmethod
-    def of_all(
-        cls, lessons: Mapping[str, Lesson], preprocess: Preprocess, settings: DistilSettings, run: Run
-    ) -> dict[str, _Extra]:
-        """By target; none for a target whose lesson has none."""
-        share = max(2, settings.recombined_pictures // len(lessons))
-        found = {}
-        for name, lesson in lessons.items():
-            extra = lesson.parted()[1]
-            if len(extra.recombined):
-                pick = ShuffledRows(len(extra.recombined), share, run.child_seed(f"recombined {name}"))
-                found[name] = cls(Pictures(extra.recombined, preprocess), extra, pick)
-        return found
 
 
 def _identities(teaching: Teaching, spaces: Sequence[Mapping[str, FloatArray]], settings: DistilSettings) -> IntArray:
@@ -272,14 +202,68 @@ def _identities(teaching: Teaching, spaces: Sequence[Mapping[str, FloatArray]], 
     return found
 
 
-def _target_sampler(identities: IntArray, teaching: Teaching, settings: DistilSettings, run: Run) -> GroupSampler:
-    return group_sampler(
-        identities,
-        p=settings.target_identities,
-        k=settings.target_pictures,
-        seed=run.child_seed("target"),
-        where=", ".join(teaching.names),
-    )
+def _target_samplers(
+    identities: IntArray, teaching: Teaching, settings: DistilSettings, run: Run
+) -> tuple[GroupSampler, ...]:
+    """One over all people, or one for each camera that has two people or more."""
+    seed, p, k = run.child_seed("target"), settings.target_identities, settings.target_pictures
+    if settings.batches == "per_camera":
+        samplers = []
+        for camera in range(int(teaching.camera.max()) + 1):
+            own = np.where(teaching.camera == camera, identities, NOISE)
+            if len(np.unique(own[own >= 0])) > 1:
+                shared_out = max(2, p // (int(teaching.camera.max()) + 1))
+                samplers.append(group_sampler(own, p=shared_out, k=k, seed=seed + camera, where="target"))
+        if samplers:
+            return tuple(samplers)
+    return (group_sampler(identities, p=p, k=k, seed=seed, where=", ".join(teaching.names)),)
+
+
+def _joins(
+    student: Embedder,
+    source: SourcePeople | None,
+    pictures: Pictures,
+    teaching: Teaching,
+    settings: DistilSettings,
+) -> IntArray:
+    """The step at which each camera joins (n,): at once, or the nearest to the source by MMD first."""
+    count = len(teaching.names)
+    if not settings.easy_first or count < 2:
+        return np.zeros(count, np.int64)
+    if source is None:
+        raise DataError("distillation: easy_first orders cameras by their distance to the source, and there is none")
+    of_source = embed_pictures(student, source.pictures).embedding
+    seen = embed_targets(student, pictures, teaching)
+    distances = [float(mmd_loss(source=of_source, target=torch.from_numpy(seen[name]))) for name in teaching.names]
+    log.info("cameras by MMD to the source: %s", dict(zip(teaching.names, distances, strict=True)))
+    rank = np.argsort(np.argsort(distances, kind="stable"))
+    return np.asarray(rank * int(settings.steps * settings.easy_first) // (count - 1), np.int64)
+
+
+def _strangers(teaching: Teaching, rows: IntArray, settings: DistilSettings) -> Tensor | None:
+    """Which pairs of crops (B, B) may be negatives of each other; None: all."""
+    if settings.strangers == "all":
+        return None
+    camera, spans = teaching.camera[rows], teaching.spans[rows]
+    allowed = camera[:, None] == camera[None, :]
+    if settings.strangers == "simultaneous":
+        allowed &= (spans[:, None, 0] <= spans[None, :, 1]) & (spans[None, :, 0] <= spans[:, None, 1])
+    return torch.from_numpy(allowed)
+
+
+def _prototypes(
+    model: Embedder,
+    pictures: Pictures,
+    teaching: Teaching,
+    identities: IntArray,
+    settings: DistilSettings,
+    memory: Kept | None = None,
+) -> Prototypes | None:
+    """The centroids of ``identities`` as ``model`` sees them now; None where no loss asks for them."""
+    if not (settings.prototype_weight or settings.memory_weight):
+        return None
+    seen = embed_targets(model, pictures, teaching, own_statistics=settings.batchnorm == "per_domain")
+    return Prototypes.of(teaching, identities, np.concatenate(list(seen.values())), memory)
 
 
 def _by_camera(rows: IntArray, teaching: Teaching, settings: DistilSettings) -> list[IntArray]:

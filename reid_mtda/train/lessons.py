@@ -18,7 +18,7 @@ from reid_mtda.data.recombine import recombine
 from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
-from reid_mtda.types import FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
+from reid_mtda.types import DoubleArray, FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,8 @@ class Teaching:
 
     ``target`` int64 (N,) is the number of a crop's target in ``names``; ``camera`` int64 (N,) tells crops of one
     camera: the target itself, or the cameras that a target of several knows. ``place`` int64 (N,) is where the crop
-    stands in its space's lesson; ``spaces`` gives per space its targets' numbers and the lesson of all their crops.
+    stands in its space's lesson; ``spans`` float64 (N, 2) are the targets'. ``spaces`` gives per space its targets'
+    numbers and the lesson of all their crops.
     Recombined crops are no target's and stay outside.
     """
 
@@ -77,6 +78,7 @@ class Teaching:
     camera: IntArray
     place: IntArray
     tracklets: IntArray
+    spans: DoubleArray
     spaces: dict[str, tuple[tuple[int, ...], Lesson]]
 
     @classmethod
@@ -117,7 +119,10 @@ class Teaching:
             mine = np.flatnonzero(np.isin(number, members))
             place[mine] = np.arange(len(mine))
         paths = tuple(path for target in targets.values() for path in target.paths)
-        return cls(names, paths, number, camera, place, tracklets, spaces)
+        spans = [
+            np.full((len(target), 2), np.nan) if target.spans is None else target.spans for target in targets.values()
+        ]
+        return cls(names, paths, number, camera, place, tracklets, np.concatenate(spans), spaces)
 
     def embeddings(self) -> list[dict[str, FloatArray]]:
         """Each target's crops as its teacher embeds them, apart by spaces in which people can be compared.

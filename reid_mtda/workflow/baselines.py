@@ -18,7 +18,7 @@ from reid_mtda.runs import Progress, Run, stage
 from reid_mtda.schema import Strict, parse
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import METHODS
-from reid_mtda.train.distil import DistilSettings
+from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
 from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student

@@ -20,7 +20,8 @@ from reid_mtda.runs import Run
 from reid_mtda.train import METHODS, common
 from reid_mtda.train import distil as distil_module
 from reid_mtda.train import lessons as lessons_module
-from reid_mtda.train.distil import DistilSettings, distil
+from reid_mtda.train.distil import distil
+from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.lessons import give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import UnlabelledSet
@@ -84,12 +85,24 @@ def distil_without_source(run, source, targets, progress=lambda *_: None, **sett
 
 
 def distil_anew(run, source, targets, progress=lambda *_: None, **settings):
-    """With people sought anew and statistics of each domain's own."""
-    return distil_loop(run, source, targets, progress, **{"refresh": True, "batchnorm": "per_domain", **settings})
+    """With people sought anew, their centroids, and statistics of each domain's own."""
+    anew = {"refresh": True, "batchnorm": "per_domain", "memory_weight": 1.0}
+    return distil_loop(run, source, targets, progress, **{**anew, **settings})
+
+
+def distil_by_prototypes(run, source, targets, progress=lambda *_: None, **settings):
+    """With every part that is off by default and no refresh, which would set the centroids anew."""
+    parts = {"prototype_weight": 1.0, "memory_weight": 1.0, "batches": "per_camera", "easy_first": 0.6}
+    return distil_loop(run, source, targets, progress, **{**parts, **settings})
 
 
 TEACHERS = {name: teacher_loop(name) for name in METHODS}
-STUDENTS = {"distil": distil_loop, "distil anew": distil_anew, "distil without source": distil_without_source}
+STUDENTS = {
+    "distil": distil_loop,
+    "distil anew": distil_anew,
+    "distil by prototypes": distil_by_prototypes,
+    "distil without source": distil_without_source,
+}
 ON_TARGETS = {**TEACHERS, **STUDENTS}
 LOOPS = {**ON_TARGETS, "source": source_loop}
 every_loop = pytest.mark.parametrize("name", LOOPS)
@@ -183,6 +196,18 @@ def draw_without_the_step(monkeypatch):
     monkeypatch.setattr(
         distil_module, "seeded_step", lambda run, step: torch.random.fork_rng(devices=[])
     )  # the global generator's state, which no checkpoint holds
+
+
+def test_centroids_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):
+    start = common.Resumable.start
+
+    def without(self):
+        kept = {name: network for name, network in self.networks.items() if name != "memory"}
+        return start(dataclasses.replace(self, networks=kept))
+
+    monkeypatch.setattr(common.Resumable, "start", without)
+    with pytest.raises(AssertionError, match="goes on to another result"):
+        check_resumed_is_uninterrupted(distil_by_prototypes, sets, tmp_path, stops=(5,))
 
 
 def test_people_sought_with_a_network_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):

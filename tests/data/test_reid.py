@@ -148,6 +148,14 @@ def test_folder_with_tracklets(tmp_path):
     assert len(sets["yard"]) == 0 and sets["yard"].tracklets is None
 
 
+def test_a_tracklet_is_in_view_from_its_first_crop_to_its_last(tmp_path):
+    rows = [("a.jpg", 4, 0, 2.5, 1, 2, 3, 4), ("c.png", 4, 9, 1.0, 1, 2, 3, 4)]
+    spans = load_folder(folder_with_table(tmp_path / "timed", rows))["gate"].spans
+    np.testing.assert_array_equal(spans, [[1.0, 2.5], [np.nan, np.nan], [1.0, 2.5]])
+    untimed = load_folder(folder_with_table(tmp_path / "untimed", [("a.jpg", 4)], ("file", "tracklet")))
+    assert np.isnan(untimed["gate"].spans).all()
+
+
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
@@ -161,6 +169,8 @@ def test_folder_with_tracklets(tmp_path):
         ),
         ([("../a.jpg", 1)], ("file", "tracklet"), "which is not in"),
         ([("a.jpg", 1), ("a.jpg", 2)], ("file", "tracklet"), r"line 3: names 'a\.jpg' a second time"),
+        ([("a.jpg", 1, "noon")], ("file", "tracklet", "time_s"), "line 2: got time_s 'noon', expected seconds"),
+        ([("a.jpg", 1, "1e999")], ("file", "tracklet", "time_s"), "line 2: got time_s '1e999', expected seconds"),
         ([("a.jpg", 1)], ("name", "id"), "got the columns name, id, expected the columns file and tracklet"),
         ([], (), "got the columns none"),
     ],

@@ -29,6 +29,18 @@ def test_infonce_equals_a_hand_computation():
     assert float(half) == pytest.approx((0.5 * first + second) / 2, rel=1e-6)
 
 
+def test_a_crop_is_told_apart_from_the_slots_it_is_shown_alone():
+    """Of three slots at cosines .6, .8 and 0, the second is out of reach: logits 1.2 and 0 at tau .5."""
+    loss = memory_loss(
+        embeddings=torch.tensor([[0.6, 0.8, 0.0]]),
+        labels=torch.tensor([0]),
+        memory=torch.eye(3),
+        temperature=0.5,
+        among=torch.tensor([[True, False, True]]),
+    )
+    assert float(loss) == pytest.approx(math.log(math.exp(1.2) + 1.0) - 1.2, rel=1e-6)
+
+
 def test_one_slot_gives_nothing_and_weight_zero_gives_nothing():
     embeddings = torch.tensor([[0.6, 0.8]], requires_grad=True)
     for memory, weights in (([EAST], None), ([EAST, NORTH], torch.zeros(1))):

@@ -16,8 +16,8 @@ from reid_mtda.losses.memory import moved_memory
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import cluster as module
-from reid_mtda.train.cluster import ClusterSettings, Kept, adapt_cluster, cluster_weights, pseudo_labels
-from reid_mtda.train.common import Resumable, embed_pictures
+from reid_mtda.train.cluster import ClusterSettings, adapt_cluster, cluster_weights, pseudo_labels
+from reid_mtda.train.common import Kept, Resumable, embed_pictures
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import UnlabelledSet
 

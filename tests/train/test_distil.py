@@ -13,13 +13,10 @@ from reid_mtda.models.embedder import EmbedderSpec, build_embedder, joined_outpu
 from reid_mtda.runs import Run
 from reid_mtda.train import distil as module
 from reid_mtda.train.common import embed_pictures
-from reid_mtda.train.distil import (
-    DistilSettings,
-    distil,
-    progressive_beta,
-    update_average,
-)
+from reid_mtda.train.distil import distil, progressive_beta, update_average
+from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.lessons import Lesson, Teaching, give_lesson
+from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.types import UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
@@ -321,11 +318,10 @@ def test_strangers_are_sought_within_a_camera_of_a_set_alone(sets, tmp_path, mon
     monkeypatch.setattr(
         module.GroupSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1]
     )
-    monkeypatch.setattr(
-        module, "triplet_loss", lambda **roles: told.append(roles["strangers_within"]) or triplet(**roles)
-    )
+    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["strangers"]) or triplet(**roles))
     run_distil(tmp_path, (None, {"set": whole}))
-    assert [within.tolist() for within in told] == [cameras[rows].tolist() for rows in batches] and len(told) == 3
+    wanted = [(cameras[rows][:, None] == cameras[rows]).tolist() for rows in batches]
+    assert [strangers.tolist() for strangers in told] == wanted and len(told) == 3
 
 
 def lessons_with_recombined(targets, count=7):
@@ -374,3 +370,108 @@ def test_recombined_crops_make_no_people(sets):
     assert len(with_extra.paths) == len(plain.paths) == len(with_extra.target)
     people = [t.pseudo_identities(t.embeddings(), cross_camera=True) for t in (with_extra, plain)]
     assert np.array_equal(*people)
+
+
+def batches_of(monkeypatch):
+    """The crops of every target batch, as ``Pictures.unit`` is asked for them."""
+    seen, pick = [], module.GroupSampler.batch
+    monkeypatch.setattr(module.GroupSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    return seen
+
+
+def test_a_batch_of_each_camera_holds_as_many_people_of_each(sets, tmp_path, monkeypatch):
+    seen = batches_of(monkeypatch)
+    run_distil(tmp_path, (None, sets[1]), batches="per_camera", cross_camera=False)
+    gate = len(sets[1]["gate"])
+    assert [len(rows) for rows in seen] == [9] * 6
+    assert [(rows < gate).all() for rows in seen] == [True, False] * 3
+    assert [(rows >= gate).all() for rows in seen] == [False, True] * 3
+
+
+def test_the_camera_nearest_to_the_source_joins_first(sets, tmp_path, monkeypatch):
+    """One camera's crops are the source's own pictures: it begins, the tinted one comes after half of the steps."""
+    source, targets = sets
+    near = UnlabelledSet(source.paths, "near", source.labels)
+    given = {"plaza": targets["plaza"], "near": near}
+    far, seen = len(targets["plaza"]), []
+    by_camera = module._by_camera
+    monkeypatch.setattr(module, "_by_camera", lambda rows, *rest: seen.append(rows) or by_camera(rows, *rest))
+    run_distil(tmp_path / "easy", (source, given), steps=8, easy_first=0.5)
+    assert [bool((rows < far).any()) for rows in seen] == [False] * 4 + [True] * 4
+    assert all((rows >= far).any() for rows in seen)
+    recorded = [{key for key in record if key.startswith("plaza")} for record in records(tmp_path / "easy")]
+    assert not any(recorded[:4]) and all(recorded[4:])
+
+
+def test_an_order_by_the_source_wants_a_source(sets, tmp_path):
+    with pytest.raises(DataError, match="easy_first orders cameras by their distance to the source"):
+        run_distil(tmp_path, (None, sets[1]), easy_first=0.5)
+
+
+def test_simultaneous_tracklets_alone_are_strangers(sets, tmp_path, monkeypatch):
+    """Person n is in view from n to n + 1: neighbours in time overlap, the others, the untimed too, do not."""
+    targets = {}
+    for name, target in sets[1].items():
+        first = target.tracklets.astype(float) - target.tracklets.min()
+        spans = np.stack([first, first + 1.0], axis=1)
+        spans[first == 4] = np.nan
+        targets[name] = UnlabelledSet(target.paths, name, target.tracklets, spans=spans)
+    told, triplet, seen = [], module.triplet_loss, batches_of(monkeypatch)
+    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["strangers"]) or triplet(**roles))
+    run_distil(tmp_path, (None, targets), strangers="simultaneous")
+    person = np.concatenate([target.tracklets - target.tracklets.min() for target in targets.values()])
+    camera = np.repeat([0, 1], [len(target) for target in targets.values()])
+    for rows, strangers in zip(seen, told, strict=True):
+        for a, row in enumerate(rows):
+            for b, other in enumerate(rows):
+                near = abs(person[row] - person[other]) <= 1 and 4 not in (person[row], person[other])
+                assert bool(strangers[a, b]) == (near and camera[row] == camera[other])
+
+
+def test_a_teachers_people_are_a_class_space_for_a_student_of_another_size(sets):
+    """Beliefs over the people of its own cameras alone, each crop nearest to its own person; the student likewise."""
+    targets = sets[1]
+    rng = np.random.default_rng(0)
+    people = {name: target.tracklets - target.tracklets.min() for name, target in targets.items()}
+    lessons = {
+        name: Lesson(torch.eye(8)[people[name]] if name == "gate" else torch.eye(5)[people[name]], None, space=name)
+        for name in targets
+    }
+    teaching = Teaching.of(targets, lessons)
+    identities = np.concatenate([people["gate"], people["plaza"] + 5])
+    identities[:3] = -1
+    embeddings = np.linalg.qr(rng.normal(size=(16, 16)))[0][np.maximum(identities, 0)].astype(np.float32)
+    prototypes = Prototypes.of(teaching, identities, embeddings)
+    assert prototypes.memory.tensor.shape == (10, 16) and prototypes.seen.sum() == 10
+    own = np.arange(3, 10)
+    student, teacher = prototypes.logits(
+        "gate", torch.from_numpy(embeddings[own]), torch.eye(8)[people["gate"][own]], 1
+    )
+    assert student.shape == teacher.shape == (7, 5)
+    assert teacher.argmax(1).tolist() == student.argmax(1).tolist() == people["gate"][own].tolist()
+    within = prototypes.memory_loss(
+        torch.from_numpy(embeddings[own]), own, temperature=1.0, cameras=teaching.camera[own]
+    )
+    everywhere = prototypes.memory_loss(torch.from_numpy(embeddings[own]), own, temperature=1.0)
+    assert float(within) == pytest.approx(np.log(np.e + 4) - 1, rel=1e-5)
+    assert float(everywhere) == pytest.approx(np.log(np.e + 9) - 1, rel=1e-5)
+
+
+def test_centroids_follow_the_student_and_only_people_in_the_batch_move(sets):
+    targets = sets[1]
+    lessons = lessons_of(targets)
+    teaching = Teaching.of(targets, lessons)
+    identities = np.repeat(np.arange(len(teaching.target) // 4), 4)
+    prototypes = Prototypes.of(teaching, identities, np.eye(16, dtype=np.float32)[identities])
+    before = prototypes.memory.tensor
+    prototypes.follow(torch.eye(16)[[15, 15]], np.array([0, 1]), momentum=0.0)
+    assert torch.equal(prototypes.memory.tensor[1:], before[1:])
+    assert torch.equal(prototypes.memory.tensor[0], torch.eye(16)[15])
+
+
+@pytest.mark.parametrize(("weight", "part"), [("prototype_weight", "/prototypes"), ("memory_weight", "target/memory")])
+def test_prototypes_teach_where_they_are_asked_for(sets, tmp_path, weight, part):
+    run_distil(tmp_path / "on", sets, **{weight: 1.0})
+    run_distil(tmp_path / "off", sets)
+    on, off = ({key for record in records(tmp_path / name) for key in record} for name in ("on", "off"))
+    assert len([key for key in on - off if key.endswith(part)]) == len(on - off) > 0

@@ -1,0 +1,83 @@
+"""The settings of staged distillation; each part has a weight, and an ablation takes it out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from reid_mtda.data.augment import DEFAULT_AUGMENTATION
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import BatchNormSets
+
+
+class DistilSettings(Strict):
+    """L = (1 - beta) L_source + beta (L_people + mean_cameras(w_logits KD_logits + w_rows KD_rows + w_proto KD_proto)).
+
+    L_people = w_identity triplets + w_memory InfoNCE, over pseudo-identities.
+    """
+
+    steps: int = Field(default=200, ge=1, description="optimiser steps; a batch is drawn over all cameras")
+    source_identities: int = Field(default=8, ge=2, description="P of the source's P x K")
+    target_identities: int = Field(default=16, ge=2, description="P of the targets' P x K, over all cameras")
+    source_pictures: int = Field(default=4, ge=2, description="K of the source's P x K")
+    target_pictures: int = Field(default=8, ge=2, description="K of the targets' P x K")
+    cross_camera: bool = Field(
+        default=True, description="join tracklets of different cameras that are mutual nearest neighbours"
+    )
+    camera_normalised: bool = Field(
+        default=True, description="standardise embeddings by camera before identities are sought"
+    )
+    batches: Literal["joint", "per_camera"] = Field(
+        default="joint", description="P people over all cameras, or a P x K batch of each camera: P shared out evenly"
+    )
+    easy_first: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the steps until the camera farthest from the source by MMD joins, the others before it "
+        "in order; 0: all from the start",
+    )
+    tracklets_are_identities: bool = Field(
+        default=False, description="a number means one person in every camera: true of labels alone, the leak"
+    )
+    refresh: bool = Field(
+        default=False, description="seek pseudo-identities anew with the averaged student, every checkpoint_every steps"
+    )
+    batchnorm: BatchNormSets = Field(
+        default="shared", description="statistics of the whole batch, or of the source and of each camera on its own"
+    )
+    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="sgd: momentum 0.9")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    smoothing: float = Field(default=0.1, ge=0, lt=1)
+    margin: float = Field(default=0.3, ge=0)
+    beta_start: float = Field(default=0.3, gt=0, lt=1, description="share of the targets at the first step")
+    beta_end: float = Field(default=0.9, gt=0, lt=1, description="share of the targets at the last step")
+    temperature: float = Field(default=4.0, gt=0, description="of source-identity beliefs")
+    rows_temperature: float = Field(default=0.2, gt=0, description="of similarity rows")
+    source_weight: float = Field(
+        default=1.0, ge=0, description="of identity and triplets on the source; 0: no source picture is seen"
+    )
+    logits_weight: float = Field(default=1.0, ge=0)
+    rows_weight: float = Field(default=1.0, ge=0)
+    matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
+    identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
+    prototype_weight: float = Field(
+        default=0.0, ge=0, description="of beliefs over a teacher's people, softened like those over source identities"
+    )
+    memory_weight: float = Field(default=0.0, ge=0, description="of InfoNCE to the student's own centroids of people")
+    memory_temperature: float = Field(default=0.05, gt=0, description="of likeness to a centroid, before softening")
+    memory_momentum: float = Field(default=0.1, ge=0, le=1, description="share of a centroid that one batch leaves")
+    recombined: int = Field(
+        default=0, ge=0, description="crops made of two people of one camera, per camera, that its teacher sees too"
+    )
+    recombined_pictures: int = Field(default=32, ge=2, description="of them in a batch, over all cameras")
+    strangers: Literal["camera", "all", "simultaneous"] = Field(
+        default="camera",
+        description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
+        "one person), everywhere, or among the tracklets that its camera saw at the same time: certainly others",
+    )
+    ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
+    augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
+    checkpoint_every: int = Field(default=50, ge=1)
