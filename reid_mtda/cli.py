@@ -222,8 +222,7 @@ def search(
         _check_options("with --server", needed=given, refused={**here, "--detector": detector, "--sheet": sheet})
         with Client(server, token or "", certificate=certificate) as client:
             found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", **filters)
-            unknown = set(camera or ()) - {there["name"] for there in client.cameras()} if camera else set()
-        for name in sorted(unknown):
+        for name in found["unknown_cameras"]:
             console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
     else:
         from reid_mtda.evaluate.pictures import check_sheet, draw_contact_sheet

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,14 @@ from rich.table import Table
 console = Console(stderr=True)
 
 
+_SAY_EVERY_S = 30.0
+
+
 class Bars:
-    """Progress bars with remaining time, one per part of the job, on standard error."""
+    """Progress with remaining time, one bar per part of the job, on standard error.
+
+    A log file gets lines instead: one every half minute, and one at the end of a part that took as long.
+    """
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -32,6 +39,8 @@ class Bars:
             disable=not console.is_terminal,  # a log file wants neither bars nor the empty line after them
         )
         self._tasks: dict[str, Any] = {}
+        self._began_s: dict[str, float] = {}
+        self._said_s = time.monotonic()
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -42,9 +51,23 @@ class Bars:
 
     def __call__(self, part: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``part`` are over."""
+        if not console.is_terminal:
+            self._say(part, done, total)
+            return
         if part not in self._tasks:
             self._tasks[part] = self._progress.add_task(part, total=total)
         self._progress.update(self._tasks[part], completed=done, total=max(total, done))
+
+    def _say(self, part: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        began = self._began_s.setdefault(part, now)
+        took = now - began
+        if now - self._said_s < _SAY_EVERY_S and (done < total or took < _SAY_EVERY_S):
+            return
+        self._said_s = now
+        left = f", about {took / done * (total - done):.0f} s left" if 0 < done < total else ""
+        with contextlib.suppress(OSError):
+            print(f"{part}: {done} of {max(done, total)}, {took:.0f} s{left}", file=sys.stderr, flush=True)
 
 
 def print_hits(found: dict[str, Any]) -> None:

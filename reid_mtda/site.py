@@ -114,7 +114,8 @@ def load_site(folder: Path) -> Site:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such site folder; expected a folder with one YAML file per camera")
+        got = "a file" if folder.exists() else "no such folder"
+        raise ConfigError(f"{folder}: got {got}, expected a site: a folder with one YAML file per camera")
     files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
     if not files:
         raise ConfigError(f"{folder}: no camera files, expected one NAME.yaml per camera; see cameras/README.md")

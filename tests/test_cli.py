@@ -87,7 +87,7 @@ def test_a_missing_site(run, tmp_path, verb):
         "adapt": ["--config", write_config(tmp_path / "c.yaml"), "--out", tmp_path / "o"],
         "index": ["--model", tmp_path / "m", "--gallery", tmp_path / "g"],
     }[verb]
-    check_refused(run(verb, tmp_path / "nowhere", *more), "nowhere: no such site folder")
+    check_refused(run(verb, tmp_path / "nowhere", *more), "nowhere: got no such folder, expected a site")
     (tmp_path / "empty").mkdir()
     check_refused(run(verb, tmp_path / "empty", *more), "empty: no camera files")
 

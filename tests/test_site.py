@@ -95,7 +95,7 @@ def test_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_folder_refusals(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such site folder"):
+    with pytest.raises(ConfigError, match="got no such folder, expected a site"):
         load_site(tmp_path / "absent")
     with pytest.raises(ConfigError, match="no camera files"):
         load_site(tmp_path)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.types import ImageArray, IntArray
-
-_DAMAGE = (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises at a file that is not there, no archive, another archive, or a damaged one."""
 
 
 def unpack_archive(path: Path, folder: Path, *, seed: int, test_share: float, identity: str = "pid") -> None:
@@ -65,11 +61,7 @@ def _write(
 
 def _read(path: Path, identity: str) -> tuple[ImageArray, IntArray, IntArray]:
     wanted = f"expected an .npz with x uint8 (N, h, w, 3), cam (N,) and {identity} (N,)"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            x, pids, cams = arrays["x"], arrays[identity], arrays["cam"]
-    except _DAMAGE as error:
-        raise DataError(f"{path}: cannot be read ({error}), {wanted}") from None
+    x, pids, cams = read_arrays(path, ("x", identity, "cam"), expected=wanted).values()
     whole = all(ids.shape == x.shape[:1] and ids.dtype.kind in "iu" for ids in (pids, cams))
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] != 3 or not whole:
         raise DataError(f"{path}: got x {x.dtype} {x.shape}, {identity} {pids.shape}, cam {cams.shape}, {wanted}")

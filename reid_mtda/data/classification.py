@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.types import ImageArray, IntArray, check_array
 from reid_mtda.vision.preprocess import read_image
@@ -300,13 +301,7 @@ LAYOUTS = {
 
 
 def _read_npz(path: Path, names: Sequence[str], data_set: str) -> dict[str, npt.NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file, expected {data_set}: {LAYOUTS[data_set]}; {_ADVICE}")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except (KeyError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not the expected arrays ({error}), expected {', '.join(names)}") from None
+    return read_arrays(path, tuple(names), expected=f"expected {data_set}: {LAYOUTS[data_set]}; {_ADVICE}")
 
 
 CLOSED_SETS: dict[str, Callable[..., dict[str, ClosedDomain]]] = {

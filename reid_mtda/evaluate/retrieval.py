@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluate.cosine import Floats, as_floats
 from reid_mtda.evaluate.ranking import rank_scores
@@ -113,7 +114,9 @@ def load_features(path: Path) -> Features:
         ShapeError: an array of another shape or kind.
     """
     path = Path(path)
-    arrays = _read_arrays(path, list(Features.__dataclass_fields__))
+    names = tuple(Features.__dataclass_fields__)
+    expected = f"expected an .npz file with {', '.join(names)}, saved with numpy.savez"
+    arrays = read_arrays(path, names, expected=expected)
     for side in ("query", "gallery"):
         rows = as_floats(f"{path}: {side}_embeddings", arrays[f"{side}_embeddings"])
         for name in (f"{side}_pids", f"{side}_camids"):
@@ -121,27 +124,6 @@ def load_features(path: Path) -> Features:
             if ids.shape != (len(rows),) or (len(rows) and ids.dtype.kind not in "iu"):
                 raise ShapeError(f"{path}: {name}: got {ids.dtype} {ids.shape}, expected integers ({len(rows)},)")
     return Features(**arrays)
-
-
-def _read_arrays(path: Path, names: list[str]) -> dict[str, npt.NDArray[Any]]:
-    expected = f"expected an .npz file with {', '.join(names)}"
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: got a single array, {expected}; save them with numpy.savez")
-        with file:
-            missing = [name for name in names if name not in file]
-            if missing:
-                there = ", ".join(file.files) or "none"
-                raise DataError(f"{path}: no array {', '.join(missing)}, got {there}; save them with numpy.savez")
-            return {name: file[name] for name in names}
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, {expected}; check the path") from None
-    except DataError:
-        raise
-    except Exception as error:  # foreign bytes make the zip and array readers raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path}: cannot be read as .npz ({reason}); save plain arrays with numpy.savez") from None
 
 
 def name_cameras(split: RetrievalSplit) -> tuple[str, ...]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reid_mtda.errors import ModelError
+from reid_mtda.arrays import read_arrays
+from reid_mtda.errors import DataError, ModelError
 from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
 from reid_mtda.runs import Run, atomic_write
 from reid_mtda.schema import Strict, parse
@@ -110,12 +109,12 @@ def load_zoo_weights(model: Embedder, path: Path) -> None:
         raise ModelError(f"{path}: no such weights file; check the path")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                found = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
+            arrays = read_arrays(path, expected="expected weights")
+            found = {name: torch.from_numpy(array) for name, array in arrays.items()}
         else:
             with safe_open(path, framework="pt") as file:
                 found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, zipfile.BadZipFile, OSError, ValueError, TypeError, EOFError) as error:
+    except (DataError, SafetensorError, OSError, TypeError) as error:
         raise ModelError(f"{path}: not readable weights ({error}); expected .npz or .safetensors") from None
     inner = getattr(model.backbone, "model", model.backbone)
     if not isinstance(inner, nn.Module):

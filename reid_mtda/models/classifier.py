@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import ModelError
 from reid_mtda.models.checkpoint import load_network, save_network
 from reid_mtda.models.embedder import mean_state
@@ -198,8 +199,8 @@ def load_imagenet_weights(model: Classifier, path: Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such weights file; check the path")
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {name: torch.from_numpy(np.asarray(arrays[name], np.float32)) for name in arrays.files}
+    arrays = read_arrays(path, expected=f"expected the .npz weights of {model.spec.arch}")
+    found = {name: torch.from_numpy(np.asarray(array, np.float32)) for name, array in arrays.items()}
     try:
         if model.spec.arch == "squeezenet1_1":
             _fill_squeezenet(model.backbone, found)

@@ -248,5 +248,11 @@ def _may_hear(who: Principal, event: Event) -> bool:
 
 
 def _still_valid(parts: Service, who: Principal) -> bool:
-    """Whether the listener's token still holds: an open stream must not outlive it."""
-    return any(token.id == who.token_id and token.is_valid(time.time()) for token in parts.access.tokens())
+    """Whether the listener's token or session still holds: an open stream must not outlive it, nor a sign-out."""
+    if who.session is None:
+        return any(token.id == who.token_id and token.is_valid(time.time()) for token in parts.access.tokens())
+    try:
+        parts.access.resume(who.session)
+    except AccessError:
+        return False
+    return True

@@ -92,7 +92,9 @@ def serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # whoever may name their own address is never throttled
+                # Whoever may name their own address is never throttled: proxies named in the settings alone.
+                proxy_headers=bool(settings.trusted_proxies),
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 timeout_graceful_shutdown=_DRAIN_S,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,

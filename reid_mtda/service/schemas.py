@@ -101,7 +101,8 @@ class LeftOutOut(BaseModel):
 class SearchOut(BaseModel):
     """An answer. ``matches`` 0 means *no match*: nothing reaches its threshold; the hits are shown all the same.
 
-    ``path`` numbers the matches that one person can have made, in order of time.
+    ``path`` numbers the matches that one person can have made, in order of time. ``unknown_cameras`` were asked for
+    and are none that you see: nothing of them is among the hits.
     """
 
     search_id: str
@@ -113,6 +114,7 @@ class SearchOut(BaseModel):
     hits: list[HitOut]
     path: list[int]
     left_out: LeftOutOut
+    unknown_cameras: list[str]
 
     @classmethod
     def of(cls, search: Search) -> SearchOut:
@@ -129,6 +131,7 @@ class SearchOut(BaseModel):
             left_out=LeftOutOut(
                 too_soon=search.left_out.too_soon, too_late=search.left_out.too_late, message=str(search.left_out)
             ),
+            unknown_cameras=list(search.unknown_cameras),
         )
 
 
@@ -227,6 +230,7 @@ class CameraIn(Body):
     min_height_px: int = Field(default=48, ge=8, le=4096)
     min_score: float = Field(default=0.4, ge=0, le=1)
     retention_days: float = Field(default=30.0, gt=0, le=3650)
+    keep_for_adaptation: bool = False
     neighbours: dict[Name, Travel] = Field(default={}, max_length=1000)
 
 

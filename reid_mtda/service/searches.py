@@ -82,6 +82,7 @@ class Search:
     milliseconds: float
     travel: TravelTimes
     left_out: LeftOut
+    unknown_cameras: tuple[str, ...]
 
     @property
     def matches(self) -> tuple[Judged, ...]:
@@ -143,6 +144,7 @@ class Searches:
             milliseconds=1000 * seconds,
             travel=travel,
             left_out=left_out,
+            unknown_cameras=self._unknown(principal, filters),
         )
         self._audit.add(
             principal.user,
@@ -164,6 +166,13 @@ class Searches:
         )
         self._keep(search)
         return search
+
+    def _unknown(self, principal: Principal, filters: Filters) -> tuple[str, ...]:
+        """Cameras asked for that are not there for this person: none of the name, or one they do not see."""
+        there = {*self._system.cameras(), *self._system.roster.former}
+        return tuple(
+            sorted(name for name in set(filters.cameras or ()) if name not in there or not principal.sees(name))
+        )
 
     def refine(self, principal: Principal, search_id: str, filters: Filters) -> Search:
         """The same query with other filters, as a search of its own.

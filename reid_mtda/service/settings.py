@@ -28,6 +28,11 @@ class ServiceSettings(Strict):
     page_hosts: tuple[str, ...] = Field(
         default=(), description="Names under which the page may be asked for, besides the address served on."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        default=(),
+        description="Addresses of reverse proxies before the service: whom they name as client is believed, so that "
+        "failed sign-ins count by client and not for everybody together.",
+    )
     max_upload_mb: float = Field(default=20.0, gt=0, le=200, description="Largest upload in MB.")
     max_listeners: int = Field(default=50, ge=1, description="Open event streams at most.")
     candidates: str | None = Field(

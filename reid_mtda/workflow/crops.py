@@ -6,7 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from reid_mtda.data.footage import HarvestReport, read_table, write_table
+from reid_mtda.data.footage import TABLE, HarvestReport, read_table, write_table
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.site import Site
 
@@ -20,8 +20,9 @@ def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestRep
     was erased is not learnt from by a job that goes on.
 
     Args:
-        site: cameras whose files say ``keep_for_adaptation: true``; the crops of others are left alone.
-        crops: folder that a service keeps crops in, ``STATE/crops``.
+        site: cameras whose files say ``keep_for_adaptation: true``; the crops of its others are left alone.
+        crops: folder that a service keeps crops in, ``STATE/crops``. A camera that the site has no file of was added,
+            and opted in, while the service ran.
         out: gets one folder per camera, as a harvest writes it.
 
     Returns:
@@ -34,6 +35,7 @@ def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestRep
     if not crops.is_dir():
         raise DataError(f"{crops}: no such folder, expected the crops that a service kept: STATE/crops")
     wanted = [name for name, camera in site.cameras.items() if camera.keep_for_adaptation]
+    wanted += sorted(path.parent.name for path in crops.glob(f"*/{TABLE}") if path.parent.name not in site.cameras)
     if not wanted:
         raise DataError(f"{site.folder}: no camera is opted in; write 'keep_for_adaptation: true' into its file")
     reports, failures = {}, {}

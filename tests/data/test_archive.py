@@ -85,10 +85,10 @@ def test_what_is_unpacked_is_kept_and_nothing_is_left_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x": None}, r"a\.npz: cannot be read \('x is not a file in the archive'\), expected an \.npz with x uint8"),
-        ({"cam": None}, "cam is not a file in the archive"),
-        ({"pid": None}, "pid is not a file in the archive"),
-        ({"pid": np.array(["a"] * 24, object)}, "cannot be read .*expected an .npz"),
+        ({"x": None}, r"a\.npz: got the arrays pid, cam, no x; expected an \.npz with x uint8"),
+        ({"cam": None}, "got the arrays x, pid, no cam"),
+        ({"pid": None}, "got the arrays x, cam, no pid"),
+        ({"pid": np.array(["a"] * 24, object)}, "the array pid holds Python objects, not numbers; expected an .npz"),
         ({"pid": np.arange(23)}, r"got x uint8 \(24, 16, 8, 3\), pid \(23,\), cam \(24,\), expected"),
         ({"cam": np.arange(24.0)}, "got x uint8 .*expected an .npz with x uint8"),
         ({"x": np.zeros((24, 16, 8, 3))}, r"got x float64 \(24, 16, 8, 3\)"),
@@ -110,12 +110,12 @@ def test_what_is_no_archive_at_all_is_refused(tmp_path):
     for content in (b"", b"text", whole[: len(whole) // 2], torn, (tmp_path / "b.npy").read_bytes()):
         path.write_bytes(content)
         with pytest.raises(
-            DataError, match=r"a\.npz: cannot be read \(.*expected an \.npz with x uint8 \(N, h, w, 3\)"
+            DataError, match=r"a\.npz: (no such file|got|damaged).*, expected an \.npz with x uint8 \(N, h, w, 3\)"
         ):
             unpack_archive(path, tmp_path / "set", seed=0, test_share=0.5)
     path.unlink()
     for missing in (path, tmp_path):
-        with pytest.raises(DataError, match="cannot be read"):
+        with pytest.raises(DataError, match="no such file"):
             unpack_archive(missing, tmp_path / "set", seed=0, test_share=0.5)
 
 

@@ -163,7 +163,9 @@ def test_an_incomplete_office31_is_refused(tmp_path):
 def test_a_file_of_other_arrays_is_refused(tmp_path):
     write_digits(tmp_path)
     np.savez(tmp_path / "usps.npz", pictures=np.zeros(3))
-    with pytest.raises(DataError, match=r"usps.npz: not the expected arrays .*expected x_train, y_train"):
+    with pytest.raises(
+        DataError, match=r"usps.npz: got the arrays pictures, no x_train, y_train, .*; expected Digits: "
+    ):
         load_digits(tmp_path)
 
 

@@ -107,6 +107,19 @@ def test_whoever_was_erased_is_not_learnt_from_by_a_job_that_goes_on(site: Site,
     assert "got other columns" in failures["gate"]
 
 
+def test_a_camera_added_while_running_is_learnt_from_where_it_was_opted_in(site: Site, tmp_path: Path) -> None:
+    """The service keeps crops of those alone; a camera whose file does not say so is none of them."""
+    for name in ("gate", "plaza", "added"):
+        (tmp_path / "crops" / name).mkdir(parents=True)
+        (tmp_path / "crops" / name / "1.jpg").write_bytes(b"a crop")
+        (tmp_path / "crops" / name / "crops.csv").write_text(
+            "file,tracklet,frame,time_s,x0,y0,x1,y1\n1.jpg,1,0,0,0,0,1,1\n"
+        )
+    reports, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    assert sorted(reports) == ["added", "gate"] and not failures
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["added", "gate"]
+
+
 def test_without_crops_or_consent_there_is_nothing_to_learn_from(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder, expected the crops that a service kept"):
         take_crops(site, tmp_path / "nowhere", tmp_path / "run")

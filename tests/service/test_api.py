@@ -53,7 +53,17 @@ def test_filters_of_camera_time_and_score(town: Town) -> None:
     late = search_sighting(client, number, start_s=town.began + 500).json()["hits"]
     assert {hit["camera"] for hit in late} == {"plaza"}
     assert len(search_sighting(client, number, min_score=0.95).json()["hits"]) == 2
-    assert search_sighting(client, number, cameras=["nowhere"]).json()["hits"] == []
+    nowhere = search_sighting(client, number, cameras=["nowhere", "market"]).json()
+    assert {hit["camera"] for hit in nowhere["hits"]} == {"market"} and nowhere["unknown_cameras"] == ["nowhere"]
+    town.service.cameras.remove("ann", "market")  # its sightings stay, and so does their camera
+    gone = search_sighting(client, number, cameras=["market"]).json()
+    assert gone["hits"] and gone["unknown_cameras"] == []
+
+
+def test_a_camera_of_others_is_as_unknown_as_one_that_is_not_there(town: Town) -> None:
+    client = town.client("operator", cameras=["gate"])
+    answer = search_sighting(client, town.numbers[0, "gate"], cameras=["plaza", "nowhere", "gate"]).json()
+    assert answer["unknown_cameras"] == ["nowhere", "plaza"]
 
 
 def test_rights_hold_on_objects_not_on_routes(town: Town) -> None:

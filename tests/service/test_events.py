@@ -49,6 +49,16 @@ def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None
     assert town.service.listeners == 0
 
 
+def test_signing_out_ends_the_sessions_stream_and_no_other(town: Town) -> None:
+    token = town.token("operator")
+    access = town.service.access
+    sessions = [access.open_session(token)[0] for _ in range(2)]
+    gone, stays = (access.resume(session) for session in sessions)
+    access.close_session(sessions[0])
+    assert not api._still_valid(town.service, gone)
+    assert api._still_valid(town.service, stays) and api._still_valid(town.service, access.identify(token))
+
+
 @pytest.mark.parametrize("clock_s", [60.0, -3600.0])
 def test_who_comes_back_after_a_restart_hears_what_came_since(
     town: Town, monkeypatch: pytest.MonkeyPatch, clock_s: float

@@ -27,17 +27,21 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from reid_mtda.service.run import serve
-site, model, gallery, tls = sys.argv[1:]
-serve(Path(site), Path(model), Path(gallery), port=0, tls=tls == "tls", tell=lambda line: print(line, flush=True))
+site, model, gallery, tls, config = sys.argv[1:]
+serve(
+    Path(site), Path(model), Path(gallery), port=0, tls=tls == "tls", config=Path(config) if config else None,
+    tell=lambda line: print(line, flush=True),
+)
 print("torch" in sys.modules, flush=True)
 """
 
 
 class Process:
-    def __init__(self, folder: Path, model: Path, tls: bool = False) -> None:
+    def __init__(self, folder: Path, model: Path, tls: bool = False, config: Path | None = None) -> None:
         self.folder = folder
         command = [sys.executable, "-c", SCRIPT, str(folder / "site"), str(model), str(folder / "gallery")]
-        self.process = subprocess.Popen([*command, "tls" if tls else ""], stdout=subprocess.PIPE, text=True)
+        command += ["tls" if tls else "", str(config or "")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.address = self.token = ""
         for line in self.process.stdout:
             self.address = self.address or next(iter(re.findall(r"https?://\S+", line)), "")
@@ -143,6 +147,23 @@ def test_another_forwarded_address_for_each_guess_escapes_no_throttle(
         for n in range(6)
     ]
     assert [answer.status_code for answer in guesses] == [401] * 5 + [429]
+
+
+def test_behind_a_trusted_proxy_clients_are_throttled_one_by_one(
+    site: Path, model_folder: Path, processes: list[Process]
+) -> None:
+    """The address that the proxy added counts; what a client wrote before it does not."""
+    config = site / "live.yaml"
+    config.write_text("trusted_proxies: [127.0.0.1]\n")
+    process = Process(site, model_folder, config=config)
+    processes.append(process)
+
+    def guess(forwarded: str) -> int:
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": forwarded}
+        return httpx.get(process.address + "api/v1/me", headers=headers).status_code
+
+    assert [guess(f"10.0.0.{n}, 192.0.2.1") for n in range(6)] == [401] * 5 + [429]
+    assert guess("192.0.2.2") == 401
 
 
 def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path) -> None:

@@ -1,0 +1,45 @@
+"""What a job says of its progress where nobody sees bars."""
+
+import re
+
+import pytest
+
+from reid_mtda import console
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    assert not console.console.is_terminal
+    return now
+
+
+def test_a_log_gets_a_line_each_half_minute_with_the_time_left(clock, capsys):
+    with console.Bars() as bars:
+        for done in range(1, 101):
+            clock[0] += 2
+            bars("student", done, 100)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 7 and lines[-1] == "student: 100 of 100, 198 s"
+    done, took, left = map(int, re.fullmatch(r"student: (\d+) of 100, (\d+) s, about (\d+) s left", lines[0]).groups())
+    assert took == 28 and left == round(took / done * (100 - done))
+
+
+def test_short_jobs_say_nothing_in_a_log(clock, capsys):
+    with console.Bars() as bars:
+        for part in ("gate", "plaza"):
+            for done in range(11):
+                clock[0] += 1
+                bars(part, done, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_part_without_a_known_end_is_no_division_by_zero(clock, capsys):
+    with console.Bars() as bars:
+        for done in range(3):
+            clock[0] += 40
+            bars("harvest gate", 0 if done == 0 else 7 * done, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "harvest gate: 0 of 0, 0 s", "harvest gate: 7 of 7, 40 s", "harvest gate: 14 of 14, 80 s",
+    ]  # fmt: skip
