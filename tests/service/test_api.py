@@ -1,11 +1,13 @@
 """The API as programs meet it: searches, rights on objects, cameras, reviews, erasure, refusals."""
 
 import json
+import re
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from builders import ROOT
 from town import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
 from reid_mtda.types import Tracklet
@@ -443,3 +445,28 @@ def test_a_fault_of_ours_shows_no_traceback_and_is_counted(
         assert "default-src 'none'" in one.headers["content-security-policy"]
         assert one.headers["cache-control"] == "no-store"
     assert 'reid_http_requests_total{status="5xx"} 3.0' in town.service.metrics.text().decode()
+
+
+def test_the_readmes_table_of_the_api_is_the_api_with_its_roles(town: Town) -> None:
+    """Every route is listed once, with a role that is not turned away for its role; the role below gets nothing."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The API")[2].partition("## Results")[0]
+    table = re.findall(r"^\| (\w+) \| (.*)$", text, re.M)[1:]
+    rows = {role: re.findall(r"`((?:GET|POST|DELETE) /[^`]+)`", line) for role, line in table}
+    paths = town.client("admin").get(f"{API}/openapi.json").json()["paths"]
+    routes = [
+        f"{method.upper()} {path.removeprefix(API)}" for path in paths if path.startswith(API) for method in paths[path]
+    ]
+    assert sorted(route for row in rows.values() for route in row) == sorted(routes)
+    visitor = town.visitor()
+    clients = [visitor, visitor, *(town.client(role) for role in ("viewer", "operator", "reviewer", "admin"))]
+    for number, (role, row) in enumerate(rows.items()):
+        for route in row:
+            method, path = route.split(" ")
+            if path == "/events":
+                continue  # it never ends
+            address = API + re.sub(r"{\w+}", "1", path)
+            if role != "anybody":
+                assert clients[number].request(method, address).status_code in (401, 403, 404, 422), (
+                    f"{route} below {role}"
+                )
+            assert clients[number + 1].request(method, address).status_code not in (401, 403), f"{route} by {role}"
