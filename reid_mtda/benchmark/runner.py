@@ -107,12 +107,12 @@ def run_cell(
         return
     domains = load_domains(config, root)
     own = domains.pop(source)
-    cell = Cell(config, own, domains, weights, Run(place, seed), progress)
     for name in missing:
         row = config.rows[name]
+        chosen = config.model_copy(update={"selection": row.selection or config.selection})
+        cell = Cell(chosen, own, domains, weights, Run(place, seed), progress)
         run = cell.run.child(name)
         began = time.perf_counter()
-        cell.teacher_seconds = cell.new_teacher_seconds = cell.reused_seconds = 0.0
         cell.forget_unfinished(run)
         with stage(run, "row"):
             models = KINDS[row.kind](cell, row, run)
@@ -123,7 +123,7 @@ def run_cell(
             "kind": row.kind,
             "source": source,
             "seed": seed,
-            "selection": "last" if row.kind in WITHOUT_TARGETS else config.selection,
+            "selection": "last" if row.kind in WITHOUT_TARGETS else chosen.selection,
             "accuracy": {target: cell.score(models[target], target) for target in domains},
             **_cost(models, config.size),
             "wall_s": round(time.perf_counter() - began - cell.new_teacher_seconds + cell.reused_seconds, 2),

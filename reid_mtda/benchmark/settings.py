@@ -32,6 +32,9 @@ class Budget(Strict):
     augmentation: tuple[str, ...] = ()
 
 
+Selection = Literal["last", "entropy", "mutual_information", "oracle"]
+
+
 class Row(Strict):
     """One method of the table: its kind, and where its settings differ from those of the kind."""
 
@@ -50,6 +53,7 @@ class Row(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     teacher: dict[str, Any] = Field(default_factory=dict, description="where this row's teachers differ")
     student: Net | None = Field(default=None, description="another student than the preset's")
+    selection: Selection | None = Field(default=None, description="another rule than the table's")
     own_batchnorm: bool = Field(
         default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"
     )
@@ -63,7 +67,7 @@ class BenchmarkConfig(Strict):
     max_pictures: int = Field(default=0, ge=0, description="training pictures kept of each domain; 0: all")
     sources: tuple[str, ...] = Field(default=(), description="empty: every domain in turn")
     seeds: tuple[int, ...] = (0, 1, 2)
-    selection: Literal["last", "entropy", "mutual_information", "oracle"] = Field(
+    selection: Selection = Field(
         default="last", description="which epoch's weights are scored; oracle looks at target test labels"
     )
     teacher: Net = Net()

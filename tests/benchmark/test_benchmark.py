@@ -161,6 +161,22 @@ def test_the_oracle_rule_is_never_below_the_last_epoch(tmp_path, small_sets):
     assert averages["oracle"] >= averages["last"]
 
 
+@pytest.mark.parametrize("kind", ["progressive", "teachers"])
+def test_a_row_of_another_rule_is_what_a_table_of_that_rule_gives(kind, tmp_path, small_sets):
+    """Its networks are its own, although all else is alike; the rule stands with it alone."""
+    budget = {"epochs": 4, "steps_per_epoch": 2, "batch_size": 6}
+    rows = {"last": {"kind": kind}, "chosen": {"kind": kind, "selection": "oracle"}}
+    table = run_benchmark(preset(tmp_path / "p.yaml", rows=rows, budget=budget), tmp_path / "both", root=tmp_path)
+    both = {row["row"]: row for row in summarise(read_cells(tmp_path / "both"))}
+    assert both["last"]["selection"] == "last" and both["chosen"]["selection"] == "oracle"
+    assert table.read_text().count("| oracle |") == 1
+    alone = preset(tmp_path / "o.yaml", rows={"chosen": {"kind": kind}}, selection="oracle", budget=budget)
+    run_benchmark(alone, tmp_path / "alone", root=tmp_path)
+    assert both["chosen"]["pairs"] == summarise(read_cells(tmp_path / "alone"))[0]["pairs"]
+    place = tmp_path / "both" / "cells" / "a" / "seed0"
+    assert len(list(place.rglob("network.safetensors"))) == (2 if kind == "progressive" else 4)
+
+
 def test_two_workers_give_what_one_gives(tmp_path):
     # A spawned worker loads the data itself, so this needs files rather than a patched loader.
     rng = np.random.default_rng(0)
