@@ -175,7 +175,8 @@ def benchmark(
     weights: Annotated[Path | None, typer.Option(help="Folder of the weights that the preset names.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; closed sets alone.")] = 1,
     seeds: Annotated[
-        list[int] | None, typer.Option("--seed", help="Re-identification: run this seed, again for more; else 0, 1, 2.")
+        list[int] | None,
+        typer.Option("--seed", help="Re-identification: run this seed, again for more; else 1, 2, 3."),
     ] = None,
     targets_by: Annotated[
         str | None, typer.Option(help="Re-identification: data sets as targets, camera by camera, or each a set.")
@@ -204,7 +205,7 @@ def benchmark(
 
         with Bars() as bars:
             made = run_seeds(
-                config, out, seeds or (0, 1, 2), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
+                config, out, seeds or (1, 2, 3), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
             )
     print(made.read_text(encoding="utf-8"))
 

@@ -105,11 +105,14 @@ class Run:
         """A NumPy generator of its own for the part ``name``."""
         return np.random.default_rng(self.child_seed(name))
 
-    def child(self, name: str) -> Run:
-        """A run inside this one, for one step of a longer job; its seed derives from this run's and ``name``."""
+    def child(self, name: str, *, drawn_as: str = "") -> Run:
+        """A run inside this one, for one step of a longer job; its seed derives from this run's and ``name``.
+
+        Steps that are compared with each other draw the same where they are ``drawn_as`` one.
+        """
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        return Run(folder=folder, seed=self.child_seed(name))
+        return Run(folder=folder, seed=self.child_seed(drawn_as or name))
 
     def mark(self, path: Path) -> str:
         """By what this run knows its file ``path`` again: a hash of its config and seed, and the file's place in it."""

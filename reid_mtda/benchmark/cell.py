@@ -106,10 +106,7 @@ class Cell:
         ``key`` tells networks of one ``name`` apart: all that they depend on.
         """
         place = f"{name}-{Run(self.run.folder, 0).child_seed(key):08x}"
-        run = Run(
-            self.run.folder / f"{place}-{self.config.selection}", self.run.child_seed(place)
-        )  # every rule draws alike
-        run.folder.mkdir(parents=True, exist_ok=True)
+        run = self.run.child(f"{place}-{self.config.selection}", drawn_as=name)
         path = run.folder / "network.safetensors"
         is_new = not path.exists()
         if is_new:

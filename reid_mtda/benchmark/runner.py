@@ -111,7 +111,7 @@ def run_cell(
         row = config.rows[name]
         chosen = config.model_copy(update={"selection": row.selection or config.selection})
         cell = Cell(chosen, own, domains, weights, Run(place, seed), progress)
-        run = cell.run.child(name)
+        run = cell.run.child(f"rows/{name}", drawn_as=row.kind)
         began = time.perf_counter()
         cell.forget_unfinished(run)
         with stage(run, "row"):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from reid_mtda.types import FloatArray, IntArray
+from reid_mtda.types import DoubleArray, FloatArray, IntArray
 
 
 def camera_normalised(embeddings: FloatArray) -> FloatArray:
@@ -28,23 +28,27 @@ def match_cameras(
     *,
     supported: bool = True,
     normalised: bool = True,
+    spans: Mapping[str, DoubleArray] | None = None,
 ) -> dict[str, IntArray]:
     """Give tracklets of different cameras one pseudo-identity where they are each other's nearest neighbour.
 
     Embeddings are normalised per camera and averaged per tracklet; two tracklets of different cameras match when each
     is the other's nearest in that camera (mutual nearest neighbours), and, with ``supported``, when a tracklet of a
     third camera is matched with both. Matched tracklets form one identity; a tracklet without a match is its own.
+    Matches that would make one person of two tracklets which one camera saw at the same time are all undone.
 
     Args:
         embeddings: per camera (N, D), one common space (one net, or teachers that share a class space).
         tracklets: per camera int64 (N,); -1 where a crop has none.
         normalised: standardise each camera's embeddings first; off only to measure what it brings.
+        spans: per camera (N, 2), from when to when a crop's tracklet was in view; NaN where nobody knows.
         supported: ask for a third camera's agreement; needs three cameras or more, else it is not asked for.
 
     Returns:
         Per camera int64 (N,): pseudo-identities, numbered over all cameras; -1 where there is no tracklet.
     """
     owners: list[tuple[str, int]] = []
+    times: list[DoubleArray] = []
     means: list[FloatArray] = []
     for camera, rows in embeddings.items():
         if not len(rows):
@@ -53,6 +57,7 @@ def match_cameras(
         for track in np.unique(tracklets[camera][tracklets[camera] >= 0]):
             mean = rows[tracklets[camera] == track].mean(axis=0)
             owners.append((camera, int(track)))
+            times.append(np.full(2, np.nan) if spans is None else spans[camera][tracklets[camera] == track][0])
             means.append(mean / (np.linalg.norm(mean) + 1e-12))
     result = {camera: np.full(len(rows), -1, np.int64) for camera, rows in embeddings.items()}
     if not owners:
@@ -61,10 +66,24 @@ def match_cameras(
     joined = _mutual_neighbours(np.stack(means), cameras)
     if supported and cameras.max() >= 2:
         joined = joined.multiply(joined @ joined)
-    _, identity = connected_components(joined, directed=False)
+    components = connected_components(joined, directed=False)[1].astype(np.int64)
+    identity = _without_contradictions(components, cameras, np.stack(times))
     for (camera, track), number in zip(owners, identity, strict=True):
         result[camera][tracklets[camera] == track] = number
     return result
+
+
+def _without_contradictions(identity: IntArray, cameras: IntArray, spans: DoubleArray) -> IntArray:
+    """Take identities (N,) apart that hold two tracklets which one camera saw at the same time."""
+    identity, new = identity.copy(), int(identity.max(initial=0)) + 1
+    for number in np.unique(identity):
+        rows = np.flatnonzero(identity == number)
+        same = cameras[rows, None] == cameras[rows]
+        overlap = (spans[rows, None, 0] <= spans[rows, 1]) & (spans[rows, 0] <= spans[rows, None, 1])
+        if np.triu(same & overlap, 1).any():
+            identity[rows] = new + np.arange(len(rows))
+            new += len(rows)
+    return identity
 
 
 def _mutual_neighbours(means: FloatArray, cameras: IntArray) -> csr_array:

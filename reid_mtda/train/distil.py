@@ -19,7 +19,6 @@ from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import GroupSampler, Pictures, group_sampler, load_pictures
 from reid_mtda.data.clusters import NOISE
 from reid_mtda.errors import DataError
-from reid_mtda.losses.discrepancy import mmd_loss
 from reid_mtda.losses.distillation.logits import kl_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
@@ -29,7 +28,6 @@ from reid_mtda.train.common import (
     Kept,
     Resumable,
     cosine_decay,
-    embed_pictures,
     frozen,
     optimise,
     pass_domains,
@@ -38,6 +36,7 @@ from reid_mtda.train.common import (
     set_learning_rate,
     trainable,
 )
+from reid_mtda.train.curriculum import cameras_joined, joining_steps
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.draws import RecombinedCrops, SourcePeople
 from reid_mtda.train.lessons import Lesson, Teaching, embed_targets
@@ -73,13 +72,19 @@ def distil(
     if not targets or lessons.keys() != targets.keys():
         raise DataError(f"distillation: got lessons of {sorted(lessons)} for cameras {sorted(targets)}, expected alike")
     teaching = Teaching.of(targets, lessons, shared_numbers=settings.tracklets_are_identities)
+    if settings.strangers == "simultaneous" and not np.isfinite(teaching.spans).any():
+        raise DataError(
+            "distillation: strangers: simultaneous needs to know when tracklets were in view, and no crop says so; "
+            "harvest footage, or use strangers: camera"
+        )
     of_target = load_pictures(teaching.paths, preprocess)
     from_source = None
     if source is not None and settings.source_weight:
         p, k = settings.source_identities, settings.source_pictures
         from_source = SourcePeople.of(source, preprocess, p=p, k=k, seed=run.child_seed("source"))
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
-    joins = _joins(student, from_source, of_target, teaching, settings)
+    last = int(settings.steps * settings.easy_first)
+    joins = joining_steps(student, from_source, of_target, teaching, last=last, rng=run.rng("easy first"))
     student = trainable(copy.deepcopy(student))
     averaged = frozen(copy.deepcopy(student))
     optimiser = _optimiser(student, settings)
@@ -105,14 +110,15 @@ def distil(
             if prototypes:
                 prototypes = _prototypes(averaged, of_target, teaching, identities, settings, prototypes.memory)
         if not pick_target or step in joins:
-            there = np.isin(teaching.target, np.flatnonzero(joins <= step))
+            joined = cameras_joined(joins, step, identities, teaching)
+            there = np.isin(teaching.target, joined)
             pick_target = _target_samplers(np.where(there, identities, NOISE), teaching, settings, run)
         done = step / settings.steps
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, done))
         beta = progressive_beta(settings.beta_start, settings.beta_end, done) if from_source else 1.0
         rows = _by_camera(np.concatenate([pick.batch(step) for pick in pick_target]), teaching, settings)
         rows_t = np.concatenate(rows)
-        present = {teaching.names[number] for number in np.flatnonzero(joins <= step)}
+        present = {teaching.names[number] for number in joined}
         rows_x = {name: extra.pick.batch(step) for name, extra in extras.items() if name in present}
         with seeded_step(run, step):
             units = [of_target.unit(part) for part in rows]
@@ -150,7 +156,8 @@ def distil(
             mine = np.flatnonzero(np.isin(teaching.target[rows_t], cameras))
             if len(mine) < 2:
                 continue
-            share, place = beta * len(cameras) / len(targets), torch.from_numpy(teaching.place[rows_t[mine]])
+            share = beta * len(np.intersect1d(cameras, joined)) / len(joined)
+            place = torch.from_numpy(teaching.place[rows_t[mine]])
             heard, said = (
                 [EmbedderOutput(emb_t[mine], None if logits_t is None else logits_t[mine])],
                 [lesson.at(place)],
@@ -211,33 +218,15 @@ def _target_samplers(
         samplers = []
         for camera in range(int(teaching.camera.max()) + 1):
             own = np.where(teaching.camera == camera, identities, NOISE)
-            if len(np.unique(own[own >= 0])) > 1:
+            people = len(np.unique(own[own >= 0]))
+            if people == 1:
+                log.warning("batches per camera: one camera shows one person alone, who is in no batch")
+            if people > 1:
                 shared_out = max(2, p // (int(teaching.camera.max()) + 1))
                 samplers.append(group_sampler(own, p=shared_out, k=k, seed=seed + camera, where="target"))
         if samplers:
             return tuple(samplers)
     return (group_sampler(identities, p=p, k=k, seed=seed, where=", ".join(teaching.names)),)
-
-
-def _joins(
-    student: Embedder,
-    source: SourcePeople | None,
-    pictures: Pictures,
-    teaching: Teaching,
-    settings: DistilSettings,
-) -> IntArray:
-    """The step at which each camera joins (n,): at once, or the nearest to the source by MMD first."""
-    count = len(teaching.names)
-    if not settings.easy_first or count < 2:
-        return np.zeros(count, np.int64)
-    if source is None:
-        raise DataError("distillation: easy_first orders cameras by their distance to the source, and there is none")
-    of_source = embed_pictures(student, source.pictures).embedding
-    seen = embed_targets(student, pictures, teaching)
-    distances = [float(mmd_loss(source=of_source, target=torch.from_numpy(seen[name]))) for name in teaching.names]
-    log.info("cameras by MMD to the source: %s", dict(zip(teaching.names, distances, strict=True)))
-    rank = np.argsort(np.argsort(distances, kind="stable"))
-    return np.asarray(rank * int(settings.steps * settings.easy_first) // (count - 1), np.int64)
 
 
 def _strangers(teaching: Teaching, rows: IntArray, settings: DistilSettings) -> Tensor | None:

@@ -34,7 +34,7 @@ class DistilSettings(Strict):
     easy_first: float = Field(
         default=0.0,
         ge=0,
-        le=1,
+        lt=1,
         description="share of the steps until the camera farthest from the source by MMD joins, the others before it "
         "in order; 0: all from the start",
     )

@@ -161,13 +161,20 @@ class Teaching:
                 self.tracklets[rows],
                 cross_camera=cross_camera,
                 normalised=normalised,
+                spans=self.spans[rows],
             )
             found[rows] = np.where(people >= 0, people + int(found.max(initial=NOISE)) + 1, NOISE)
         return found
 
 
 def _people(
-    embeddings: FloatArray, cameras: IntArray, tracklets: IntArray, *, cross_camera: bool, normalised: bool
+    embeddings: FloatArray,
+    cameras: IntArray,
+    tracklets: IntArray,
+    *,
+    cross_camera: bool,
+    normalised: bool,
+    spans: DoubleArray,
 ) -> IntArray:
     """Pseudo-identities int64 (N,) of crops in one space."""
     rows = normalise_cameras(embeddings, cameras) if normalised else embeddings
@@ -187,6 +194,7 @@ def _people(
         {camera: embeddings[mine] for camera, mine in by_camera.items()},
         {camera: own[mine] for camera, mine in by_camera.items()},
         normalised=normalised,
+        spans={camera: spans[mine] for camera, mine in by_camera.items()},
     )
     for camera, mine in by_camera.items():
         own[mine] = joined[camera]
@@ -206,7 +214,7 @@ def embed_targets(
     found = {name: np.zeros((0, model.embedding_dim), np.float32) for name in teaching.names}
     for number in np.unique(teaching.target):
         own, seen = Pictures(pictures.resized[teaching.target == number], pictures.preprocess), model
-        if own_statistics:
+        if own_statistics and len(own) > 1:  # one crop has no statistics
             seen = copy.deepcopy(model)
             recompute_batchnorm(seen, own)
         found[teaching.names[number]] = embed_pictures(seen, own).embedding.numpy()

@@ -203,7 +203,7 @@ def adapt_teachers(
                 target,
                 config.input.preprocess(),
                 config.adapt.parsed(),
-                run.child(f"{folder}_{camera}"),
+                run.child(f"{folder}_{camera}", drawn_as=f"teachers_{camera}"),
                 _named(progress, f"teacher {camera}"),
             )
         except ReidError as error:
@@ -267,7 +267,7 @@ def distil_student(
         source,
         config.input.preprocess(),
         config.distil,
-        run.child(f"{path.stem}_training"),
+        run.child(f"{path.stem}_training", drawn_as="student_training"),
         _named(progress, path.stem),
     )
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))

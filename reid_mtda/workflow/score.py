@@ -40,8 +40,10 @@ ORDER = (
     "source only",
     OWN_BATCHNORM.format("source only"),
     "blending",
+    OWN_BATCHNORM.format("blending"),
     "one small model per camera",
     "merge of small models",
+    OWN_BATCHNORM.format("merge of small models"),
     "mean of teachers",
     "teachers, each on its camera",
     OURS,
@@ -81,8 +83,9 @@ def score_run(
     """Score every network of the run, rows as ``evaluate.report`` takes them; kept in ``scores.json``.
 
     Rows: source only, the baselines that were trained, the teachers (each camera's pictures by its own teacher), their
-    mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only and student
-    stand there a second time with BatchNorm statistics of each camera's own unlabelled ``targets``.
+    mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only, blending,
+    the merge and the student stand there a second time with BatchNorm statistics of each camera's unlabelled
+    ``targets``.
     """
     path = run.folder / "scores.json"
     if path.exists():
@@ -126,8 +129,13 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
         cost = measure_cost(teacher, preprocess, split.query.paths[:4])
         each.append({**score_tests(tests, by_one((as_embed(teacher), preprocess))), **cost})
     if each:
-        rows.append({"method": "mean of teachers", **mean_of(each)})
+        shared = {key: each[0][key] for key in ("params", "macs", "ms")}
+        rows.append({"method": "mean of teachers", **mean_of(each), **_times(shared, len(each))})
     return [{**row, "ours": row["method"] == OURS} for row in rows]
+
+
+def _times(cost: Mapping[str, float | None], networks: int) -> dict[str, float | None]:
+    return {key: None if value is None else networks * value for key, value in cost.items()}
 
 
 def _students(run: Run, config: AdaptConfig) -> dict[str, Path]:
@@ -166,7 +174,7 @@ def _score_teachers(
     each = [score_tests(tests, by_one(opened())) for opened in teachers.values()]
     return [
         {"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers, tests)), **cost},
-        {"method": "mean of teachers", **mean_of(each), **cost},
+        {"method": "mean of teachers", **mean_of(each), **_times(cost, len(each))},  # all of them see every picture
     ]
 
 
