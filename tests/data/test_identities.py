@@ -111,3 +111,28 @@ def test_normalised_rows_have_length_one_and_no_common_part():
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
     assert np.linalg.norm(found.mean(axis=0)) < 0.1 < np.linalg.norm(rows.mean(axis=0))
     assert np.isfinite(camera_normalised(rows[:1])).all()
+
+
+def test_simultaneous_tracklets_of_a_camera_never_become_one_person():
+    """A chain over three cameras joins two tracklets of the first; if it saw both at once, all matches are undone."""
+    rows = np.eye(6, dtype=np.float32)
+    a = np.stack([rows[0] + 0.6 * rows[1], rows[2] + 0.6 * rows[3], rows[4]])
+    b = np.stack([rows[0] + 0.7 * rows[1], rows[5], rows[4]])
+    c = np.stack([rows[1] + 0.5 * rows[0] + 0.4 * rows[2], rows[3] + rows[2], rows[4]])
+    embeddings = {"a": a, "b": b, "c": c}
+    tracklets = {name: np.arange(3) for name in embeddings}
+    chained = np.array([0, 0, 0, 0, 1, 2])
+    from reid_mtda.data.identities import _without_contradictions
+
+    cameras = np.array([0, 1, 2, 0, 1, 2])
+    apart = np.array([[0, 1], [0, 9], [0, 9], [2, 3], [0, 9], [0, 9]], float)
+    at_once = np.array([[0, 2], [0, 9], [0, 9], [1, 3], [0, 9], [0, 9]], float)
+    unknown = np.full((6, 2), np.nan)
+    for spans in (apart, unknown):
+        assert _without_contradictions(chained, cameras, spans).tolist() == chained.tolist()
+    undone = _without_contradictions(chained, cameras, at_once)
+    assert len(set(undone.tolist())) == 6 and undone[4:].tolist() == [1, 2]
+    spans = {name: np.tile([[0.0, 1.0]], (3, 1)) for name in embeddings}
+    found = match_cameras(embeddings, tracklets, normalised=False, spans=spans)
+    assert all(len(set(numbers.tolist())) == 3 for numbers in found.values())
+    assert found["a"][2] == found["b"][2] == found["c"][2]

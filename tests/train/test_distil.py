@@ -13,8 +13,10 @@ from reid_mtda.models.embedder import EmbedderSpec, build_embedder, joined_outpu
 from reid_mtda.runs import Run
 from reid_mtda.train import distil as module
 from reid_mtda.train.common import embed_pictures
+from reid_mtda.train.curriculum import joining_steps
 from reid_mtda.train.distil import distil, progressive_beta, update_average
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.draws import SourcePeople
 from reid_mtda.train.lessons import Lesson, Teaching, give_lesson
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.types import UnlabelledSet
@@ -469,9 +471,165 @@ def test_centroids_follow_the_student_and_only_people_in_the_batch_move(sets):
     assert torch.equal(prototypes.memory.tensor[0], torch.eye(16)[15])
 
 
-@pytest.mark.parametrize(("weight", "part"), [("prototype_weight", "/prototypes"), ("memory_weight", "target/memory")])
-def test_prototypes_teach_where_they_are_asked_for(sets, tmp_path, weight, part):
-    run_distil(tmp_path / "on", sets, **{weight: 1.0})
-    run_distil(tmp_path / "off", sets)
-    on, off = ({key for record in records(tmp_path / name) for key in record} for name in ("on", "off"))
-    assert len([key for key in on - off if key.endswith(part)]) == len(on - off) > 0
+@pytest.fixture
+def watched(monkeypatch):
+    """What the loop asks of its prototypes, call by call, and which calls of ``kl_loss`` are about them."""
+    calls = {"logits": [], "memory_loss": [], "follow": [], "kl": [], "of": []}
+    for name in ("logits", "memory_loss", "follow"):
+        method = getattr(Prototypes, name)
+
+        def watch(self, *given, method=method, name=name, **named):
+            answer = method(self, *given, **named)
+            calls[name].append((self, given, named, answer))
+            return answer
+
+        monkeypatch.setattr(Prototypes, name, watch)
+    of, kl = Prototypes.of, module.kl_loss
+    monkeypatch.setattr(Prototypes, "of", lambda *given: calls["of"].append(given) or of(*given))
+
+    def watched_kl(**roles):
+        loss = kl(**roles)
+        if calls["logits"] and roles["student"] is calls["logits"][-1][3][0]:
+            calls["kl"].append((roles, float(loss.detach())))
+        return loss
+
+    monkeypatch.setattr(module, "kl_loss", watched_kl)
+    return calls
+
+
+def check_prototypes(folder, sets, watched, **settings):
+    """The recorded parts are what equations say of the embeddings that reached them."""
+    settings = {"steps": 4, "prototype_weight": 0.7, "memory_weight": 0.4, "temperature": 3.0, **settings}
+    settings |= {"memory_temperature": 0.2, "memory_momentum": 0.25}
+    run_distil(folder, sets, **settings)
+    found = records(folder)
+    spaces = list(sets[1])
+    assert len(watched["logits"]) == len(watched["kl"]) == 4 * len(spaces) and len(watched["follow"]) == 4
+    for number, ((held, (space, student, teacher, temperature), _, answer), (roles, loss)) in enumerate(
+        zip(watched["logits"], watched["kl"], strict=True)
+    ):
+        slots, centroids = held.taught[space]
+        assert temperature == 0.2 and roles["temperature"] == 3.0 and roles["teacher"] is answer[1]
+        assert student.requires_grad and not teacher.requires_grad
+        torch.testing.assert_close(answer[1], teacher @ centroids.T / 0.2)
+        log_student, log_teacher = (torch.log_softmax(logits / 3, 1) for logits in answer)
+        wanted = 9 * (log_teacher.exp() * (log_teacher - log_student)).sum(1).mean()
+        assert loss == pytest.approx(float(wanted.detach()), rel=1e-4) and len(slots) == len(centroids)
+        record = found[number // len(spaces)]
+        assert record[f"{space}/prototypes"] == pytest.approx(record["beta"] / len(spaces) * 0.7 * loss, rel=1e-4)
+    teaching = watched["of"][0][0]
+    for record, (held, (embeddings, rows), named, loss), (_, followed, momentum, _) in zip(
+        found, watched["memory_loss"], watched["follow"], strict=True
+    ):
+        assert named["temperature"] == 0.2 and momentum == {"momentum": 0.25}
+        assert np.array_equal(named["cameras"], teaching.camera[rows]) and followed[1] is rows
+        assert followed[0] is embeddings and embeddings.requires_grad
+        assert (held.people[torch.from_numpy(rows)] >= 0).all()
+        assert record["target/memory"] == pytest.approx(record["beta"] * 0.4 * float(loss.detach()), rel=1e-4)
+
+
+def test_prototypes_teach_what_their_equations_say(sets, tmp_path, watched):
+    check_prototypes(tmp_path, sets, watched)
+    assert len(watched["of"]) == 1
+
+
+def scale_to_nothing(monkeypatch):
+    kl = module.kl_loss
+    monkeypatch.setattr(module, "kl_loss", lambda **roles: 0.0 * kl(**roles))
+
+
+def swap_roles(monkeypatch):
+    logits = Prototypes.logits
+    monkeypatch.setattr(Prototypes, "logits", lambda self, *given: logits(self, *given)[::-1])
+
+
+def tell_apart_everywhere(monkeypatch):
+    loss = Prototypes.memory_loss
+    monkeypatch.setattr(Prototypes, "memory_loss", lambda self, *given, cameras, **named: loss(self, *given, **named))
+
+
+def follow_the_other_way(monkeypatch):
+    follow = Prototypes.follow
+    monkeypatch.setattr(
+        Prototypes, "follow", lambda self, *given, momentum: follow(self, *given, momentum=1 - momentum)
+    )
+
+
+@pytest.mark.parametrize("mutant", [scale_to_nothing, swap_roles, tell_apart_everywhere, follow_the_other_way])
+def test_prototypes_that_teach_something_else_are_caught(mutant, sets, tmp_path, monkeypatch, request):
+    watched = request.getfixturevalue("watched")
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, KeyError, TypeError)):
+        check_prototypes(tmp_path, sets, watched)
+
+
+def test_centroids_are_made_anew_of_the_people_sought_anew(sets, tmp_path, watched, monkeypatch):
+    """A refresh that finds other people: crops are told apart by those, not by who was there before."""
+    people, seek = [], module._identities
+
+    def others(teaching, spaces, settings):
+        found = seek(teaching, spaces, settings)
+        people.append(found if not people else np.where(np.arange(len(found)) % 4 == 0, -1, found // 2))
+        return people[-1]
+
+    monkeypatch.setattr(module, "_identities", others)
+    run_distil(tmp_path, sets, steps=4, checkpoint_every=2, refresh=True, memory_weight=1.0)
+    assert (
+        len(people) == 2 and [given[1] is own for given, own in zip(watched["of"], people, strict=True)] == [True] * 2
+    )
+    for number, (held, (_, rows), _, _) in enumerate(watched["memory_loss"]):
+        now = people[number // 2]
+        assert torch.equal(held.people >= 0, torch.from_numpy(now >= 0)) and (now[rows] >= 0).all()
+        assert held.seen.shape[1] == len(np.unique(now[now >= 0]))
+
+
+def test_parts_of_weight_zero_are_not_computed(sets, tmp_path, watched):
+    run_distil(tmp_path, sets)
+    assert not any(watched.values())
+
+
+def test_simultaneous_strangers_want_times(sets, tmp_path):
+    with pytest.raises(DataError, match="needs to know when tracklets were in view, and no crop says so"):
+        run_distil(tmp_path, sets, strangers="simultaneous")
+
+
+def test_more_cameras_join_where_one_shows_nobody_else(sets, tmp_path):
+    """The nearest camera shows one person: alone it could teach nothing, so the next one joins at once."""
+    source, targets = sets
+    alone = UnlabelledSet(source.paths, "alone", np.zeros(len(source), np.int64))
+    run_distil(tmp_path, (source, {"alone": alone, "plaza": targets["plaza"]}), steps=4, easy_first=0.5)
+    assert all("plaza/rows" in record for record in records(tmp_path))
+
+
+def test_the_cameras_that_joined_share_the_targets_weight(sets, tmp_path, monkeypatch):
+    source, targets = sets
+    given = {"plaza": targets["plaza"], "near": UnlabelledSet(source.paths, "near", source.labels)}
+    monkeypatch.setattr(module, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0 + 1)
+    run_distil(tmp_path, (source, given), steps=4, easy_first=0.5)
+    found = records(tmp_path)
+    shares = [[record.get(f"{name}/rows", 0) / record["beta"] for name in ("near", "plaza")] for record in found]
+    assert shares == [pytest.approx([1, 0])] * 2 + [pytest.approx([0.5, 0.5])] * 2
+
+
+def test_a_camera_of_few_crops_is_not_far_for_that(sets):
+    """Both cameras show the source's pictures, one a few of them: neither is farther than the other by much."""
+    source = sets[0]
+    student = build_embedder(SPEC, seed=2)
+    few = UnlabelledSet(source.paths[::4], "few", source.labels[::4])  # one picture of each person
+    given = {"few": few, "many": UnlabelledSet(source.paths, "many", source.labels)}
+    teaching = Teaching.of(given, {name: give_lesson(student, target, PREPROCESS) for name, target in given.items()})
+    people = SourcePeople.of(source, PREPROCESS, p=3, k=2, seed=0)
+    pictures, firsts = load_pictures(teaching.paths, PREPROCESS), []
+    for seed in range(20):
+        steps = joining_steps(student, people, pictures, teaching, last=10, rng=np.random.default_rng(seed))
+        assert sorted(steps) == [0, 10]
+        firsts.append(int(steps.argmin()))
+    assert 3 <= sum(firsts) <= 17, "the number of crops decides"
+
+
+def test_statistics_of_one_crop_are_the_networks_own(sets, tmp_path):
+    one = UnlabelledSet(sets[1]["plaza"].paths[:1], "one", np.zeros(1, np.int64))
+    targets = {"gate": sets[1]["gate"], "one": one}
+    run_distil(
+        tmp_path, (sets[0], targets), batchnorm="per_domain", memory_weight=1.0, refresh=True, checkpoint_every=2
+    )
