@@ -39,7 +39,7 @@ class Bars:
             disable=not console.is_terminal,  # a log file wants neither bars nor the empty line after them
         )
         self._tasks: dict[str, Any] = {}
-        self._began_s: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._said_s = time.monotonic()
 
     def __enter__(self) -> Bars:
@@ -60,12 +60,12 @@ class Bars:
 
     def _say(self, part: str, done: int, total: int) -> None:
         now = time.monotonic()
-        began = self._began_s.setdefault(part, now)
+        began, first = self._began.setdefault(part, (now, done))  # a job that goes on does not begin at nothing
         took = now - began
         if now - self._said_s < _SAY_EVERY_S and (done < total or took < _SAY_EVERY_S):
             return
         self._said_s = now
-        left = f", about {took / done * (total - done):.0f} s left" if 0 < done < total else ""
+        left = f", about {took / (done - first) * (total - done):.0f} s left" if first < done < total else ""
         with contextlib.suppress(OSError):
             print(f"{part}: {done} of {max(done, total)}, {took:.0f} s{left}", file=sys.stderr, flush=True)
 

@@ -212,8 +212,11 @@ class CameraWorker:
             self._pending.popleft()
             rows = future.result(max(0.0, deadline - time.monotonic()) if patience_s else None)
             began = time.perf_counter()
-            with serving.adding:
+            with serving.adding:  # also what hangs on it: whoever erases it finds all or nothing
                 number = None if serving.retired.is_set() else self._add(serving.gallery, tracklet, rows)
+                if number is not None:
+                    added = AddedSighting(number, tracklet, serving.observed, mean_embedding(rows), rows)
+                    self._on_added(added)
             if number is None:  # another model answers meanwhile: its vectors are wanted, in its gallery
                 self._ask(tracklet)
                 continue
@@ -221,7 +224,6 @@ class CameraWorker:
             self.counts.sightings += 1
             self.counts.delays_s.append(time.time() - tracklet.end_s)
             self.fault = ""
-            self._on_added(AddedSighting(number, tracklet, serving.observed, mean_embedding(rows), rows))
 
     def _add(self, gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
         """Add a sighting; without its picture where the disk has no room for that."""

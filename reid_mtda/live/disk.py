@@ -75,7 +75,7 @@ def _in_words(room: Room, why: str) -> str:
     if room is Room.PICTURES:
         return ""
     lost = "pictures are not stored, sightings are" if room is Room.VECTORS else "sightings are not stored"
-    return f"{lost}, searches go on: {why}; free space"
+    return f"{lost}, searches go on while the audit can be written: {why}; free space"
 
 
 def free_disk_mb(folder: Path) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.live.notices import Notices
 from reid_mtda.live.roster import Roster
 from reid_mtda.schema import load_yaml
@@ -146,7 +146,10 @@ class SiteFollower:
                 self._refused[change.name] = problem
             else:
                 log.info("camera %s: its file was %s", change.name, change.kind)
-            self.on_change(change, problem)
+            try:
+                self.on_change(change, problem)
+            except ReidError as error:  # the file was followed all the same, and so must the others be
+                log.error("camera %s: file %s, but that could not be recorded: %s", change.name, change.kind, error)
         wrong = self._refused | self._watch.wrong
         for name in self._told | wrong.keys():
             self._notices.put(f"camera {name}", wrong.get(name, ""))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class LiveSystem:
             self.roster.add(name, camera)
         self.notices = Notices(self.events)
         self.follower = SiteFollower(site, self.roster, self.notices)
-        self.lookouts: list[Callable[[], None]] = [self.follower.follow]
+        self.lookouts: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in]
         # What others do when sightings grow old, set by them: before and after these go, and once a turn is over.
         self.on_letting_go: LetGo = lambda rows: None
         self.on_retention: Callable[[dict[str, int]], None] = lambda gone: None
@@ -193,6 +194,12 @@ class LiveSystem:
     def galleries_lock(self) -> threading.RLock:
         """Held by whoever deletes from galleries or exchanges them."""
         return self.answering.galleries_lock
+
+    @contextlib.contextmanager
+    def nothing_added(self) -> Iterator[None]:
+        """No gallery is exchanged inside the block and none gets a sighting: what goes, goes whole."""
+        with self.galleries_lock, self.answering.serving.adding:
+            yield
 
     @property
     def observed(self) -> Observations:
@@ -304,21 +311,36 @@ class LiveSystem:
             for look in self.lookouts:
                 _survived(look)
 
+    def _keep_opted_in(self) -> None:
+        keep_only({name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}, self.kept)
+
     def forget_old(self) -> dict[str, int]:
         """Delete sightings past their camera's retention; how many by camera. None while the clock is in doubt."""
         present = {name: state.settings for name, state in self.cameras().items()}
-        keep_only({name for name, camera in present.items() if camera.keep_for_adaptation}, self.kept)
+        self._keep_opted_in()
         self.notices.put("clock", doubt := self._clock_watch.look())
         if doubt:
             return {}
         days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
-        with self.galleries_lock:
+        self._tell_of_strays(days)
+        with self.nothing_added():
             gone = forget_old(
                 days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go, self._wall()
             )
         for name, count in gone.items():
             self.events.tell("retention", name, removed=count)
         return gone
+
+    def _tell_of_strays(self, days: Collection[str]) -> None:
+        """Sightings of cameras that nothing here knows stay until somebody says for how long they may."""
+        strays = [name for name in self.gallery.cameras() if name not in days]
+        self.notices.put(
+            "retention",
+            f"sightings of {', '.join(strays)} stay, for no camera of that name is here or was: give it a file with "
+            "its retention_days, or erase them"
+            if strays
+            else "",
+        )
 
     def _refused(self, what: Room, error: StorageError) -> None:
         self.disk.refused(what, error)

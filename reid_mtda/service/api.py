@@ -17,7 +17,7 @@ from reid_mtda.service.access import AccessError, Principal, Role
 from reid_mtda.service.context import Service, service_of
 from reid_mtda.service.guard import Who
 from reid_mtda.service.queries import SearchError, sighting_key
-from reid_mtda.service.review import Proposal
+from reid_mtda.service.review import Proposal, Review
 from reid_mtda.service.searches import Filters, Reason, Search
 from reid_mtda.types import Sighting
 
@@ -158,6 +158,7 @@ def reviews(
 @router.post("/reviews", tags=["reviews"], status_code=201)
 def propose(body: s.ReviewIn, who: Who, parts: Parts) -> s.ReviewOut:
     """The first decision on a hit of your own search."""
+    who.need(Role.OPERATOR)
     made = parts.searches.kept(who, body.search_id)
     return s.ReviewOut.of(parts.reviews.get(who, propose_review(parts, who, made, body.sighting_id, body.decision)))
 
@@ -183,19 +184,28 @@ def propose_review(parts: Service, who: Principal, made: Search, number: int, de
         case_reference=made.reason.case_reference,
         picture=made.query.picture,
     )
-    review = parts.reviews.propose(who, proposal, decision)
-    parts.audit.add(
-        who.user, "review_proposed", review=review.id, decision=decision, sighting_id=number, search_id=made.id
-    )
-    return review.id
+
+    def noted(review: int) -> None:
+        parts.audit.add(
+            who.user, "review_proposed", review=review, decision=decision, sighting_id=number, search_id=made.id
+        )
+
+    return parts.reviews.propose(who, proposal, decision, audit=noted).id
 
 
 @router.post("/reviews/{number}/decision", tags=["reviews"])
 def decide(number: s.Id, body: s.DecisionIn, who: Who, parts: Parts) -> s.ReviewOut:
     """The second decision, by somebody else."""
-    review = parts.reviews.decide(who, number, body.decision)
-    parts.audit.add(who.user, "review_decided", review=number, decision=body.decision, state=review.state)
-    return s.ReviewOut.of(review)
+    return s.ReviewOut.of(decide_review(parts, who, number, body.decision))
+
+
+def decide_review(parts: Service, who: Principal, number: int, decision: str) -> Review:
+    """Enter the second decision."""
+
+    def noted(state: str) -> None:
+        parts.audit.add(who.user, "review_decided", review=number, decision=decision, state=state)
+
+    return parts.reviews.decide(who, number, decision, audit=noted)
 
 
 @router.get("/reviews/{number}/picture", tags=["reviews"], response_class=Response)
@@ -243,8 +253,9 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
 
 
 def _may_hear(who: Principal, event: Event) -> bool:
-    """Events of cameras that somebody sees; notices name files of the server and are for operators, as elsewhere."""
-    return (event.kind != "notice" or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
+    """Events of cameras that somebody sees; what names files of the server is for operators, as elsewhere."""
+    is_for_all = event.kind not in ("notice", "disk")
+    return (is_for_all or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
 
 
 def _still_valid(parts: Service, who: Principal) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
+from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.access import AccessError, Role
@@ -16,6 +17,7 @@ from reid_mtda.service.context import Service, notices_of
 from reid_mtda.service.erasure import erase
 from reid_mtda.service.guard import Who
 from reid_mtda.service.queries import SearchError
+from reid_mtda.types import Sighting
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
 open_router = APIRouter()
@@ -74,19 +76,22 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
     if body.before_s is not None and body.camera is None:
         raise SearchError("before_s: got it with sighting_ids, expected it with camera; leave it out", 422)
-    gallery = parts.system.gallery
-    if body.model_id not in (None, gallery.model_id):
-        raise SearchError(f"the model changed to {gallery.model_id}, and numbers with it; read them anew", 409)
-    if body.sighting_ids is not None:
-        rows = gallery.lookup(body.sighting_ids)
-    elif who.sees(body.camera or ""):
-        if body.camera not in (*parts.system.cameras(), *parts.system.roster.former, *gallery.cameras()):
-            raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
-        rows = gallery.sightings(cameras=[body.camera or ""])
-        rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
-    else:
-        rows = {}
-    receipt = erase(parts, who.user, [n for n, row in rows.items() if who.sees(row.camera)], body.reason)
+
+    def choose(gallery: Gallery) -> dict[int, Sighting]:
+        if body.model_id not in (None, gallery.model_id):
+            raise SearchError(f"the model changed to {gallery.model_id}, and numbers with it; read them anew", 409)
+        if body.sighting_ids is not None:
+            rows = gallery.lookup(body.sighting_ids)
+        elif who.sees(body.camera or ""):
+            if body.camera not in (*parts.system.cameras(), *parts.system.roster.former, *gallery.cameras()):
+                raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
+            rows = gallery.sightings(cameras=[body.camera or ""])
+            rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
+        else:
+            rows = {}
+        return {number: row for number, row in rows.items() if who.sees(row.camera)}
+
+    receipt = erase(parts, who.user, choose, body.reason)
     return a.ReceiptOut(
         receipt=receipt.entry.number,
         hash=receipt.entry.hash,
@@ -103,6 +108,8 @@ def retention(who: Who, parts: Parts) -> dict[str, int]:
     who.need(Role.ADMIN)
     who.need_all_cameras()
     gone = parts.system.forget_old()
+    if doubt := parts.system.notices.of("clock"):
+        raise SearchError(doubt, 409)
     parts.audit.add(who.user, "retention", removed=gone)
     return gone
 
@@ -170,6 +177,7 @@ def calibrate_now(who: Who, parts: Parts) -> list[a.ThresholdOut]:
 def candidates(who: Who, parts: Parts) -> a.ModelsOut:
     """Which models could be put in service, and how the last change went."""
     who.need(Role.ADMIN)
+    who.need_all_cameras()
     models = parts.models
     job = None if models.job is None else a.JobOut(**asdict(models.job))
     return a.ModelsOut(candidates=models.candidates(), can_roll_back=models.can_roll_back, job=job)

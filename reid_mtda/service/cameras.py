@@ -6,7 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.live.addresses import UrlPolicy
 from reid_mtda.live.sitewatch import SiteChange
 from reid_mtda.live.state import CameraState
@@ -35,6 +35,20 @@ INSERT INTO cameras VALUES (?, NULL, NULL, 0, ?) ON CONFLICT (name) DO UPDATE SE
 _RETENTION = """
 INSERT INTO cameras VALUES (?, NULL, ?, 0, 0) ON CONFLICT (name) DO UPDATE SET retention_days = excluded.retention_days
 """
+
+
+def added_and_opted_in(state: Path) -> list[str]:
+    """Cameras that were added while the service of this ``state`` ran, are there, and are opted in to adaptation."""
+    if not (state / FILE).is_file():
+        return []
+    database = Database(state / FILE, _SCHEMA)
+    try:
+        rows = database.read("SELECT name, settings FROM cameras WHERE settings IS NOT NULL AND NOT is_removed")
+        return sorted(row["name"] for row in rows if json.loads(row["settings"]).get("keep_for_adaptation"))
+    except (ValueError, AttributeError):
+        raise StorageError(f"{state / FILE}: what is kept of its cameras cannot be read; add them again") from None
+    finally:
+        database.close()
 
 
 class Cameras:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.context import Service
 from reid_mtda.service.queries import sighting_key
+from reid_mtda.types import Sighting
 
 
 @dataclass(frozen=True)
@@ -20,15 +23,18 @@ class Receipt:
     crops: int
 
 
-def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> Receipt:
+def erase(service: Service, user: str, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str) -> Receipt:
     """Remove sightings: vector, row, thumbnail, crops kept to adapt to, kept answers, reviews and their pictures.
+
+    ``choose`` is asked for them by number once no model can change and no camera adds any more: numbers read before
+    may be other people's by then.
 
     The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun. The sightings
     themselves go last: what was interrupted finds them again when it is repeated, and so completes.
     """
-    with service.system.galleries_lock:
+    with service.system.nothing_added():
         gallery = service.system.gallery
-        rows = gallery.lookup(numbers)
+        rows = choose(gallery)
         keys = {sighting_key(row) for row in rows.values()}
         service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
         if (aside := service.system.set_aside) is not None:
@@ -40,10 +46,11 @@ def erase(service: Service, user: str, numbers: Sequence[int], reason: str) -> R
                 crops += service.system.kept.forget(row.camera, [row.track_id])
         reviews = service.reviews.forget(keys)
         service.searches.forget(keys)
-        removed = gallery.delete(rows)
+        removed = set(gallery.delete(rows))
         reviews += service.reviews.forget(keys)  # of those proposed meanwhile
         entry = service.audit.add(
             user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason
         )
-    service.system.events.tell("erased", None, count=len(removed))
+    for camera, count in Counter(rows[number].camera for number in removed).items():
+        service.system.events.tell("erased", camera, count=count)
     return Receipt(entry, tuple(sorted(removed)), reviews, crops)

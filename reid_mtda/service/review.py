@@ -92,8 +92,10 @@ class Reviews:
         """Close the file."""
         self._database.close()
 
-    def propose(self, principal: Principal, proposal: Proposal, decision: str) -> Review:
-        """The first decision.
+    def propose(
+        self, principal: Principal, proposal: Proposal, decision: str, *, audit: Callable[[int], object]
+    ) -> Review:
+        """The first decision; it stands only where ``audit`` could note its number.
 
         Raises:
             AccessError: a role below operator.
@@ -123,12 +125,15 @@ class Reviews:
                         OPEN,
                     ),
                 )
+                audit(int(cursor.lastrowid or 0))
         except sqlite3.IntegrityError:
             raise ReviewError("this pair is under review already; see the list of reviews", 409) from None
         return self.get(principal, int(cursor.lastrowid or 0))
 
-    def decide(self, principal: Principal, number: int, decision: str) -> Review:
+    def decide(self, principal: Principal, number: int, decision: str, *, audit: Callable[[str], object]) -> Review:
         """The second decision: by somebody else, with the role reviewer; two who disagree leave it disputed.
+
+        It stands only where ``audit`` could note the state it leads to.
 
         Raises:
             AccessError: the same person, or too low a role.
@@ -148,6 +153,8 @@ class Reviews:
                 "WHERE id = ? AND state = ?",
                 (principal.user, decision, self._clock(), state, number, OPEN),
             ).rowcount
+            if changed:
+                audit(state)
         if not changed:
             raise ReviewError(f"review {number}: somebody else was faster; look at it again", 409)
         return self.get(principal, number)

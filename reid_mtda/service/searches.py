@@ -169,10 +169,10 @@ class Searches:
 
     def _unknown(self, principal: Principal, filters: Filters) -> tuple[str, ...]:
         """Cameras asked for that are not there for this person: none of the name, or one they do not see."""
-        there = {*self._system.cameras(), *self._system.roster.former}
-        return tuple(
-            sorted(name for name in set(filters.cameras or ()) if name not in there or not principal.sees(name))
-        )
+        asked, there = set(filters.cameras or ()), {*self._system.cameras(), *self._system.roster.former}
+        if not asked <= there:  # a gallery may hold what no camera here ever saw
+            there.update(self._system.gallery.cameras())
+        return tuple(sorted(name for name in asked if name not in there or not principal.sees(name)))
 
     def refine(self, principal: Principal, search_id: str, filters: Filters) -> Search:
         """The same query with other filters, as a search of its own.

@@ -319,7 +319,5 @@ def reviews(request: Request, who: Who, parts: Parts, state: Annotated[str, Quer
 def decide(request: Request, number: Id, sent: Sent) -> Response:
     """The second decision."""
     who, form = sent
-    service = service_of(request)
-    review = service.reviews.decide(who, number, text_of(form, "decision"))
-    service.audit.add(who.user, "review_decided", review=number, decision=review.second_decision, state=review.state)
+    api.decide_review(service_of(request), who, number, text_of(form, "decision"))
     return RedirectResponse("/reviews", _SEE_OTHER)

@@ -61,8 +61,8 @@ def adapt_cameras(
 
     With ``crops``, the folder in which a running service keeps them, nothing is filmed: the crops of the cameras that
     are opted in are copied, and the copies go when this returns or fails. A job that goes on takes them anew, as they
-    are then: what it had finished stands, but a teacher that was under way begins again, for its state may number crops
-    that are others now.
+    are then: what it had finished stands, but a teacher or student that was under way begins again, for its state may
+    number crops that are others now.
 
     Raises:
         ConfigError: ``out`` holds a run with other settings.
@@ -75,8 +75,9 @@ def adapt_cameras(
     finally:
         if crops is not None:
             drop_crops(run.folder / "crops")
-            for state in run.folder.glob("teachers_*/checkpoints/resume.safetensors"):
-                state.unlink(missing_ok=True)
+            for step in ("teachers_*", "student_training"):
+                for state in run.folder.glob(f"{step}/checkpoints/resume.safetensors"):
+                    state.unlink(missing_ok=True)
 
 
 def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops: Path | None) -> Adapted:

@@ -6,8 +6,9 @@ import logging
 import shutil
 from pathlib import Path
 
-from reid_mtda.data.footage import TABLE, HarvestReport, read_table, write_table
+from reid_mtda.data.footage import HarvestReport, read_table, write_table
 from reid_mtda.errors import DataError, StorageError
+from reid_mtda.service.cameras import added_and_opted_in
 from reid_mtda.site import Site
 
 log = logging.getLogger(__name__)
@@ -21,8 +22,8 @@ def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestRep
 
     Args:
         site: cameras whose files say ``keep_for_adaptation: true``; the crops of its others are left alone.
-        crops: folder that a service keeps crops in, ``STATE/crops``. A camera that the site has no file of was added,
-            and opted in, while the service ran.
+        crops: folder that a service keeps crops in, ``STATE/crops``; STATE knows which cameras were added, and opted
+            in, while the service ran.
         out: gets one folder per camera, as a harvest writes it.
 
     Returns:
@@ -35,7 +36,7 @@ def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestRep
     if not crops.is_dir():
         raise DataError(f"{crops}: no such folder, expected the crops that a service kept: STATE/crops")
     wanted = [name for name, camera in site.cameras.items() if camera.keep_for_adaptation]
-    wanted += sorted(path.parent.name for path in crops.glob(f"*/{TABLE}") if path.parent.name not in site.cameras)
+    wanted += [name for name in added_and_opted_in(crops.parent) if name not in site.cameras]
     if not wanted:
         raise DataError(f"{site.folder}: no camera is opted in; write 'keep_for_adaptation: true' into its file")
     reports, failures = {}, {}

@@ -33,8 +33,12 @@ def test_pictures_are_given_up_before_sightings(monkeypatch: pytest.MonkeyPatch,
     disk = Disk(lambda: tmp_path, pictures_mb=500, vectors_mb=200)
     for mb, room, words in (
         (501, Room.PICTURES, ""),
-        (499, Room.VECTORS, "pictures are not stored, sightings are, searches go on: 499 MB of disk left; free space"),
-        (199, Room.NOTHING, "sightings are not stored, searches go on: 199 MB"),
+        (
+            499,
+            Room.VECTORS,
+            "pictures are not stored, sightings are, searches go on while the audit can be written: 499 MB of disk",
+        ),
+        (199, Room.NOTHING, "sightings are not stored, searches go on while the audit can be written: 199 MB"),
         (900, Room.PICTURES, ""),
     ):
         free(monkeypatch, mb)

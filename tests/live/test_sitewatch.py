@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from streets import FAST, street, until
 
+from reid_mtda.errors import StorageError
 from reid_mtda.live.sitewatch import SiteChange, SiteWatch
 from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
@@ -178,3 +179,20 @@ def test_cameras_added_or_removed_while_running_are_left_as_they_are(
     (folder / "yard.yaml").unlink()
     follow(), follow()
     assert list(system.cameras()) == ["market", "yard"] and system.notices.all() == {}
+
+
+def test_a_change_that_cannot_be_recorded_keeps_no_other_from_being_followed(
+    make: Callable[..., LiveSystem], folder: Path
+) -> None:
+    system, told = make(load_site(folder).cameras, site=load_site(folder)), list[str]()
+
+    def refuse(change: SiteChange, problem: str) -> None:
+        told.append(change.name)
+        raise StorageError("audit: no space left")
+
+    system.follower.on_change = refuse
+    for name in ("gate", "market"):
+        write(folder, f"{name}.yaml", "retention_days: 1\n")
+    system.follower.follow(), system.follower.follow()
+    assert sorted(told) == ["gate", "market"]
+    assert {state.settings.retention_days for state in system.cameras().values()} == {1.0}

@@ -1,5 +1,6 @@
 """The loop closed: a running service keeps crops, an adaptation learns from them, the service lists what it made."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from reid_mtda.config import load_config
 from reid_mtda.errors import DataError
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
+from reid_mtda.service.cameras import _SCHEMA, FILE
+from reid_mtda.service.database import Database
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site
@@ -108,8 +111,14 @@ def test_whoever_was_erased_is_not_learnt_from_by_a_job_that_goes_on(site: Site,
 
 
 def test_a_camera_added_while_running_is_learnt_from_where_it_was_opted_in(site: Site, tmp_path: Path) -> None:
-    """The service keeps crops of those alone; a camera whose file does not say so is none of them."""
-    for name in ("gate", "plaza", "added"):
+    """A camera whose file does not say so is none of those, and neither is one whose file went or that was removed."""
+    database = Database(tmp_path / FILE, _SCHEMA)
+    with database.write() as connection:
+        for name, keeps, is_removed in (("added", True, 0), ("shy", False, 0), ("removed", True, 1)):
+            settings = json.dumps({"url": "synthetic://street", "keep_for_adaptation": keeps})
+            connection.execute("INSERT INTO cameras VALUES (?, ?, 30, ?, 0)", (name, settings, is_removed))
+    database.close()
+    for name in ("gate", "plaza", "added", "shy", "removed", "went"):
         (tmp_path / "crops" / name).mkdir(parents=True)
         (tmp_path / "crops" / name / "1.jpg").write_bytes(b"a crop")
         (tmp_path / "crops" / name / "crops.csv").write_text(

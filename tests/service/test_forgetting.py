@@ -2,21 +2,27 @@
 
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_models import finished, watch
-from town import Town, crop_of
+from town import REASON, Town, crop_of
 
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.camera import AddedSighting
 from reid_mtda.live.gate import GateSample
+from reid_mtda.runtime import load_exported
 from reid_mtda.service import models
 from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.review import Proposal
 from reid_mtda.service.run import running_service
 from reid_mtda.site import Camera, Site
+from reid_mtda.types import Tracklet
+from reid_mtda.vision.preprocess import to_model_input
 
 API = "/api/v1"
 ANN = Principal("ann", Role.ADMIN, None, "id")
@@ -34,7 +40,7 @@ def propose(town: Town, query: int, candidate: int) -> int:
     rows = town.service.system.gallery.lookup([query, candidate])
     asked, found = sighting_key(rows[query]), sighting_key(rows[candidate])
     proposal = Proposal(asked, query, rows[query].camera, found, candidate, rows[candidate].camera, 0.9, "x-1", b"jpeg")
-    return town.service.reviews.propose(ANN, proposal, "same").id
+    return town.service.reviews.propose(ANN, proposal, "same", audit=lambda number: None).id
 
 
 def reviews(town: Town) -> list[int]:
@@ -142,3 +148,83 @@ def test_whoever_is_let_go_while_a_gallery_is_made_is_not_in_it(town: Town, monk
     monkeypatch.setattr(models, "carry_over", carry_over)
     promoted(town)
     assert len(town.service.system.gallery) == len(town.service.system.set_aside) == 12
+
+
+def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(town: Town) -> None:
+    """Numbers are read once nothing can change any more: the same one is another person's in the new gallery."""
+    system, admin = town.service.system, town.client("admin")
+    before, manifest = system.gallery, system.manifest
+    embed, other = load_exported(town.folder / "candidates" / "turned")
+    after = Gallery.open(town.folder / "new", other)
+    turned = np.asarray(embed(to_model_input([crop_of(0)], other.preprocess))[0])
+    for _, row in sorted(before.sightings().items(), reverse=True):
+        after.add(turned, row.camera, row.track_id, row.start_s, row.end_s, crop_of(0))
+    body = {"sighting_ids": [town.numbers[0, "gate"]], "model_id": manifest.model_id, "reason": "asked for it"}
+    answers: list[int] = []
+    with system.galleries_lock:
+        asking = threading.Thread(target=lambda: answers.append(admin.post(f"{API}/erasures", json=body).status_code))
+        asking.start()
+        time.sleep(0.5)
+        system.set_aside = system.switch(embed, other, after)
+    asking.join(10)
+    assert answers == [409] and len(after) == len(before)
+
+
+def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(town: Town) -> None:
+    """Crops to adapt to are kept after the sighting is added: an erasure in between waits for them."""
+    system, is_added, asked = town.service.system, threading.Event(), threading.Event()
+    tracklet = Tracklet(
+        "gate", 990, (crop_of(1),), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), np.array([1e9])
+    )
+
+    def on_added(added: AddedSighting) -> None:
+        is_added.set()
+        asked.wait(5)
+        time.sleep(0.2)
+        system._added(added, keep_crops=True)
+
+    worker = system.worker("gate")
+    worker._on_added = on_added
+    rows = np.asarray([system.embed_one(crop_of(1))])
+    future: Future[np.ndarray] = Future()
+    future.set_result(rows)
+    worker._pending.append((system.answering.serving, tracklet, future))
+    adding = threading.Thread(target=lambda: worker._collect(1.0))
+    adding.start()
+    assert is_added.wait(5)
+    admin, body = town.client("admin"), {"camera": "gate", "reason": "asked for it"}
+    erasing = threading.Thread(target=lambda: admin.post(f"{API}/erasures", json=body))
+    erasing.start()
+    asked.set()
+    adding.join(10), erasing.join(10)
+    assert not system.gallery.sightings(cameras=["gate"]) and system.kept is not None
+    assert not system.kept.count().get("gate") and not [s for s in system.samples.all() if s.camera == "gate"]
+
+
+def test_sightings_of_a_camera_that_nobody_knows_are_told_of(town: Town) -> None:
+    see(town, "cellar", 900, 400)
+    assert town.service.system.forget_old() == {}
+    assert "sightings of cellar stay" in town.service.system.notices.of("retention")
+    erased = town.client("admin").post(f"{API}/erasures", json={"camera": "cellar", "reason": "too old"})
+    assert erased.status_code == 201
+    town.service.system.forget_old()
+    assert town.service.system.notices.of("retention") == ""
+
+
+def test_what_the_audit_cannot_note_is_not_decided(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("audit: no space left")
+
+    client, reviewer = town.client("operator", user="ann"), town.client("reviewer", user="bob")
+    asked = client.post(f"{API}/search", json={"sighting_id": town.numbers[0, "gate"], **REASON}).json()
+    body = {"search_id": asked["search_id"], "sighting_id": asked["hits"][0]["sighting_id"], "decision": "same"}
+    with monkeypatch.context() as full:
+        full.setattr(town.service.audit, "add", refuse)
+        assert client.post(f"{API}/reviews", json=body).status_code == 507
+    assert client.get(f"{API}/reviews").json() == []
+    number = client.post(f"{API}/reviews", json=body).json()["id"]
+    with monkeypatch.context() as full:
+        full.setattr(town.service.audit, "add", refuse)
+        assert reviewer.post(f"{API}/reviews/{number}/decision", json={"decision": "same"}).status_code == 507
+    assert client.get(f"{API}/reviews").json()[0]["state"] == "open"
+    assert reviewer.post(f"{API}/reviews/{number}/decision", json={"decision": "same"}).json()["state"] == "confirmed"
