@@ -206,17 +206,29 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
             )
         if target.options and not target.name.startswith("torchreid:"):
             raise ConfigError(f"{where}: targets.{number}.options: got some for {target.name!r}, expected none")
+    _check_leak(f"{where}: distil", config.distil, {target.tracklets for target in config.targets})
     for name, variant in config.variants.items():
         key = f"{where}: variants.{name}"
         if "/" in name or name.startswith("."):
             raise ConfigError(f"{key}: not fit for a file's name; rename it")
-        parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"{key}.distil")
+        distil = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"{key}.distil")
+        tracklets = {variant.tracklets} if variant.tracklets else {target.tracklets for target in config.targets}
+        _check_leak(f"{key}.distil", distil, tracklets)
         if variant.adapt and variant.ready_made:
             raise ConfigError(f"{key}: got adapt and ready_made, expected one of them; drop the other")
         if variant.adapt:
             variant.adapt.parsed(where=f"{key}.adapt")
         if variant.tracklets and not config.targets:
             raise ConfigError(f"{key}.tracklets: filmed footage has its own; expected a data set in targets")
+
+
+def _check_leak(where: str, distil: DistilSettings, tracklets: set[Tracklets]) -> None:
+    """The same number means the same person in every camera only where numbers are true identities: in a benchmark."""
+    if distil.tracklets_are_identities and tracklets != {"identity"}:
+        raise ConfigError(
+            f"{where}.tracklets_are_identities: is for measuring the leak, with tracklets: identity in every target of "
+            "a benchmark; a camera's tracklets are numbered on their own, leave it out"
+        )
 
 
 def _check_presence(where: str, config: AdaptConfig) -> None:

@@ -57,6 +57,14 @@ CLUSTER = "adapt={method: cluster}"
             ["targets=[{name: street, tracklets: camera, options: {split_id: 1}}]"],
             r"targets\.0\.options: got some for 'street', expected none",
         ),
+        (["distil.tracklets_are_identities=true"], r"distil\.tracklets_are_identities: is for measuring the leak"),
+        (
+            [
+                "targets=[{name: street, tracklets: camera}]",
+                "variants={a: {distil: {tracklets_are_identities: true}}}",
+            ],
+            r"variants\.a\.distil\.tracklets_are_identities: is for measuring the leak, with tracklets: identity",
+        ),
         (["variants={a/b: {}}"], r"variants\.a/b: not fit for a file's name; rename it"),
         (["variants={a: {distil: {stps: 3}}}"], r"variants\.a\.distil: unknown key 'stps'; did you mean 'steps'"),
         (
