@@ -88,6 +88,21 @@ def test_neighbours_may_be_left_out_and_change_no_footage(tmp_path: Path) -> Non
     assert cameras["gate"].for_footage() == Camera(url="a.mp4").for_footage()
 
 
+@pytest.mark.parametrize("url", ["rtsp:/user:pa55word@cam/1?k=abc", "user:pa55word@cam/1", "rtsp//user:pa55word@cam/1"])
+def test_an_address_without_its_scheme_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    camera_file(tmp_path, f"url: {url}\n")
+    with pytest.raises(ConfigError, match=r"gate\.yaml: url: got '\*\*\*@cam/1', .* expected rtsp://") as caught:
+        load_site(tmp_path)
+    assert "pa55word" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+def test_a_file_with_an_at_in_its_name_is_no_address(tmp_path: Path) -> None:
+    (tmp_path / "gate@8:00.mp4").touch()
+    camera_file(tmp_path, "url: gate@8:00.mp4\n")
+    camera_file(tmp_path, "url: rtsp://user:pa55word@cam/1\n", "plaza.yaml")
+    assert set(load_site(tmp_path).cameras) == {"gate", "plaza"}
+
+
 def test_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gate.yaml").write_bytes(b"\xff\xfe\x00url")
     with pytest.raises(ConfigError, match="cannot be read as text"):

@@ -306,6 +306,21 @@ def test_secrets_are_hidden_wherever_a_message_repeats_them() -> None:
     assert "s3cret" not in shown and "abcdef" not in shown and "401" in shown
 
 
+@pytest.mark.parametrize("url", ["rtsp:/user:pa55word@cam/1", "user:pa55word@cam:554/1", "rtsp//user:pa55word@cam/1"])
+def test_a_mistyped_address_shows_no_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    policy = UrlPolicy(hosts=("cam",))
+    with pytest.raises(ConfigError, match=r"\*\*\*@cam\S*: not an address, expected e\.g\. rtsp://") as refused:
+        policy.check(url)
+    assert "pa55word" not in str(refused.value) and "'user'" not in str(refused.value)
+    source = CameraStream("gate", f"/site/{url}", 5.0, StreamSettings(), clock=Clock())  # as a path it is resolved
+    reads(source)
+    assert "no such video file" in source.status.message
+    told = hide_secrets(f"{url}: 401 for user with pa55word", f"/site/{url}")
+    for text in (source.status.message, source.shown_url, caplog.text, told):
+        assert text and "pa55word" not in text
+    assert "401" in told
+
+
 def test_a_stopped_stream_gets_no_reader_from_a_supervisor_that_has_not_heard() -> None:
     source = stream(lambda *_: iter([frame()]), Clock())
     assert reads(source)
