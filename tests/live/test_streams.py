@@ -137,6 +137,24 @@ def test_a_stalled_reader_is_given_up_and_what_it_brings_later_is_ignored() -> N
     assert source.needs_reader() is not None
 
 
+def test_a_camera_of_a_frame_every_minute_does_not_stall() -> None:
+    clock = Clock()
+
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        for index in range(5):
+            clock.now += 60
+            assert source.needs_reader() is None
+            yield frame(index)
+        clock.now += 181
+        assert source.needs_reader() is None
+
+    source = CameraStream("gate", "rtsp://cam/1", 1 / 60, StreamSettings(), open_frames=open_frames, clock=clock)
+    reads(source)
+    status = source.status
+    assert (status.frames, status.stalls, status.state) == (5, 1, StreamState.STALLED)
+    assert "no frame for 180 s" in status.message
+
+
 def test_opening_that_never_returns_is_a_stall_too() -> None:
     clock = Clock()
     source = stream(lambda *_: iter(()), clock)
