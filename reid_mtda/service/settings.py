@@ -17,7 +17,9 @@ class ServiceSettings(Strict):
     )
     calibrate_every_s: float = Field(default=300.0, gt=0, description="Seconds between two calibrations.")
     overlapping: tuple[tuple[str, str], ...] = Field(
-        default=(), description="Pairs of cameras that see the same ground; simultaneous people prove nothing there."
+        default=(),
+        description="Pairs of cameras that see the same ground, besides those whose files state min_s 0; simultaneous "
+        "people prove nothing there.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that cameras added at run time may stream from."
