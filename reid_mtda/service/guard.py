@@ -69,7 +69,7 @@ class Guard:
                     headers.setdefault(name, value)
                 if not scope["path"].startswith("/static/"):
                     headers.setdefault("Cache-Control", "no-store")
-                if self._secure:
+                if self._secure or scope["scheme"] == "https":  # a trusted proxy may speak TLS for us
                     headers.setdefault("Strict-Transport-Security", "max-age=31536000")
                 self._on_answer(message["status"])
             await send(message)

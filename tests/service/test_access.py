@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
-from town import Town
+from town import TestClient, Town
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from reid_mtda.errors import ConfigError
+from reid_mtda.schema import parse
 from reid_mtda.service.access import Access, AccessError, Role, Throttle
+from reid_mtda.service.app import create_app
+from reid_mtda.service.settings import ServiceSettings
 
 
 class Clock:
@@ -156,6 +161,36 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(town: Town) -> No
     visitor = town.visitor()
     cookie = visitor.post("/login", data={"token": town.token("viewer")}).headers["set-cookie"].lower()
     assert "httponly" in cookie and "samesite=strict" in cookie
+
+
+def test_behind_tls_of_a_trusted_proxy_cookies_and_browsers_keep_to_it(town: Town) -> None:
+    app = ProxyHeadersMiddleware(create_app(town.service), ["testclient"])
+    visitor = TestClient(app, base_url="http://127.0.0.1", follow_redirects=False)
+    for scheme, is_secure in (("http", False), ("https", True)):
+        sent = {"X-Forwarded-Proto": scheme}
+        headers = visitor.post("/login", data={"token": town.token("viewer")}, headers=sent).headers
+        assert ("; secure" in headers["set-cookie"].lower()) is is_secure
+        assert ("strict-transport-security" in headers) is is_secure
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.local", "10.0.0.0/33", "", "127.0.0.1:8080"])
+def test_a_proxy_that_is_no_address_is_refused(proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"live\.yaml: trusted_proxies: got .* expected IP addresses"):
+        parse(ServiceSettings, {"trusted_proxies": [proxy]}, where="live.yaml")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "trusted", "strange"),
+    [
+        ("127.0.0.1", ("127.0.0.1", "::ffff:127.0.0.1"), ("127.0.0.2", "::ffff:127.0.0.2", "::1")),
+        ("10.0.0.5/24", ("10.0.0.9", "::ffff:10.0.0.9"), ("10.0.1.9", "::ffff:10.0.1.9")),
+        ("fd00::5/64", ("fd00::9",), ("fd01::9", "10.0.0.9")),
+    ],
+)
+def test_proxies_are_trusted_by_network(proxy: str, trusted: tuple[str, ...], strange: tuple[str, ...]) -> None:
+    settings = parse(ServiceSettings, {"trusted_proxies": [proxy]}, where="live.yaml")
+    hosts = ProxyHeadersMiddleware(lambda *_: None, list(settings.trusted_proxies)).trusted_hosts
+    assert all(host in hosts for host in trusted) and not any(host in hosts for host in strange)
 
 
 def test_a_cookie_alone_changes_nothing(town: Town) -> None:
