@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from starlette.formparsers import MultiPartParser
 from town import TestClient, Town
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -203,6 +204,27 @@ def test_a_cookie_alone_changes_nothing(town: Town) -> None:
     assert client.post(path, headers={"X-CSRF-Token": csrf}).status_code == 200
     assert client.post("/tokens", data={"user": "x", "role": "admin"}).status_code == 403
     assert client.post("/logout", data={"csrf": "x"}).status_code == 403
+
+
+def test_nobodys_upload_is_refused_unread(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse_form = MultiPartParser.parse
+
+    async def watched(parser: MultiPartParser) -> object:
+        read.append("a form")
+        return await parse_form(parser)
+
+    monkeypatch.setattr(MultiPartParser, "parse", watched)
+    path, files = "/api/v1/search/picture", {"picture": ("p.png", b"x" * 300_000, "image/png")}
+    visitor = town.visitor()
+    refused = visitor.post(path, files=files)
+    assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+    assert refused.json()["error"]["kind"] == "unauthorised" and not read
+    assert visitor.post("/search", files=files).status_code == 401 and not read
+    for known in (town.client("operator"), town.signed_in("operator")[0]):
+        known.headers["Accept"] = "application/json"
+        assert known.post(path, files=files).status_code in (403, 422)  # no secret of the page; no picture
+    assert len(read) == 2
 
 
 def test_signing_in_and_out(town: Town) -> None:
