@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import Strict, load_yaml
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.site import Camera, Site, Travel, load_site, resolve
+from reid_mtda.site import NAME, Camera, Site, Travel, load_site, resolve
 from reid_mtda.synthetic.street import CAMERAS, parse_url
 
 REPOSITORY = Path(__file__).parent.parent
@@ -116,6 +116,17 @@ def test_folder_refusals(tmp_path: Path) -> None:
         load_site(tmp_path)
     camera_file(tmp_path, "url: a.mp4\n", "Main Gate.yaml")
     with pytest.raises(ConfigError, match="got 'Main Gate', expected a-z 0-9 _ -"):
+        load_site(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gate\n", "a" * 65, "", "-gate", "gate\u0660"])
+def test_what_is_no_name(name: str) -> None:
+    assert NAME.match("gate-2_b") and not NAME.match(name)
+
+
+def test_a_file_name_that_ends_in_a_newline_is_refused(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: a.mp4\n", "gate\n.yaml")
+    with pytest.raises(ConfigError, match="expected a-z 0-9 _ -"):
         load_site(tmp_path)
 
 
