@@ -193,7 +193,8 @@ async def form_of(request: Request, principal: Annotated[Principal, Depends(_sen
     Raises:
         AccessError: 401, 403.
     """
-    form = await request.form(max_files=1, max_fields=100)
+    # A search names each of its cameras in a field of its own.
+    form = await request.form(max_files=1, max_fields=100 + service_of(request).settings.live.max_cameras)
     given = form.get("csrf", "")
     if principal.session is None or not csrf_matches(principal, given if isinstance(given, str) else ""):
         raise AccessError("the form is too old or not from this page; load the page again", 403)
