@@ -41,7 +41,8 @@ class UrlPolicy:
                 f"{shown}: scheme {parts.scheme or 'file'!r} is not allowed, expected {' or '.join(self.schemes)}; "
                 "cameras that read files or devices belong in the site's folder"
             )
-        if parts.scheme in STREAM_SCHEMES and host not in self.hosts:
+        known = {name.casefold().rstrip(".") for name in self.hosts}
+        if parts.scheme in STREAM_SCHEMES and host.casefold() not in known:
             allowed = ", ".join(self.hosts) or "none"
             raise ConfigError(f"{shown}: host {host!r} is not allowed (allowed: {allowed}); add it to allowed_hosts")
 

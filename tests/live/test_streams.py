@@ -316,6 +316,7 @@ def test_listed_addresses_pass() -> None:
     policy.check("rtsp://u:p@cam.example:554/live")
     policy.check("rtsp://CAM.example./live")
     policy.check("synthetic://street?camera=gate")
+    UrlPolicy(hosts=("Cam1.Local",)).check("rtsp://cam1.local/live")
 
 
 def test_secrets_are_hidden_wherever_a_message_repeats_them() -> None:
