@@ -1,5 +1,6 @@
 """Tokens, sessions, throttling, and what stands before every request."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,10 @@ def test_guessing_gets_slower_and_a_right_token_clears_it(clock: Clock) -> None:
     throttle.passed("1.2.3.4")
     throttle.failed("1.2.3.4")
     throttle.check("1.2.3.4")
+
+
+def test_waits_do_not_follow_a_wall_clock_that_is_set() -> None:
+    assert Throttle()._clock is time.monotonic
 
 
 def test_throttle_memory_is_bounded(clock: Clock) -> None:
