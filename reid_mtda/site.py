@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from pydantic import Field, model_validator
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import Strict, load_yaml
 
-NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Travel(Strict):
@@ -116,7 +118,7 @@ def load_site(folder: Path) -> Site:
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
         raise ConfigError(f"{folder}: got {got}, expected a site: a folder with one YAML file per camera")
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml"))
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
     if not files:
         raise ConfigError(f"{folder}: no camera files, expected one NAME.yaml per camera; see cameras/README.md")
     cameras: dict[str, Camera] = {}
@@ -126,9 +128,32 @@ def load_site(folder: Path) -> Site:
         if path.stem in cameras:
             raise ConfigError(f"{path}: camera {path.stem!r} stands twice (.yaml and .yml); keep one")
         cameras[path.stem] = load_yaml(path, Camera)
+        check_address(cameras[path.stem], folder, where=f"{path}: url")
     for name, camera in cameras.items():
         check_neighbours(name, camera, cameras, where=f"{folder / name}.yaml: neighbours")
     return Site(name=folder.resolve().name, folder=folder, cameras=cameras)
+
+
+def check_address(camera: Camera, folder: Path, *, where: str) -> None:
+    """Refuse an address with a user name that lacks its ``scheme://``: it would be read, and shown, as a file's name.
+
+    Args:
+        camera: as its file says.
+        folder: what a relative path starts from.
+        where: opens the message, which holds no password.
+
+    Raises:
+        ConfigError: an ``@``, no scheme, and no such file.
+    """
+    url = camera.url
+    # For Path some of the texts that people type are an error.
+    is_there = os.path.exists(folder / os.path.expanduser(url))  # noqa: PTH110, PTH111
+    if "@" in url and not _SCHEME.match(url) and not is_there:
+        shown = url.rpartition("@")[2].partition("?")[0]
+        raise ConfigError(
+            f"{where}: got '***@{shown}', neither an address nor a file that is there, expected "
+            "rtsp://USER:PASSWORD@HOST/PATH or the path of a file or folder; mend it"
+        )
 
 
 def check_neighbours(name: str, camera: Camera, known: Collection[str], *, where: str) -> None:

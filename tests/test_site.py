@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.site import Camera, Site, Travel, load_site, resolve
+from reid_mtda.site import NAME, Camera, Site, Travel, load_site, resolve
 from reid_mtda.synthetic.street import CAMERAS, parse_url
 
 REPOSITORY = Path(__file__).parent.parent
@@ -88,6 +88,21 @@ def test_neighbours_may_be_left_out_and_change_no_footage(tmp_path: Path) -> Non
     assert cameras["gate"].for_footage() == Camera(url="a.mp4").for_footage()
 
 
+@pytest.mark.parametrize("url", ["rtsp:/user:pa55word@cam/1?k=abc", "user:pa55word@cam/1", "rtsp//user:pa55word@cam/1"])
+def test_an_address_without_its_scheme_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    camera_file(tmp_path, f"url: {url}\n")
+    with pytest.raises(ConfigError, match=r"gate\.yaml: url: got '\*\*\*@cam/1', .* expected rtsp://") as caught:
+        load_site(tmp_path)
+    assert "pa55word" not in str(caught.value) and "abc" not in str(caught.value)
+
+
+def test_a_file_with_an_at_in_its_name_is_no_address(tmp_path: Path) -> None:
+    (tmp_path / "gate@8:00.mp4").touch()
+    camera_file(tmp_path, "url: gate@8:00.mp4\n")
+    camera_file(tmp_path, "url: rtsp://user:pa55word@cam/1\n", "plaza.yaml")
+    assert set(load_site(tmp_path).cameras) == {"gate", "plaza"}
+
+
 def test_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "gate.yaml").write_bytes(b"\xff\xfe\x00url")
     with pytest.raises(ConfigError, match="cannot be read as text"):
@@ -101,6 +116,17 @@ def test_folder_refusals(tmp_path: Path) -> None:
         load_site(tmp_path)
     camera_file(tmp_path, "url: a.mp4\n", "Main Gate.yaml")
     with pytest.raises(ConfigError, match="got 'Main Gate', expected a-z 0-9 _ -"):
+        load_site(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["gate\n", "a" * 65, "", "-gate", "gate\u0660"])
+def test_what_is_no_name(name: str) -> None:
+    assert NAME.match("gate-2_b") and not NAME.match(name)
+
+
+def test_a_file_name_that_ends_in_a_newline_is_refused(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: a.mp4\n", "gate\n.yaml")
+    with pytest.raises(ConfigError, match="expected a-z 0-9 _ -"):
         load_site(tmp_path)
 
 

@@ -26,6 +26,8 @@ class UrlPolicy:
             ConfigError: the scheme or host is not allowed, or the address is malformed.
         """
         shown = redact_url(url)
+        if shown.startswith("***@"):  # a scheme read from such an address may be the user's name
+            raise ConfigError(f"{shown}: not an address, expected e.g. rtsp://user:password@host/path; mend its start")
         try:
             parts = urlsplit(url)
             host = (parts.hostname or "").rstrip(".")
@@ -39,7 +41,8 @@ class UrlPolicy:
                 f"{shown}: scheme {parts.scheme or 'file'!r} is not allowed, expected {' or '.join(self.schemes)}; "
                 "cameras that read files or devices belong in the site's folder"
             )
-        if parts.scheme in STREAM_SCHEMES and host not in self.hosts:
+        known = {name.casefold().rstrip(".") for name in self.hosts}
+        if parts.scheme in STREAM_SCHEMES and host.casefold() not in known:
             allowed = ", ".join(self.hosts) or "none"
             raise ConfigError(f"{shown}: host {host!r} is not allowed (allowed: {allowed}); add it to allowed_hosts")
 
@@ -49,15 +52,21 @@ def hide_secrets(message: str, url: str) -> str:
 
     >>> hide_secrets("cannot open rtsp://u:pw@cam/1", "rtsp://u:pw@cam/1")
     'cannot open rtsp://***@cam/1'
+    >>> hide_secrets("no file rtsp:/user:pa55word@cam/1", "/site/rtsp:/user:pa55word@cam/1")
+    'no file rtsp:***@cam/1'
     """
     shown = redact_url(url)
     if shown == url:
         return message
     message = message.replace(url, shown)
-    credentials, at, _ = url.split("://", 1)[1].rpartition("@")
+    is_mistyped = shown.startswith("***@")
+    credentials, at, _ = (url if is_mistyped else url.split("://", 1)[1]).rpartition("@")
     secrets = [credentials, *credentials.split(":", 1)] if at else []
+    if is_mistyped:  # where its user name begins is a guess
+        secrets += [credentials.rpartition("/")[2], *credentials.rpartition("/")[2].split(":", 1)]
+        secrets += [credentials.rpartition(":")[2]]
     query = url.partition("?")[2]
-    for secret in sorted({*secrets, query}, key=len, reverse=True):
+    for secret in sorted({*secrets, query} - set(STREAM_SCHEMES), key=len, reverse=True):
         if len(secret) >= 3:
             message = message.replace(secret, "***")
     return message

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 _MAX_PENDING = 64
 _IDLE_S = 0.2
 _FLUSH_S = 6.0
+_GOOD_FRAMES = 25
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,7 @@ class CameraWorker:
         self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
         self._pending: deque[tuple[Serving, Tracklet, Future[FloatArray]]] = deque()
         self._last_index = -1
+        self._good_frames_due = 0  # until a fault of a frame is over; 0: there is none
 
     @property
     def pending(self) -> int:
@@ -140,13 +142,13 @@ class CameraWorker:
         """Work until ``stop``, then add what is under way."""
         detect = self._ready(stop)
         while detect is not None and not stop.is_set():
-            frame = self.stream.newest.take(_IDLE_S)
+            frame, done = self.stream.newest.take(_IDLE_S), self.counts.frames
             try:
                 if frame is not None:
                     self._work(frame, detect)
                 self._collect(0.0)
             except Exception as error:  # one bad frame or a full disk must not end the camera
-                self._note(error)
+                self._note(error, of_frame=frame is not None and self.counts.frames == done)
         try:
             self._send(self._builder.flush())
             self._collect(_FLUSH_S)
@@ -180,6 +182,9 @@ class CameraWorker:
         self.picture = LivePicture(frame, self._builder.active)
         self.counts.frames += 1
         self.counts.detections += len(found)
+        if self._good_frames_due:
+            self._good_frames_due -= 1
+            self.fault = self.fault if self._good_frames_due else ""
         self._send(ended)
 
     def _send(self, ended: list[Tracklet]) -> None:
@@ -236,7 +241,8 @@ class CameraWorker:
         self.counts.without_picture += 1
         return number
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, *, of_frame: bool = False) -> None:
+        """Tell of a fault: a frame's is over after some good ones, any other once a sighting is stored."""
         self.counts.failed += 1
         if isinstance(error, StorageError):  # not this camera's fault: the system says what is wrong with its disk
             log.warning("camera %s: %s", self.stream.camera, error)
@@ -244,4 +250,5 @@ class CameraWorker:
             return
         known = isinstance(error, ReidError)
         self.fault = str(error) if known else f"analysis failed ({type(error).__name__})"
+        self._good_frames_due = _GOOD_FRAMES if of_frame else 0
         log.error("camera %s: %s", self.stream.camera, error, exc_info=not known)

@@ -19,7 +19,7 @@ from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.live.notices import Notices
 from reid_mtda.live.roster import Roster
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import NAME, Camera, Site, check_neighbours
+from reid_mtda.site import NAME, Camera, Site, check_address, check_neighbours
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class SiteWatch:
         if any(other.stem == path.stem and other != path for other in self._seen):
             raise ConfigError(f"{path}: camera {path.stem!r} stands twice (.yaml and .yml); keep one")
         camera = load_yaml(path, Camera)
+        check_address(camera, self.site.folder, where=f"{path}: url")
         check_neighbours(path.stem, camera, {other.stem for other in self._seen}, where=f"{path}: neighbours")
         return camera
 
@@ -182,7 +183,7 @@ def _stamps(folder: Path) -> dict[Path, _Stamp]:
     found = {}
     try:
         for path in folder.iterdir():
-            if path.suffix in _SUFFIXES:
+            if path.suffix in _SUFFIXES and not path.name.startswith("."):  # an editor's lock is no camera
                 stat = path.stat()
                 found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     except OSError:  # gone between two calls: the next look sees what is left

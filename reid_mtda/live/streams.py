@@ -42,7 +42,11 @@ class StreamState(StrEnum):
 class StreamSettings(Strict):
     """How streams are kept alive."""
 
-    stall_s: float = Field(default=20.0, gt=0, description="Seconds without a frame after which a stream is reopened.")
+    stall_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds without a frame after which a stream is reopened; three frames where that is longer.",
+    )
     retry_s: float = Field(default=10.0, gt=0, description="Seconds before the first retry; doubles with each failure.")
     retry_max_s: float = Field(default=60.0, gt=0, description="Seconds between retries at most.")
     restarts_per_minute: int = Field(default=5, ge=1, description="A stream is opened at most this often a minute.")
@@ -173,6 +177,7 @@ class CameraStream:
     ) -> None:
         self.camera, self.shown_url = camera, redact_url(url)
         self._url, self._fps, self._settings = url, fps, settings
+        self._stall_s = max(settings.stall_s, 3 / fps)  # below a frame in stall_s a camera would stall for ever
         self._open = open_frames or (lambda url, camera, fps: read_frames(url, camera=camera, fps=fps))
         self._clock, self._wall = clock, wall
         self._lock = threading.Lock()
@@ -192,7 +197,7 @@ class CameraStream:
         """How the stream is, now."""
         with self._lock:
             ticks, now = list(self._ticks), self._clock()
-            alive = len(ticks) > 1 and now - ticks[-1] < self._settings.stall_s
+            alive = len(ticks) > 1 and now - ticks[-1] < self._stall_s
             fps = (len(ticks) - 1) / max(ticks[-1] - ticks[0], 1e-6) if alive else 0.0
             is_left = self._is_over or self._status.state in (StreamState.PAUSED, StreamState.ENDED)
             silent_s = 0.0 if is_left else now - self._silent_since
@@ -201,13 +206,13 @@ class CameraStream:
     def needs_reader(self) -> int | None:
         """Called by the supervisor: the number of a new reader to start, or None.
 
-        A reader that has brought no frame for ``stall_s`` is given up: it may hang in a driver. Its number is then
-        out of date and whatever it still brings is ignored. A new one follows when its time has come.
+        A reader that has brought no frame for too long is given up: it may hang in a driver. Its number is then out
+        of date and whatever it still brings is ignored. A new one follows when its time has come.
         """
         with self._lock:
             now, state = self._clock(), self._status.state
             if state in (StreamState.CONNECTING, StreamState.RUNNING):
-                if now - self._last_frame < self._settings.stall_s:
+                if now - self._last_frame < self._stall_s:
                     return None
                 self._generation += 1
                 self._wake.set()
@@ -215,7 +220,7 @@ class CameraStream:
                 self._retry_at = now + wait
                 self._set(
                     StreamState.STALLED,
-                    f"no frame for {self._settings.stall_s:g} s; next try in {wait:.0f} s",
+                    f"no frame for {self._stall_s:g} s; next try in {wait:.0f} s",
                     stalls=self._status.stalls + 1,
                 )
                 return None

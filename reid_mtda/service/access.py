@@ -247,7 +247,7 @@ class Throttle:
         free: int = 5,
         longest_s: float = 300.0,
         size: int = 10_000,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._free, self._longest_s, self._size, self._clock = free, longest_s, size, clock
         self._failures: dict[str, tuple[int, float]] = {}

@@ -49,7 +49,9 @@ def add_camera(body: s.CameraIn, who: Who, parts: Parts) -> s.CameraOut:
     """Add a camera, for good; its address must be on the list of the settings, now and at every start."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return s.CameraOut.of(parts.cameras.add(who.user, body.name, Camera(**body.model_dump(exclude={"name"}))))
+    # Travel times go as they are: what they leave unsaid means something.
+    camera = Camera(**body.model_dump(exclude={"name", "neighbours"}), neighbours=body.neighbours)
+    return s.CameraOut.of(parts.cameras.add(who.user, body.name, camera))
 
 
 @router.delete("/cameras/{name}", status_code=204)

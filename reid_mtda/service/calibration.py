@@ -6,18 +6,30 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
-from reid_mtda.live.calibrate import Moment, PairThreshold, Thresholds, calibrate, pair_of
+from reid_mtda.live.calibrate import Moment, Pair, PairThreshold, Thresholds, calibrate, pair_of
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.runs import write_json
 from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.site import Camera
 
 log = logging.getLogger(__name__)
 
 _SAMPLE = 2000
+
+
+def overlapping_pairs(cameras: Mapping[str, Camera]) -> frozenset[Pair]:
+    """Pairs of cameras that see the same ground, as the site's files say: those with a ``min_s`` stated as 0."""
+    return frozenset(
+        pair_of(name, neighbour)
+        for name, camera in cameras.items()
+        for neighbour, travel in camera.neighbours.items()
+        if "min_s" in travel.model_fields_set and travel.min_s == 0
+    )
 
 
 class Calibration:
@@ -29,6 +41,16 @@ class Calibration:
         self._current = self._load(system.manifest.model_id)
         self._due = 0.0
         self.made_s = 0.0
+        system.lookouts.append(self.look)
+
+    def look(self) -> None:
+        """Notice pairs of the settings that name no camera; one may be added while running, so none is refused."""
+        named = {name for pair in self._settings.overlapping for name in pair}
+        unknown = ", ".join(sorted(named - self._system.cameras().keys()))
+        message = (
+            f"overlapping: got {unknown}, no camera of this site; mend the settings, or the pair counts for nothing"
+        )
+        self._system.notices.put("overlapping", message if unknown else "")
 
     def current(self) -> Thresholds:
         """The thresholds; made anew first when they are old or of another model."""
@@ -54,6 +76,8 @@ class Calibration:
     def _renew(self) -> None:
         gallery = self._system.gallery
         numbers = gallery.numbers()[-_SAMPLE:].tolist()
+        cameras = {name: state.settings for name, state in self._system.cameras().items()}
+        named = frozenset(pair_of(*pair) for pair in self._settings.overlapping)
         rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers)
         moments = [
             Moment(row.camera, row.track_id, row.start_s, row.end_s, vectors[number])
@@ -65,7 +89,7 @@ class Calibration:
             self._system.observed.within(),
             model_id=gallery.model_id,
             false_match_rate=self._settings.false_match_rate,
-            overlapping=frozenset(pair_of(*pair) for pair in self._settings.overlapping),
+            overlapping=named | overlapping_pairs(cameras),
         )
         # Too few sightings yet, e.g. after retention took many: what was measured before still holds for this model.
         if not made.is_calibrated and self._current.is_calibrated and self._current.model_id == made.model_id:

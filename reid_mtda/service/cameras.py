@@ -135,7 +135,7 @@ class Cameras:
         self._policy.check(camera.url)
         check_neighbours(name, camera, self._system.cameras(), where=f"camera {name!r}: neighbours")
         with self._database.write() as connection:
-            connection.execute(_SET, (name, camera.model_dump_json(), camera.retention_days, 0, 0))
+            connection.execute(_SET, (name, _settings_json(camera), camera.retention_days, 0, 0))
             self._system.add_camera(name, camera)
         self._forget_refusal(name)
         state = self._system.camera(name)
@@ -191,3 +191,9 @@ class Cameras:
         if name in self.refused:
             self.refused.discard(name)
             self._system.notices.put(f"camera {name}", "")
+
+
+def _settings_json(camera: Camera) -> str:
+    """All settings, but of travel times what was stated alone: a ``min_s`` of 0 that nobody stated says nothing."""
+    stated = {name: travel.model_dump(exclude_unset=True) for name, travel in camera.neighbours.items()}
+    return json.dumps({**camera.model_dump(mode="json"), "neighbours": stated})

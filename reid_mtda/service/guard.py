@@ -19,6 +19,8 @@ _Result = TypeVar("_Result")
 COOKIE = "rmt_session"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 256 * 1024
+_UPLOAD = "/api/v1/search/picture"
+_NOBODY = "sign in first, or send 'Authorization: Bearer TOKEN'"
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' blob: data:; script-src 'self'; style-src 'self'; "
@@ -33,7 +35,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class Guard:
-    """Outermost layer: refuses foreign hosts and large bodies, counts every answer and sets its headers.
+    """Outermost layer: refuses foreign hosts, large bodies and nobody's uploads, counts answers, sets their headers.
 
     Faults of ours are answered here, too, by ``on_fault``: what is answered further out has neither.
     A foreign ``Host`` is how a page elsewhere would talk to a service on the visitor's own machine (DNS rebinding).
@@ -69,14 +71,15 @@ class Guard:
                     headers.setdefault(name, value)
                 if not scope["path"].startswith("/static/"):
                     headers.setdefault("Cache-Control", "no-store")
-                if self._secure:
+                if self._secure or scope["scheme"] == "https":  # a trusted proxy may speak TLS for us
                     headers.setdefault("Strict-Transport-Security", "max-age=31536000")
                 self._on_answer(message["status"])
             await send(message)
 
         if problem := self._problem(scope):
             status, kind, text = problem
-            await error_json(status, kind, text)(scope, receive, send_with_headers)
+            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+            await error_json(status, kind, text, **headers)(scope, receive, send_with_headers)
             return
         limit = self._limit(scope)
         taken = 0
@@ -100,7 +103,7 @@ class Guard:
             await response(scope, receive, send_with_headers)
 
     def _limit(self, scope: Scope) -> int:
-        is_upload = scope["path"] in ("/api/v1/search/picture", "/search")
+        is_upload = scope["path"] in (_UPLOAD, "/search")
         return self._max_body if is_upload else _SMALL_BODY
 
     def _problem(self, scope: Scope) -> tuple[int, str, str] | None:
@@ -115,6 +118,9 @@ class Guard:
         limit = self._limit(scope)
         if int(length) > limit:
             return 413, "too_large", f"the body is too large, got {length} bytes, expected at most {limit}"
+        # An upload is read to the disk before the route asks who sends it; of the page's, its form asks first.
+        if scope["path"] == _UPLOAD and "authorization" not in headers and not Request(scope).cookies.get(COOKIE):
+            return 401, "unauthorised", _NOBODY
         return None
 
 
@@ -142,7 +148,7 @@ def identify(request: Request) -> Principal:
         return checked_token(request, token.strip(), service.access.identify)
     if session := request.cookies.get(COOKIE):
         return service.access.resume(session)
-    raise AccessError("sign in first, or send 'Authorization: Bearer TOKEN'", 401)
+    raise AccessError(_NOBODY, 401)
 
 
 def checked_token(request: Request, token: str, use: Callable[[str], _Result]) -> _Result:
@@ -187,7 +193,8 @@ async def form_of(request: Request, principal: Annotated[Principal, Depends(_sen
     Raises:
         AccessError: 401, 403.
     """
-    form = await request.form(max_files=1, max_fields=100)
+    # A search names each of its cameras in a field of its own.
+    form = await request.form(max_files=1, max_fields=100 + service_of(request).settings.live.max_cameras)
     given = form.get("csrf", "")
     if principal.session is None or not csrf_matches(principal, given if isinstance(given, str) else ""):
         raise AccessError("the form is too old or not from this page; load the page again", 403)

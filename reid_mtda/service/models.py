@@ -22,7 +22,6 @@ from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving import Place, Serving, gallery_for, keep_serving
-from reid_mtda.site import NAME
 from reid_mtda.types import Embed, ModelManifest
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,8 @@ class Models:
         return self._begin(user, name, lambda: self._change(user, name, before.model, before.gallery))
 
     def _folder(self, name: str) -> Path:
-        model = _model_in(self._candidates / name) if NAME.match(name) else None
+        # What is listed is a name of that folder: nothing leads out of it.
+        model = _model_in(self._candidates / name) if name in self.candidates() else None
         if model is None:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
         return model.resolve()

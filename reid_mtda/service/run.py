@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import logging
 import signal
 import socket
+import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -31,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _DRAIN_S = 3
 _STOP_S = 6.0
+_RENEW_S = 30 * 86400.0
 
 
 def serve(
@@ -77,7 +81,7 @@ def serve(
         log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
     with _listening(host, port) as listener, running_service(load_site(site), model, gallery, state, settings) as parts:
         if certificate is None and tls:
-            certificate, key = self_made_certificate(state, host)
+            certificate, key = self_made_certificate(state, (host, *settings.page_hosts))
         secure = certificate is not None
         app = create_app(parts, host=host, secure=secure)
         address = f"{'https' if secure else 'http'}://{_shown(host)}:{listener.getsockname()[1]}/"
@@ -164,30 +168,64 @@ def first_token(service: Service) -> str | None:
     return text
 
 
-def self_made_certificate(folder: Path, host: str) -> tuple[Path, Path]:
-    """A certificate of our own for ``host``, kept in ``folder``; browsers ask before they trust it.
+def self_made_certificate(folder: Path, hosts: Sequence[str]) -> tuple[Path, Path]:
+    """A certificate of our own for ``hosts`` and localhost, kept in ``folder``; browsers ask before they trust it.
+
+    It is made anew when it ends within 30 days or was made for other names.
 
     Raises:
         ConfigError: openssl is missing or fails.
     """
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    if certificate.is_file() and key.is_file():
+    names = {_alternative_name(host) for host in (*hosts, "localhost")}
+    if key.is_file() and _names_in(certificate) == names:
         return certificate, key
-    name = "IP" if host.replace(".", "").isdigit() or ":" in host else "DNS"
+    new_certificate, new_key = folder / ".certificate.part", folder / ".key.part"
     command = [
         "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-days", "397", "-subj", "/CN=reid-mtda", "-addext", f"subjectAltName={name}:{host},DNS:localhost",
-        "-keyout", str(key), "-out", str(certificate),
+        "-days", "397", "-subj", "/CN=reid-mtda", "-addext", f"subjectAltName={','.join(sorted(names))}",
+        "-keyout", str(new_key), "-out", str(new_certificate),
     ]  # fmt: skip
     try:
-        key.touch(mode=0o600)
+        new_key.touch(mode=0o600)
         subprocess.run(command, check=True, capture_output=True, timeout=30)
+        certificate.unlink(missing_ok=True)  # killed in between, the next start finds none and makes both
+        new_key.replace(key)
+        new_certificate.replace(certificate)
     except (OSError, subprocess.SubprocessError) as error:
-        key.unlink(missing_ok=True)
         raise ConfigError(
             f"TLS: no certificate could be made ({type(error).__name__}); install openssl, or give certificate and key"
         ) from None
+    finally:
+        new_key.unlink(missing_ok=True)
+        new_certificate.unlink(missing_ok=True)
+    log.info("TLS: made a certificate for %s", ", ".join(sorted(names)))
     return certificate, key
+
+
+def _alternative_name(host: str) -> str:
+    """``host`` as a certificate's subjectAltName has it.
+
+    >>> _alternative_name("::1"), _alternative_name("Cam.Example")
+    ('IP:::1', 'DNS:cam.example')
+    """
+    try:
+        return f"IP:{ipaddress.ip_address(host)}"
+    except ValueError:
+        return f"DNS:{host.lower()}"
+
+
+def _names_in(certificate: Path) -> set[str]:
+    """The names that a self-made certificate holds; none where it ends soon or cannot be read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(certificate)
+    except OSError:  # ssl.SSLError is one
+        return set()
+    for held in context.get_ca_certs():
+        if ssl.cert_time_to_seconds(str(held["notAfter"])) - time.time() > _RENEW_S:
+            return {_alternative_name(str(name[1]).strip()) for name in held.get("subjectAltName", ())}
+    return set()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import ipaddress
+
+from pydantic import Field, field_validator
 
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.schema import Strict
@@ -17,7 +19,9 @@ class ServiceSettings(Strict):
     )
     calibrate_every_s: float = Field(default=300.0, gt=0, description="Seconds between two calibrations.")
     overlapping: tuple[tuple[str, str], ...] = Field(
-        default=(), description="Pairs of cameras that see the same ground; simultaneous people prove nothing there."
+        default=(),
+        description="Pairs of cameras that see the same ground, besides those whose files state min_s 0; simultaneous "
+        "people prove nothing there.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts that cameras added at run time may stream from."
@@ -30,8 +34,8 @@ class ServiceSettings(Strict):
     )
     trusted_proxies: tuple[str, ...] = Field(
         default=(),
-        description="Addresses of reverse proxies before the service: whom they name as client is believed, so that "
-        "failed sign-ins count by client and not for everybody together.",
+        description="IP addresses or networks of reverse proxies before the service: whom they name as client is "
+        "believed, so that failed sign-ins count by client and not for everybody together.",
     )
     max_upload_mb: float = Field(default=20.0, gt=0, le=200, description="Largest upload in MB.")
     max_listeners: int = Field(default=50, ge=1, description="Open event streams at most.")
@@ -48,3 +52,20 @@ class ServiceSettings(Strict):
         default=0.01, ge=0, le=1, description="By how much mAP of a camera may fall on the check set."
     )
     first_token_days: float = Field(default=30.0, gt=0, description="Life of the first admin token, in days.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        """As networks, IPv4 ones also as a socket of both families shows them (``::ffff:127.0.0.1``)."""
+        networks: list[str] = []
+        for text in proxies:
+            try:
+                network = ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"got {text!r}, expected IP addresses or networks, e.g. 127.0.0.1, 10.0.0.0/24"
+                ) from None
+            networks.append(str(network))
+            if network.version == 4:
+                networks.append(f"::ffff:{network.network_address}/{96 + network.prefixlen}")
+        return tuple(networks)

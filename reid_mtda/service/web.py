@@ -76,9 +76,8 @@ def login(request: Request, form: Annotated[FormData, Depends(_login_fields)]) -
         return response
     service.audit.add(service.access.resume(secret).user, "signed_in")
     response = RedirectResponse(target, _SEE_OTHER)
-    response.set_cookie(
-        COOKIE, secret, max_age=int(seconds), httponly=True, samesite="strict", secure=service.secure_cookies
-    )
+    is_secure = service.secure_cookies or request.url.scheme == "https"  # a trusted proxy may speak TLS for us
+    response.set_cookie(COOKIE, secret, max_age=int(seconds), httponly=True, samesite="strict", secure=is_secure)
     return response
 
 

@@ -74,8 +74,8 @@ class TrackletBuilder:
         fps: frames per second that ``update`` will see.
         max_crops: crops kept per tracklet, at most; those much worse than its best are left out.
         min_hits: tracklets seen in fewer frames are dropped as false alarms.
-        lost_s: seconds without being seen after which a tracklet ends.
-        max_age_s: seconds after which a lasting tracklet is handed out.
+        lost_s: seconds without being seen after which a tracklet ends; None: 1, or three frames where that is longer.
+        max_age_s: seconds after which a lasting tracklet is handed out, but not before ``min_hits`` frames went by.
         max_active: tracks held at once; beyond it the one unseen for longest ends early.
         tracker: a name of ``TRACKERS``.
         first_track_id: number of the first track, for a camera that is opened again.
@@ -91,7 +91,7 @@ class TrackletBuilder:
         fps: float = 5.0,
         max_crops: int = 8,
         min_hits: int = 3,
-        lost_s: float = 1.0,
+        lost_s: float | None = None,
         max_age_s: float = 60.0,
         max_active: int = 128,
         tracker: str = "bytetrack",
@@ -102,16 +102,18 @@ class TrackletBuilder:
             if value < 1:
                 raise ConfigError(f"{where}: {name} must be >= 1, got {value}")
         for name, seconds in (("fps", fps), ("lost_s", lost_s), ("max_age_s", max_age_s)):
-            if not seconds > 0:
+            if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{where}: {name} must be > 0, got {seconds}")
         if tracker not in TRACKERS:
             raise ConfigError(f"{where}: unknown tracker {tracker!r}, expected one of {', '.join(TRACKERS)}")
         self.camera = camera
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         self._fps, self._max_crops, self._min_hits = fps, max_crops, min_hits
-        self._lost_s, self._max_age_s, self._max_active = lost_s, max_age_s, max_active
+        # Below a frame a second every frame would come after a gap, and nobody would be seen min_hits times.
+        self._lost_s = max(1.0, 3 / fps) if lost_s is None else lost_s
+        self._max_age_s, self._max_active = max(max_age_s, min_hits / fps), max_active
         self._make_tracker = TRACKERS[tracker]
-        self._tracker = self._make_tracker(fps, lost_s)
+        self._tracker = self._make_tracker(fps, self._lost_s)
         self._first_id = first_track_id
         self._next_id = first_track_id
         self._pieces: dict[int, _Piece] = {}

@@ -98,17 +98,24 @@ def frame_count_estimate(url: str, fps: float | None) -> int | None:
 def redact_url(url: str) -> str:
     """An address that may be shown: without user name, password and query, any of which can hold a secret.
 
+    What has an ``@`` and is no file that is there is taken for a mistyped address: nothing before it is shown.
+
     >>> redact_url("rtsp://admin:s3cret@10.0.0.5:554/ch1?token=abc")
     'rtsp://***@10.0.0.5:554/ch1?***'
+    >>> redact_url("rtsp:/admin:s3cret@10.0.0.5/ch1")
+    '***@10.0.0.5/ch1'
     >>> redact_url("synthetic://street?camera=gate")
     'synthetic://street?camera=gate'
     """
-    if _scheme(url) in ("", "device", "synthetic"):
+    scheme = _scheme(url)
+    # For Path some of the texts that people type are an error.
+    is_file = "@" not in url or os.path.exists(os.path.expanduser(url))  # noqa: PTH110, PTH111
+    if scheme in ("", "device", "synthetic") and is_file:
         return url
-    scheme, rest = url.split("://", 1)
+    start, rest = ("", url) if scheme in ("", "device") else url.split("://", 1)
     _, at, shown = rest.rpartition("@")  # the last one: a password can hold '@', '/' and '?'
     shown, question, _ = shown.partition("?")
-    return f"{scheme}://{'***@' if at else ''}{shown}{'?***' if question else ''}"
+    return f"{start}{'://' if start else ''}{'***@' if at else ''}{shown}{'?***' if question else ''}"
 
 
 def _scheme(url: str) -> str:
@@ -121,7 +128,7 @@ def _scheme(url: str) -> str:
 def _device(url: str) -> int:
     number = url.removeprefix("device:")
     if not number.isascii() or not number.isdigit() or int(number) > 99:
-        raise VideoError(f"{url}: not a device, expected device:0 to device:99")
+        raise VideoError(f"{redact_url(url)}: not a device, expected device:0 to device:99")
     return int(number)
 
 
@@ -131,7 +138,7 @@ def _existing(url: str) -> Path:
         raise VideoError(f"{redact_url(url)}: cannot read {scheme}://, expected a file, a folder, device:N or {known}")
     path = Path(url).expanduser()
     if not path.exists():
-        raise VideoError(f"{path}: no such video file or folder of pictures; check the path")
+        raise VideoError(f"{redact_url(str(path))}: no such video file or folder of pictures; check the path")
     if not path.is_dir() and not path.is_file():
         raise VideoError(f"{path}: neither a file nor a folder; expected a video or a folder of pictures")
     if path.is_file() and path.stat().st_size == 0:

@@ -13,7 +13,7 @@ from reid_mtda.live.answering import Answering
 from reid_mtda.live.batcher import BatcherSettings
 from reid_mtda.live.camera import AddedSighting, CameraWorker
 from reid_mtda.runtime import load_exported
-from reid_mtda.types import Tracklet
+from reid_mtda.types import Detections, Frame, Tracklet
 from reid_mtda.vision.preprocess import to_model_input
 
 
@@ -60,3 +60,32 @@ def test_what_is_under_way_at_a_switch_goes_to_the_new_gallery(tmp_path: Path, e
     assert all(one.observed is answering.observed for one in added) and len(added) == 3
     answering.stop(0)
     answering.close()
+
+
+def test_a_fault_of_one_frame_is_over_after_some_good_ones_and_no_other_is() -> None:
+    """Nobody passes, so no sighting says that all is well again."""
+    frames = [Frame("gate", n, 100.0 + n / 5, np.zeros((48, 64, 3), np.uint8)) for n in range(60)]
+    stop, faults, nobody = threading.Event(), [], Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+    def take(timeout_s: float) -> Frame | None:
+        faults.append(worker.fault)
+        if len(faults) > len(frames):
+            stop.set()
+            return None
+        return frames[len(faults) - 1]
+
+    def detect(image: np.ndarray) -> Detections:
+        if len(faults) in (3, 10):
+            raise RuntimeError("a bad frame")
+        return nobody
+
+    def collect(patience_s: float) -> None:
+        if len(faults) == 45:
+            raise RuntimeError("a bad embedding")
+
+    stream = SimpleNamespace(camera="gate", newest=SimpleNamespace(take=take))
+    worker = CameraWorker(stream, lambda: detect, lambda: None, fps=5)
+    worker._collect = collect
+    worker.run(stop)
+    assert worker.counts.failed == 3
+    assert [n for n, fault in enumerate(faults) if fault] == [*range(3, 35), *range(45, 61)]

@@ -196,3 +196,16 @@ def test_a_change_that_cannot_be_recorded_keeps_no_other_from_being_followed(
     system.follower.follow(), system.follower.follow()
     assert sorted(told) == ["gate", "market"]
     assert {state.settings.retention_days for state in system.cameras().values()} == {1.0}
+
+
+def test_an_editors_lock_is_no_camera(watch: SiteWatch, folder: Path) -> None:
+    (folder / ".#gate.yaml").symlink_to("somebody@host.123")  # as Emacs does it
+    write(folder, "gate.yaml", "fps: 8\n")
+    assert kinds(settled(watch)) == [("changed", "gate")] and watch.fault == ""
+    assert list(load_site(folder).cameras) == ["gate", "market"]
+
+
+def test_a_password_in_an_address_without_scheme_is_refused_while_running(watch: SiteWatch, folder: Path) -> None:
+    write(folder, "gate.yaml", url="rtsp:/user:pa55word@cam/1")
+    assert settled(watch) == []
+    assert "expected rtsp://" in watch.wrong["gate"] and "pa55word" not in watch.wrong["gate"]

@@ -137,6 +137,24 @@ def test_a_stalled_reader_is_given_up_and_what_it_brings_later_is_ignored() -> N
     assert source.needs_reader() is not None
 
 
+def test_a_camera_of_a_frame_every_minute_does_not_stall() -> None:
+    clock = Clock()
+
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        for index in range(5):
+            clock.now += 60
+            assert source.needs_reader() is None
+            yield frame(index)
+        clock.now += 181
+        assert source.needs_reader() is None
+
+    source = CameraStream("gate", "rtsp://cam/1", 1 / 60, StreamSettings(), open_frames=open_frames, clock=clock)
+    reads(source)
+    status = source.status
+    assert (status.frames, status.stalls, status.state) == (5, 1, StreamState.STALLED)
+    assert "no frame for 180 s" in status.message
+
+
 def test_opening_that_never_returns_is_a_stall_too() -> None:
     clock = Clock()
     source = stream(lambda *_: iter(()), clock)
@@ -298,12 +316,28 @@ def test_listed_addresses_pass() -> None:
     policy.check("rtsp://u:p@cam.example:554/live")
     policy.check("rtsp://CAM.example./live")
     policy.check("synthetic://street?camera=gate")
+    UrlPolicy(hosts=("Cam1.Local",)).check("rtsp://cam1.local/live")
 
 
 def test_secrets_are_hidden_wherever_a_message_repeats_them() -> None:
     url = "rtsp://admin:s3cret@cam/1?token=abcdef"
     shown = hide_secrets(f"{url}: 401 for admin:s3cret (token=abcdef)", url)
     assert "s3cret" not in shown and "abcdef" not in shown and "401" in shown
+
+
+@pytest.mark.parametrize("url", ["rtsp:/user:pa55word@cam/1", "user:pa55word@cam:554/1", "rtsp//user:pa55word@cam/1"])
+def test_a_mistyped_address_shows_no_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    policy = UrlPolicy(hosts=("cam",))
+    with pytest.raises(ConfigError, match=r"\*\*\*@cam\S*: not an address, expected e\.g\. rtsp://") as refused:
+        policy.check(url)
+    assert "pa55word" not in str(refused.value) and "'user'" not in str(refused.value)
+    source = CameraStream("gate", f"/site/{url}", 5.0, StreamSettings(), clock=Clock())  # as a path it is resolved
+    reads(source)
+    assert "no such video file" in source.status.message
+    told = hide_secrets(f"{url}: 401 for user with pa55word", f"/site/{url}")
+    for text in (source.status.message, source.shown_url, caplog.text, told):
+        assert text and "pa55word" not in text
+    assert "401" in told
 
 
 def test_a_stopped_stream_gets_no_reader_from_a_supervisor_that_has_not_heard() -> None:

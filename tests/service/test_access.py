@@ -1,11 +1,18 @@
 """Tokens, sessions, throttling, and what stands before every request."""
 
+import time
 from pathlib import Path
 
 import pytest
-from town import Town
+from starlette.formparsers import MultiPartParser
+from town import TestClient, Town
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from reid_mtda.errors import ConfigError
+from reid_mtda.schema import parse
 from reid_mtda.service.access import Access, AccessError, Role, Throttle
+from reid_mtda.service.app import create_app
+from reid_mtda.service.settings import ServiceSettings
 
 
 class Clock:
@@ -111,6 +118,10 @@ def test_guessing_gets_slower_and_a_right_token_clears_it(clock: Clock) -> None:
     throttle.check("1.2.3.4")
 
 
+def test_waits_do_not_follow_a_wall_clock_that_is_set() -> None:
+    assert Throttle()._clock is time.monotonic
+
+
 def test_throttle_memory_is_bounded(clock: Clock) -> None:
     throttle = Throttle(size=100, clock=clock)
     for n in range(1000):
@@ -158,6 +169,36 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(town: Town) -> No
     assert "httponly" in cookie and "samesite=strict" in cookie
 
 
+def test_behind_tls_of_a_trusted_proxy_cookies_and_browsers_keep_to_it(town: Town) -> None:
+    app = ProxyHeadersMiddleware(create_app(town.service), ["testclient"])
+    visitor = TestClient(app, base_url="http://127.0.0.1", follow_redirects=False)
+    for scheme, is_secure in (("http", False), ("https", True)):
+        sent = {"X-Forwarded-Proto": scheme}
+        headers = visitor.post("/login", data={"token": town.token("viewer")}, headers=sent).headers
+        assert ("; secure" in headers["set-cookie"].lower()) is is_secure
+        assert ("strict-transport-security" in headers) is is_secure
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.local", "10.0.0.0/33", "", "127.0.0.1:8080"])
+def test_a_proxy_that_is_no_address_is_refused(proxy: str) -> None:
+    with pytest.raises(ConfigError, match=r"live\.yaml: trusted_proxies: got .* expected IP addresses"):
+        parse(ServiceSettings, {"trusted_proxies": [proxy]}, where="live.yaml")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "trusted", "strange"),
+    [
+        ("127.0.0.1", ("127.0.0.1", "::ffff:127.0.0.1"), ("127.0.0.2", "::ffff:127.0.0.2", "::1")),
+        ("10.0.0.5/24", ("10.0.0.9", "::ffff:10.0.0.9"), ("10.0.1.9", "::ffff:10.0.1.9")),
+        ("fd00::5/64", ("fd00::9",), ("fd01::9", "10.0.0.9")),
+    ],
+)
+def test_proxies_are_trusted_by_network(proxy: str, trusted: tuple[str, ...], strange: tuple[str, ...]) -> None:
+    settings = parse(ServiceSettings, {"trusted_proxies": [proxy]}, where="live.yaml")
+    hosts = ProxyHeadersMiddleware(lambda *_: None, list(settings.trusted_proxies)).trusted_hosts
+    assert all(host in hosts for host in trusted) and not any(host in hosts for host in strange)
+
+
 def test_a_cookie_alone_changes_nothing(town: Town) -> None:
     client, csrf = town.signed_in("admin")
     path = "/api/v1/cameras/gate/pause"
@@ -168,6 +209,27 @@ def test_a_cookie_alone_changes_nothing(town: Town) -> None:
     assert client.post(path, headers={"X-CSRF-Token": csrf}).status_code == 200
     assert client.post("/tokens", data={"user": "x", "role": "admin"}).status_code == 403
     assert client.post("/logout", data={"csrf": "x"}).status_code == 403
+
+
+def test_nobodys_upload_is_refused_unread(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    parse_form = MultiPartParser.parse
+
+    async def watched(parser: MultiPartParser) -> object:
+        read.append("a form")
+        return await parse_form(parser)
+
+    monkeypatch.setattr(MultiPartParser, "parse", watched)
+    path, files = "/api/v1/search/picture", {"picture": ("p.png", b"x" * 300_000, "image/png")}
+    visitor = town.visitor()
+    refused = visitor.post(path, files=files)
+    assert refused.status_code == 401 and refused.headers["www-authenticate"] == "Bearer"
+    assert refused.json()["error"]["kind"] == "unauthorised" and not read
+    assert visitor.post("/search", files=files).status_code == 401 and not read
+    for known in (town.client("operator"), town.signed_in("operator")[0]):
+        known.headers["Accept"] = "application/json"
+        assert known.post(path, files=files).status_code in (403, 422)  # no secret of the page; no picture
+    assert len(read) == 2
 
 
 def test_signing_in_and_out(town: Town) -> None:

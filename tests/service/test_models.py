@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from colour_model import write_colour_model
 from town import CAMERAS, PEOPLE, REASON, Town, crop_of, png_of
 
 from reid_mtda.errors import DataError
@@ -75,6 +76,16 @@ def test_promoted_searched_and_rolled_back(town: Town, model_folder: Path) -> No
     assert len(left) == 10 and ("plaza", 12) not in left
     actions = [entry["action"] for entry in admin.get(f"{API}/audit").json()["entries"]]
     assert actions.count("model_switched") == 2 and "candidate_judged" in actions
+
+
+def test_what_is_listed_can_be_chosen_and_nothing_else(town: Town) -> None:
+    write_colour_model(town.folder / "candidates" / "October 2.1", turn=1)
+    (town.folder / "candidates" / "empty").mkdir()
+    admin = town.client("admin")
+    assert admin.get(f"{API}/model/candidates").json()["candidates"] == ["October 2.1", "turned"]
+    assert admin.post(f"{API}/model/verdicts", json={"name": "October 2.1"}).status_code == 200
+    for name in ("empty", ".", "..", "turned/", "../candidates/turned", str(town.folder / "candidates" / "turned")):
+        assert admin.post(f"{API}/model/verdicts", json={"name": name[-64:]}).status_code == 404, name
 
 
 def test_a_candidate_that_fails_changes_nothing(town: Town) -> None:

@@ -66,6 +66,14 @@ def test_search_by_upload_refine_and_confirm_with_forms_alone(town: Town) -> Non
     assert "confirmed by two" in client.get(refined.headers["location"]).text
 
 
+def test_a_search_of_as_many_cameras_as_there_can_be(town: Town) -> None:
+    client, csrf = town.signed_in("operator")
+    cameras = ["market", *(f"camera{n}" for n in range(127))]
+    fields = {"csrf": csrf, **REASON, "sighting_id": str(town.numbers[0, "gate"]), "cameras": cameras}
+    made = client.post("/search", data=fields, files={"picture": ("", b"", "application/octet-stream")})
+    assert made.status_code == 303, made.text
+
+
 def test_a_search_that_waits_for_the_model_keeps_nobody_else_waiting(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

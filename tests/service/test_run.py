@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -208,5 +209,32 @@ def test_one_service_has_a_state_folder_and_nobody_else_reads_it(model_folder: P
 def test_without_openssl_tls_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="install openssl, or give certificate and key"):
-        self_made_certificate(tmp_path, "127.0.0.1")
-    assert not (tmp_path / "key.pem").exists()
+        self_made_certificate(tmp_path, ["127.0.0.1"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_certificate_of_our_own_is_made_anew_for_other_names_and_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*hosts: str) -> bytes:
+        certificate, key = self_made_certificate(tmp_path, hosts)
+        ssl.create_default_context().load_cert_chain(certificate, key)  # they belong together
+        assert sorted(tmp_path.iterdir()) == [certificate, key] and key.stat().st_mode & 0o077 == 0
+        return certificate.read_bytes()
+
+    first = made("0.0.0.0", "::1", "Cam.Example")
+    assert made("::1", "0.0.0.0", "cam.example", "localhost") == first
+    context = ssl.create_default_context(cafile=tmp_path / "certificate.pem")
+    names = dict.fromkeys(name for _, name in context.get_ca_certs()[0]["subjectAltName"])
+    assert names.keys() == {"0.0.0.0", "0:0:0:0:0:0:0:1", "cam.example", "localhost"}
+    second = made("127.0.0.1", "cam.example")
+    assert second != first
+    now = time.time()
+    monkeypatch.setattr("reid_mtda.service.run.time.time", lambda: now + 366 * 86400)
+    assert made("127.0.0.1", "cam.example") == second
+    monkeypatch.setattr("reid_mtda.service.run.time.time", lambda: now + 368 * 86400)
+    third = made("127.0.0.1", "cam.example")
+    assert third != second
+    (tmp_path / "certificate.pem").write_text("no certificate")
+    monkeypatch.undo()
+    assert made("127.0.0.1", "cam.example") != third

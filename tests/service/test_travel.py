@@ -1,12 +1,16 @@
 """Travel times: what nobody could have reached is left out, counted and said; nothing happens where none are stated."""
 
 import itertools
+import json
 import re
 
 import numpy as np
 import pytest
 from town import REASON, Town, crop_of, png_of, show_live
 
+from reid_mtda.schema import parse
+from reid_mtda.service.calibration import overlapping_pairs
+from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.travel import LeftOut, Reach, Seen, TravelTimes
 from reid_mtda.site import Camera, Travel
 
@@ -189,3 +193,47 @@ def test_one_left_out_is_told_in_the_singular() -> None:
     assert str(LeftOut(1, 0)) == "1 sighting left out that nobody could have reached so soon"
     assert str(LeftOut(0, 2)) == "2 sightings left out that are later than the site says people take"
     assert str(LeftOut()) == ""
+
+
+def test_one_person_in_two_views_of_the_same_ground_is_no_proof_against_a_match(town: Town) -> None:
+    """Of both cameras people are seen at once with the gate's; for one of them its settings say why."""
+    admin, system = town.client("admin"), town.service.system
+    for name, travel in (("alley", {"min_s": 0}), ("bridge", {"max_s": 60})):
+        body = {"name": name, "url": "synthetic://street?camera=gate&duration=20", "neighbours": {"gate": travel}}
+        assert admin.post(f"{API}/cameras", json=body).status_code == 201
+        system.pause(name)
+    crop = crop_of(0)
+    vector = system.embed_one(crop)
+    for camera in ("gate", "alley", "bridge"):
+        for n in range(32):
+            system.gallery.add(vector, camera, 900 + n, town.began, town.began + 5, crop)
+    pairs = {tuple(row["cameras"] or ()) for row in admin.post(f"{API}/model/calibration").json()}
+    assert ("bridge", "gate") in pairs and ("alley", "gate") not in pairs
+    kept = town.service.cameras._database.read("SELECT * FROM cameras WHERE settings IS NOT NULL")
+    again = {row["name"]: parse(Camera, json.loads(row["settings"]), where="test") for row in kept}
+    assert len(again) == 2 and overlapping_pairs(again) == {("alley", "gate")}  # a restart reads the same
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "pairs"),
+    [
+        ({"market": Travel(min_s=0)}, {("gate", "market")}),
+        ({"market": Travel(min_s=0, max_s=9)}, {("gate", "market")}),
+        ({"market": Travel()}, set()),
+        ({"market": Travel(max_s=9)}, set()),
+        ({"market": Travel(min_s=5)}, set()),
+    ],
+)
+def test_the_same_ground_is_a_time_stated_as_zero(neighbours: dict[str, Travel], pairs: set[tuple[str, str]]) -> None:
+    cameras = {"market": Camera(url="a.mp4"), "gate": Camera(url="b.mp4", neighbours=neighbours)}
+    assert overlapping_pairs(cameras) == pairs
+
+
+def test_a_pair_of_the_settings_that_names_no_camera_is_noticed(town: Town) -> None:
+    calibration, notices = town.service.calibration, town.service.system.notices
+    calibration._settings = ServiceSettings(overlapping=(("gate", "markt"),))
+    calibration.look()
+    assert "got markt, no camera of this site" in notices.of("overlapping")
+    calibration._settings = ServiceSettings(overlapping=(("gate", "market"),))
+    calibration.look()
+    assert notices.of("overlapping") == ""

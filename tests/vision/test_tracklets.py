@@ -217,6 +217,18 @@ def test_every_tracker_follows_a_walker_at_every_rate(tracker: str, fps: float) 
     assert tracklet.end_s - tracklet.start_s > 4.0
 
 
+@pytest.mark.parametrize("fps", [0.01, 0.05, 0.5])
+def test_somebody_who_stays_is_seen_however_rare_the_frames(fps: float) -> None:
+    builder = TrackletBuilder("gate", fps=fps)
+    ended = [one for index in range(8) for one in builder.update(frame(index, fps), people((50, 20, 80, 100)))]
+    found = [*ended, *builder.flush()]
+    assert {tracklet.track_id for tracklet in found} == {0} and found[0].start_s < 1000 + 3 / fps
+    builder = TrackletBuilder("gate", fps=fps)
+    for index in range(4):
+        builder.update(frame(index, fps), people((50, 20, 80, 100)))
+    assert len([one for index in range(4, 9) for one in builder.update(frame(index, fps), people())]) == 1
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -243,6 +243,8 @@ def test_a_stream_that_never_answers_says_how_long_it_was_given(monkeypatch: pyt
         ("device:-1", "not a device"),
         ("device:97", "device:97: cannot be opened"),
         ("ftp://user:pw@host/clip.mp4", "cannot read ftp://, expected a file, a folder, device:N or rtsp://"),
+        ("rtsp:/user:pw@cam/1", r"\*\*\*@cam/1: no such video file"),
+        ("device:user:pw@cam", r"\*\*\*@cam: not a device"),
         ("synthetic://street?camera=gaet", "did you mean 'gate'"),
     ],
 )
@@ -262,11 +264,26 @@ def test_addresses_with_a_mistake_are_named(url: str, message: str) -> None:
         ("http://h/x?user=u&password=p", "http://h/x?***"),
         ("http://h/x?mail=a@b.c", "http://***@b.c"),
         ("ftp://u:p@h/x", "ftp://***@h/x"),
-        ("clips/a@b.mp4", "clips/a@b.mp4"),
+        ("rtsp:/u:p@h:554/x?t=1", "***@h:554/x?***"),
+        ("/site/rtsp:/u:p@h/x", "***@h/x"),
+        ("rtsp//u:p@h/x", "***@h/x"),
+        (" rtsp://u:p@h/x", "***@h/x"),
+        ("u:p@h:554/x", "***@h:554/x"),
+        ("device:u:p@h", "***@h"),
+        ("synthetic://u:p@h", "synthetic://***@h"),
+        ("u:p\0@h", "***@h"),
+        ("clips/gate.mp4", "clips/gate.mp4"),
     ],
 )
 def test_secrets_in_addresses_are_not_shown(url: str, shown: str) -> None:
     assert redact_url(url) == shown
+
+
+def test_a_file_with_an_at_in_its_name_is_shown_where_it_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a@b.mp4"
+    assert redact_url(str(path)) == "***@b.mp4"
+    path.touch()
+    assert redact_url(str(path)) == str(path)
 
 
 @pytest.mark.data
