@@ -54,6 +54,9 @@ def check_alike(runs: Sequence[dict[str, Any]]) -> list[int]:
     configs = [{key: value for key, value in run["run"]["config"].items() if key != "seed"} for run in runs]
     if any(config != configs[0] for config in configs):
         raise DataError("runs: they differ in more than the seed, expected one experiment; make a table of each")
+    methods = [[row["method"] for row in run["scores"]] for run in runs]
+    if any(names != methods[0] for names in methods):
+        raise DataError("runs: their scores have other rows, expected the same; delete scores.json and run them again")
     seeds = [int(run["run"]["seed"]) for run in runs]
     if len(set(seeds)) != len(seeds):
         raise DataError(f"runs: got seeds {seeds}, expected each once")
@@ -97,7 +100,30 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
         f"Commit {commits}, torch {card['versions'].get('torch', '?')}, "
         f"{card['versions']['machine']}.",
     ]
+    if recovered := _recovered(runs):
+        lines[-1] = f"{recovered} {lines[-1]}"
     return "\n".join(lines)
+
+
+def _recovered(runs: Sequence[dict[str, Any]]) -> str:
+    """Which share of the way from source only to the teachers the student goes, in words; '' where that is unknown."""
+    measures: dict[str, Callable[[dict[str, Any]], float]] = {
+        "mAP": lambda row: float(row["mAP"]),
+        "rank-1 from camera to camera": lambda row: float(row["camera_to_camera"]["rank1"]),
+    }
+    said = []
+    for name, measure in measures.items():
+        shares = []
+        for run in runs:
+            rows = {row["method"]: row for row in run["scores"]}
+            try:
+                low, high = (measure(rows[method]) for method in ("source only", "teachers, each on its camera"))
+                own = measure(next(row for row in run["scores"] if row["ours"]))
+            except (KeyError, StopIteration):
+                return ""
+            shares.append((own - low) / (high - low) if high > low else np.nan)
+        said.append(f"{_spread(shares)} % by {name}")
+    return f"The student recovers {' and '.join(said)} of the way from source only to the teachers."
 
 
 def plot_seeds(folders: Sequence[Path], path: Path) -> None:

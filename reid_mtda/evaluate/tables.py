@@ -54,11 +54,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             for target, value in cell["accuracy"].items():
                 pairs[f"{cell['source']}>{target}"].append(value)
         means = [float(np.mean(values)) for _, values in sorted(per_seed.items())]
-        below = [
-            pair
-            for pair, values in pairs.items()
-            if source_only and np.mean(values) < np.mean(_source_values(source_only, pair))
-        ]
+        below = [pair for pair, values in pairs.items() if np.mean(values) < np.mean(_source_values(source_only, pair))]
         table.append(
             {
                 "row": row,
@@ -68,7 +64,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "average": float(np.mean(means)),
                 "spread": float(np.std(means, ddof=1)) if len(means) > 1 else float("nan"),
                 "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
-                "below_source_only": sorted(below),
+                "below_source_only": sorted(below) if source_only else None,
                 **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
                 **{key: sorted({str(cell.get(key, "unknown")) for cell in members}) for key in _VERSIONS},
             }
@@ -137,9 +133,14 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         values = " | ".join(f"{100 * row['pairs'][pair]:.1f}" if pair in row["pairs"] else "" for row in rows)
         lines.append(f"| {pair} | {values} |")
     made = {key: ", ".join(sorted({value for row in rows for value in row[key]})) for key in _VERSIONS}
+    seeds = {tuple(row["seeds"]) for row in rows}
+    over = "; ".join(", ".join(map(str, each)) for each in sorted(seeds))
+    unequal = (
+        " (rows differ: not yet finished)" if len(seeds) > 1 or len({len(row["pairs"]) for row in rows}) > 1 else ""
+    )
     lines += [
         "",
-        f"Percent, mean over all transfers ± standard deviation over seeds {', '.join(map(str, rows[0]['seeds']))}; "
+        f"Percent, mean over all transfers ± standard deviation over seeds {over}{unequal}; "
         f"ms: one picture on one target, torch; wall s: a source and seed, teachers apart. "
         f"Commit {made['commit']}, torch {made['torch']}, {made['machine']}.",
     ]
@@ -149,6 +150,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def _below(row: dict[str, Any]) -> str:
     """How many of the transfers lie below source only, and which, if they are few."""
     below = row["below_source_only"]
+    if below is None:
+        return "?"  # there is no such row
     names = f" ({', '.join(below)})" if 0 < len(below) <= 2 else ""
     return f"{len(below)} of {len(row['pairs'])}{names}"
 

@@ -256,3 +256,10 @@ def test_one_network_with_statistics_of_its_own_for_each_target_counts_once(tmp_
     statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     assert cost["networks"] == 1 and cost["weights"] == alone["weights"] + statistics
     assert _cost({"dark": [model], "light": [build_classifier(spec, seed=1)]}, 28)["networks"] == 2
+
+
+def test_rows_of_other_seeds_and_tables_without_source_only_say_so():
+    rows = [cell("ours", 0, b=0.5), cell("ours", 1, b=0.6), cell("theirs", 1, b=0.6)]
+    text = markdown(summarise(rows))
+    assert "over seeds 0, 1; 1 (rows differ: not yet finished)" in text
+    assert text.count("| ? | last |") == 2 and "0 of 1" not in text

@@ -110,3 +110,19 @@ def test_of_a_ready_made_teacher_the_time_alone_is_told(tmp_path: Path) -> None:
     text = seeds_table([folder])
     assert "| mean of teachers | 50.0 | 50.0 | 50.0 | 50.0 | ? | ? | 4.00 |" in text
     assert "| **distilled student** | 50.0 | 50.0 | 50.0 | 50.0 | 0.34 M | 19 M | 0.30 | 3 | 200 |" in text
+
+
+def test_the_share_of_the_way_to_the_teachers_is_told_seed_by_seed(tmp_path: Path) -> None:
+    """(0.4 - 0.2) / (0.6 - 0.2) = 50 %, then 75 %; rank-1 likewise, which ``finished_run`` makes the same."""
+    folders = [finished_run(tmp_path / str(seed), seed, student) for seed, student in ((1, 0.4), (2, 0.5))]
+    for folder in folders:
+        (row,) = json.loads((folder / "scores.json").read_text())
+        others = [
+            {**row, "ours": False, "method": name, "mAP": value, "camera_to_camera": {"mAP": value, "rank1": value}}
+            for name, value in (("source only", 0.2), ("teachers, each on its camera", 0.6))
+        ]
+        (folder / "scores.json").write_text(json.dumps([*others, row]))
+    assert "recovers 62.5 ± 17.7 % by mAP and 62.5 ± 17.7 % by rank-1" in seeds_table(folders)
+    (folders[1] / "scores.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match="their scores have other rows"):
+        seeds_table(folders)
