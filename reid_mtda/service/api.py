@@ -113,12 +113,11 @@ def sightings_page(
     limit: int = _PAGE,
 ) -> tuple[dict[int, Sighting], int | None]:
     """A page of sightings that somebody may see, newest first, and where the next one begins."""
-    numbers = parts.system.gallery.numbers(cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
-    if before is not None:
-        numbers = numbers[numbers < before]
-    chosen = numbers[::-1][:limit].tolist()
-    rows = parts.system.gallery.lookup(chosen)
-    following = chosen[-1] if len(numbers) > limit else None
+    gallery = parts.system.gallery
+    found = gallery.newest(limit + 1, before=before, cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
+    chosen = found[:limit]
+    rows = gallery.lookup(chosen)
+    following = chosen[-1] if len(found) > limit else None
     return {number: rows[number] for number in chosen if number in rows}, following
 
 
