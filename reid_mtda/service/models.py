@@ -16,7 +16,7 @@ from reid_mtda.live.checkset import CheckSet
 from reid_mtda.live.gate import GateReport, judge
 from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.runtime import load_exported, read_cameras
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
@@ -249,7 +249,7 @@ class Models:
                 # Written down first: after a kill the next start serves what the new model saw, and completes it.
                 self._keep(manifest, place, self._now, is_complete=False)
                 undo.pop_all()
-                old = system.switch(embed, manifest, new)
+                old = system.switch(embed, manifest, new, read_cameras(place.model, manifest))
                 system.set_aside = old
                 self._before, self._now, self._embed = self._now, place, embed
                 carry_over(old, new, embed, manifest)  # what came since
