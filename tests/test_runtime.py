@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from reid_mtda.errors import ModelError, ShapeError
-from reid_mtda.runtime import load_exported, read_manifest, write_manifest
+from reid_mtda.runtime import load_exported, read_cameras, read_manifest, write_cameras, write_manifest
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -266,3 +266,50 @@ def test_a_ready_made_bgr_network_tells_people_apart(tmp_path: Path) -> None:
     score = rows[cam[chosen] == cam.min()] @ rows[cam[chosen] != cam.min()].T
     right = pid[chosen][cam[chosen] != cam.min()][score.argmax(axis=1)] == pid[chosen][cam[chosen] == cam.min()]
     assert right.mean() > 0.85
+
+
+def test_what_cameras_looked_like_travels_with_the_model(folder: Path, tmp_path: Path, weights: np.ndarray) -> None:
+    embed, manifest = load_exported(folder)
+    assert read_cameras(folder, manifest) == {}
+    rows = embed(crops(5))
+    write_cameras(folder, manifest, {"gate": rows, "plaza": rows[:1], "empty": rows[:0]})
+    found = read_cameras(folder, manifest)
+    assert found.keys() == {"gate", "plaza"} and found["gate"].dtype == np.float32
+    np.testing.assert_allclose(found["gate"], rows.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found["plaza"], rows[0], atol=1e-6)
+    assert json.loads((folder / "cameras.json").read_text())["cameras"]["gate"]["crops"] == 5
+    # The folder is the same model, and may be replaced as any other; the new one knows nothing of cameras.
+    assert load_exported(folder)[1] == manifest
+    write_manifest(tmp_path / "linear.onnx", folder, arch="linear", preprocess=SMALL, trained_on="nothing")
+    assert read_cameras(folder, manifest) == {}
+
+
+GATE = {"crops": 3, "mean": [0.5] * DIM}
+CARD = {"kind": "reid-mtda cameras", "cameras": {"gate": GATE}}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "Expecting"),
+        ("null", "cameras.json: "),
+        ("[" * 100_000, "recursion"),
+        (json.dumps({**CARD, "model_id": "0" * 16}), "of model 0000000000000000"),
+        (json.dumps({**CARD, "kind": "a cat", "model_id": "MODEL"}), "kind"),
+        (json.dumps({**CARD, "model_id": "MODEL", "cameras": {"gate": {**GATE, "mean": [1.0]}}}), "gate: got a mean"),
+        (
+            json.dumps({**CARD, "model_id": "MODEL", "cameras": {"gate": {**GATE, "mean": [float("nan")] * DIM}}}),
+            "gate",
+        ),
+        (json.dumps({**CARD, "model_id": "MODEL", "cameras": {"gate": {**GATE, "mean": [0.0] * DIM}}}), "gate"),
+        (json.dumps({**CARD, "model_id": "MODEL", "cameras": {"gate": {**GATE, "mean": ["x"] * DIM}}}), "mean"),
+    ],
+)
+def test_damaged_means_of_cameras_are_named_and_left_out(
+    folder: Path, text: str, complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = read_manifest(folder)
+    (folder / "cameras.json").write_text(text.replace("MODEL", manifest.model_id))
+    assert read_cameras(folder, manifest) == {}
+    assert str(folder / "cameras.json") in caplog.text and complaint in caplog.text
+    assert load_exported(folder)[1] == manifest

@@ -217,6 +217,22 @@ class Gallery:
         """Numbers of sightings, int64 (N,), rising: in the order they were added; filtered as in ``search``."""
         return self._store.ids(Filter(None if cameras is None else tuple(cameras), start_s, end_s))
 
+    def newest(
+        self,
+        limit: int,
+        *,
+        before: int | None = None,
+        cameras: Sequence[str] | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> list[int]:
+        """Numbers of the ``limit`` newest sightings, falling, of those below ``before``; filtered as in ``search``."""
+        return self._store.newest(Filter(None if cameras is None else tuple(cameras), start_s, end_s), before, limit)
+
+    def of_track(self, camera: str, track_id: int) -> dict[int, Sighting]:
+        """The sightings of one track of one camera, by number."""
+        return self._store.of_track(camera, track_id)
+
     def vectors(self, numbers: Iterable[int]) -> dict[int, FloatArray]:
         """Vectors float32 (D,) by number; numbers that are not there are left out."""
         return self._store.vectors(numbers)

@@ -40,6 +40,9 @@ CREATE INDEX by_camera_and_time ON sightings (camera, start_s, end_s);
 CREATE INDEX by_time ON sightings (start_s, end_s);
 CREATE TABLE doomed (id INTEGER PRIMARY KEY);
 """
+# Holds the numbers of each camera in order, so that a page of them costs what it shows; galleries made without it
+# get it when they are opened, and older versions use them all the same.
+_PAGING = "CREATE INDEX IF NOT EXISTS by_camera ON sightings (camera)"
 _PER_FOLDER = 1000
 _CHUNK = 20_000
 
@@ -87,6 +90,30 @@ class Store:
         condition, values = (chosen or Filter()).where()
         rows = self._read(f"SELECT id FROM sightings WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
+
+    def newest(self, chosen: Filter, before: int | None, limit: int) -> list[int]:
+        """Numbers below ``before`` (None: all) of the sightings that pass, falling, at most ``limit``.
+
+        However many sightings there are, this looks at those it gives; with times, at the rows of that time, too.
+        """
+        if before is None:  # what is added while cameras are asked one by one must not hide what came before it
+            before = int(self._read("SELECT coalesce(max(id), 0) + 1 FROM sightings")[0][0])
+        if chosen.start_s is not None or chosen.end_s is not None:
+            condition, values = chosen.where()
+            # The plus signs keep SQLite off the table, whose rows hold vectors: an index knows all that is asked.
+            query = f"SELECT id FROM sightings WHERE {condition} AND +id < ? ORDER BY +id DESC LIMIT ?"
+            return [row[0] for row in self._read(query, [*values, before, limit])]
+        if chosen.cameras is None:
+            query = "SELECT id FROM sightings WHERE id < ? ORDER BY id DESC LIMIT ?"
+            return [row[0] for row in self._read(query, (before, limit))]
+        query = "SELECT id FROM sightings INDEXED BY by_camera WHERE camera = ? AND id < ? ORDER BY id DESC LIMIT ?"
+        found = [row[0] for name in set(chosen.cameras) for row in self._read(query, (name, before, limit))]
+        return sorted(found, reverse=True)[:limit]
+
+    def of_track(self, camera: str, track_id: int) -> dict[int, Sighting]:
+        """The sightings of one track of one camera by number; more than one where tracks were numbered anew."""
+        rows = self._read("SELECT id FROM sightings WHERE camera = ? AND track_id = ?", (camera, track_id))
+        return self.sightings(row[0] for row in rows)
 
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras that sightings are of, rising."""
@@ -232,6 +259,7 @@ class Store:
                     f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected "
                     f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
                 )
+            connection.execute(_PAGING)
         self._writer.execute("PRAGMA journal_mode = WAL")
 
     @contextlib.contextmanager

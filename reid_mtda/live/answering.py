@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Answering:
         settings: of the queue.
         start_thread: starts the embedder's thread.
         references: folder for what drift is measured against; None: it is forgotten in the end.
+        adapted: what the cameras looked like when the model was adapted to them, as in ``Observations``.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Answering:
         start_thread: Start,
         *,
         references: Path | None = None,
+        adapted: Mapping[str, FloatArray] | None = None,
     ) -> None:
         self._settings, self._start_thread, self._references = settings, start_thread, references
         self._lock = threading.Lock()
@@ -47,7 +50,7 @@ class Answering:
         self._running = False
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
-        self.serving = self._make(embed, manifest, gallery)
+        self.serving = self._make(embed, manifest, gallery, adapted)
         # Held by whoever deletes from galleries or exchanges them: else one would be missed, or fill up again.
         self.galleries_lock = threading.RLock()
         self.set_aside: Gallery | None = None  # the former model's, kept for a rollback; erasure and retention reach it
@@ -78,12 +81,18 @@ class Answering:
             future.cancel()
             raise ModelError(f"search: the model did not answer within {_SEARCH_WAIT_S:.0f} s; try again") from None
 
-    def switch(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Gallery:
+    def switch(
+        self,
+        embed: Embed,
+        manifest: ModelManifest,
+        gallery: Gallery,
+        adapted: Mapping[str, FloatArray] | None = None,
+    ) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open.
 
         Nothing is added to the old gallery once this returned: cameras embed anew what was under way.
         """
-        serving = self._make(embed, manifest, gallery)
+        serving = self._make(embed, manifest, gallery, adapted)
         with self._lock:
             old, self.serving = self.serving, serving
             if self._running:
@@ -103,11 +112,13 @@ class Answering:
         if self.set_aside is not None:
             self.set_aside.close()
 
-    def _make(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Serving:
+    def _make(
+        self, embed: Embed, manifest: ModelManifest, gallery: Gallery, adapted: Mapping[str, FloatArray] | None
+    ) -> Serving:
         if gallery.model_id != manifest.model_id:
             raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {manifest.model_id}")
         file = None if self._references is None else self._references / f"references-{manifest.model_id}.json"
-        observed = Observations(file, manifest.embedding_dim)
+        observed = Observations(file, manifest.embedding_dim, adapted)
         return Serving(manifest, Batcher(embed, manifest, self._settings, on_batch=self._count), gallery, observed)
 
     def _start_embedder(self, serving: Serving) -> None:
@@ -118,4 +129,3 @@ class Answering:
         self.batches += 1
         self.batched_crops += crops
         self.embed_seconds += seconds
-        self.observed.batch(crops, seconds)

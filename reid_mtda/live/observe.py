@@ -1,4 +1,4 @@
-"""What the embeddings say about themselves, without labels: drift against a camera's first ones, and consistency."""
+"""What the embeddings say about themselves, without labels: drift since the adaptation, and consistency."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 _REFERENCE = 200
 _RECENT = 200
-_BATCHES = 512
 
 
 @dataclass
@@ -31,20 +31,26 @@ class _Camera:
 
 
 class Observations:
-    """Per camera: the mean of its first 200 embeddings under this model as a reference, and the last 200 beside it.
+    """Per camera: a reference, what it looked like when this model was adapted to it, and the last 200 embeddings.
+
+    A camera that the model was not adapted to has the mean of its first 200 embeddings under this model as reference.
 
     Args:
         file: keeps the references of 200, so that a restart goes on with them: what fewer people make would say too
             much about each. A camera that was moved gets a new one when its entry is removed. None: in memory alone.
         dim: length D of an embedding.
+        adapted: mean embedding float32 (D,) of each camera that this model was adapted to; such a camera that was
+            moved gets a new one by an adaptation.
     """
 
-    def __init__(self, file: Path | None = None, dim: int | None = None) -> None:
+    def __init__(
+        self, file: Path | None = None, dim: int | None = None, adapted: Mapping[str, FloatArray] | None = None
+    ) -> None:
         self._lock = threading.Lock()
         self._file = file
-        self._cameras = {name: _Camera(mean, _REFERENCE) for name, mean in (_load(file, dim) if file else {}).items()}
-        self._batches: deque[tuple[int, float]] = deque(maxlen=_BATCHES)
-        self.batch_crops_total = 0
+        self._adapted = dict(adapted or {})
+        references = (_load(file, dim) if file else {}) | self._adapted
+        self._cameras = {name: _Camera(mean, _REFERENCE) for name, mean in references.items()}
 
     def sighting(self, camera: str, vector: FloatArray, rows: FloatArray) -> None:
         """Take a sighting's ``vector`` (D,) and its crops' ``rows`` (K, D)."""
@@ -64,21 +70,15 @@ class Observations:
     def _save(self) -> None:
         if self._file is None:
             return
-        whole = {name: kept.reference for name, kept in self._cameras.items() if kept.reference_count == _REFERENCE}
+        whole = {
+            name: kept.reference
+            for name, kept in self._cameras.items()
+            if kept.reference_count == _REFERENCE and name not in self._adapted
+        }
         try:
             write_json(self._file, whole)
         except StorageError as error:  # the sighting stands all the same
             log.warning("%s", error)
-
-    def batch(self, crops: int, seconds: float) -> None:
-        """Take the size and time of a batch."""
-        with self._lock:
-            self._batches.append((crops, seconds))
-
-    def batches(self) -> list[tuple[int, float]]:
-        """Size and seconds of the last batches."""
-        with self._lock:
-            return list(self._batches)
 
     def drift(self) -> dict[str, float]:
         """1 - cosine between the mean of a camera's recent embeddings and its reference; cameras with >= 20 of them."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class LiveSystem:
         settings: how it works.
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
         references: folder for what drift is measured against; None: it is forgotten in the end.
+        adapted: what the cameras looked like when the model was adapted to them, as in ``Observations``.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
         wall: POSIX seconds, for tests.
@@ -62,6 +63,7 @@ class LiveSystem:
         *,
         crops: Path | None = None,
         references: Path | None = None,
+        adapted: Mapping[str, FloatArray] | None = None,
         open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -69,7 +71,9 @@ class LiveSystem:
         self.settings = settings or LiveSettings()
         self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
-        self.answering = Answering(embed, manifest, gallery, self.settings.batcher, self._thread, references=references)
+        self.answering = Answering(
+            embed, manifest, gallery, self.settings.batcher, self._thread, references=references, adapted=adapted
+        )
         self.disk = Disk(
             lambda: self.gallery.folder,
             pictures_mb=self.settings.min_free_pictures_mb,
@@ -219,9 +223,15 @@ class LiveSystem:
         """
         return self.answering.embed_one(crop, key=key)
 
-    def switch(self, embed: Embed, manifest: ModelManifest, gallery: Gallery) -> Gallery:
+    def switch(
+        self,
+        embed: Embed,
+        manifest: ModelManifest,
+        gallery: Gallery,
+        adapted: Mapping[str, FloatArray] | None = None,
+    ) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open."""
-        old = self.answering.switch(embed, manifest, gallery)
+        old = self.answering.switch(embed, manifest, gallery, adapted)
         self.events.tell("model_switched", None, model_id=manifest.model_id)
         return old
 

@@ -19,6 +19,7 @@ from reid_mtda.schema import Strict, parse
 from reid_mtda.types import ModelManifest, Preprocess
 
 MANIFEST = "manifest.json"
+CAMERAS = "cameras.json"
 ONNX = "model.onnx"
 IR = ("model.xml", "model.bin")
 ID_DIGITS = 16
@@ -121,7 +122,7 @@ def _foreign_content(folder: Path) -> str:
     if not folder.is_dir():
         return "a file of that name"
     names = sorted(path.name for path in folder.iterdir())
-    return next((name for name in names if name not in (MANIFEST, ONNX, *IR)), "")
+    return next((name for name in names if name not in (MANIFEST, CAMERAS, ONNX, *IR)), "")
 
 
 def _take_name(part: Path, folder: Path) -> None:

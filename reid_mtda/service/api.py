@@ -29,6 +29,7 @@ router = APIRouter(prefix="/api/v1", responses=ERRORS)
 Parts = Annotated[Service, Depends(service_of)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Before = Annotated[int | None, Query(ge=1, lt=2**62)]
+After = Annotated[int | None, Query(ge=0, lt=2**62)]
 _PAGE = 50
 _POLL_S = 0.4
 _HEARTBEAT_S = 15.0
@@ -113,12 +114,11 @@ def sightings_page(
     limit: int = _PAGE,
 ) -> tuple[dict[int, Sighting], int | None]:
     """A page of sightings that somebody may see, newest first, and where the next one begins."""
-    numbers = parts.system.gallery.numbers(cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
-    if before is not None:
-        numbers = numbers[numbers < before]
-    chosen = numbers[::-1][:limit].tolist()
-    rows = parts.system.gallery.lookup(chosen)
-    following = chosen[-1] if len(numbers) > limit else None
+    gallery = parts.system.gallery
+    found = gallery.newest(limit + 1, before=before, cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
+    chosen = found[:limit]
+    rows = gallery.lookup(chosen)
+    following = chosen[-1] if len(found) > limit else None
     return {number: rows[number] for number in chosen if number in rows}, following
 
 
@@ -219,12 +219,16 @@ def review_picture(number: s.Id, who: Who, parts: Parts) -> Response:
 
 
 @router.get("/events", tags=["events"], response_class=StreamingResponse)
-def events(request: Request, who: Who, parts: Parts) -> StreamingResponse:
-    """Server-sent events: sightings, camera states, model changes; ``Last-Event-ID`` goes on where you left off."""
+def events(request: Request, who: Who, parts: Parts, after: After = None) -> StreamingResponse:
+    """Server-sent events: sightings, camera states, model changes; ``Last-Event-ID`` goes on where you left off.
+
+    Without it ``after`` says where to begin; without that they begin now.
+    """
     if parts.listeners >= parts.settings.max_listeners:
         raise AccessError("too many open event streams; close one", 503, retry_after_s=10)
     given = request.headers.get("last-event-id", "")
-    last = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else parts.system.events.last
+    begin = parts.system.events.last if after is None else after
+    last = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else begin
     # A proxy that gathers answers would hold events back.
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(request, who, parts, last), media_type="text/event-stream", headers=headers)

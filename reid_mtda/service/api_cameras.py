@@ -91,12 +91,13 @@ def _switch(parts: Service, who: Principal, name: str, *, paused: bool) -> s.Cam
 
 @router.get("/cameras/{name}/picture", response_class=Response)
 def picture(name: s.Name, who: Who, parts: Parts) -> Response:
-    """The newest picture, JPEG; the people followed in it stand in the header X-People as JSON."""
+    """The newest picture, JPEG; X-People: the people followed in it as JSON, X-Fps: frames a second now."""
     newest = parts.system.worker(known_camera(parts, who, name)).picture
     if newest is None:
         raise SearchError(f"camera {name!r}: no picture yet", 404)
     response = jpeg(to_jpeg(newest.frame.image, longest_px=1280, quality=80))
     response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
+    response.headers["X-Fps"] = f"{parts.system.camera(name).stream.fps:.1f}"
     response.headers["X-Taken"] = s.iso(newest.frame.time_s)
     return response
 

@@ -144,7 +144,9 @@ class _Live(Collector):
         info.add_metric([system.manifest.model_id, system.manifest.arch], 1)
         yield info
         drift = GaugeMetricFamily(
-            "reid_embedding_drift", "1 - cosine of last to first 200 embeddings' mean by model.", labels=["camera"]
+            "reid_embedding_drift",
+            "1 - cosine of the last 200 embeddings' mean to that at adaptation, else to the first 200's by model.",
+            labels=["camera"],
         )
         for camera, value in system.observed.drift().items():
             drift.add_metric([camera], value)

@@ -16,9 +16,9 @@ from reid_mtda.live.checkset import CheckSet
 from reid_mtda.live.gate import GateReport, judge
 from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.runtime import load_exported, read_cameras
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.queries import SearchError, sighting_key
+from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving import Place, Serving, gallery_for, keep_serving
@@ -249,7 +249,7 @@ class Models:
                 # Written down first: after a kill the next start serves what the new model saw, and completes it.
                 self._keep(manifest, place, self._now, is_complete=False)
                 undo.pop_all()
-                old = system.switch(embed, manifest, new)
+                old = system.switch(embed, manifest, new, read_cameras(place.model, manifest))
                 system.set_aside = old
                 self._before, self._now, self._embed = self._now, place, embed
                 carry_over(old, new, embed, manifest)  # what came since
@@ -263,9 +263,9 @@ class Models:
         self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
 
     def _renumber(self) -> None:
-        """Sightings have other numbers now."""
-        rows = self._system.gallery.sightings()
-        self._reviews.renumber({sighting_key(row): number for number, row in rows.items()})
+        """Sightings may have other numbers now: those that a review names are looked up, and no others."""
+        gallery = self._system.gallery
+        self._reviews.renumber(lambda key: number_of(gallery, key))
         self._searches.forget_all()
 
 

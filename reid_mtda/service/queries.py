@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from reid_mtda.errors import GalleryError, ReidError
+from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.search import largest_person
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.access import Principal, Role
@@ -60,6 +61,13 @@ class Pick:
 def sighting_key(sighting: Sighting) -> str:
     """A sighting's name for good; its number changes when the gallery is made anew."""
     return f"{sighting.camera}/{sighting.track_id}/{sighting.start_s:.3f}"
+
+
+def number_of(gallery: Gallery, key: str) -> int | None:
+    """The number that the sighting called ``key`` has in ``gallery``; None for one that is not in it, or an upload."""
+    camera, *track = key.rsplit("/", 2)
+    rows = gallery.of_track(camera, int(track[0])) if len(track) == 2 else {}
+    return max((number for number, row in rows.items() if sighting_key(row) == key), default=None)
 
 
 class Queries:

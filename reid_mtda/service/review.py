@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -211,17 +211,24 @@ class Reviews:
             self._database.empty_log()
         return removed
 
-    def renumber(self, numbers: Mapping[str, int]) -> None:
-        """The gallery was made anew: sightings have other numbers, their keys stand.
+    def renumber(self, number_of: Callable[[str], int | None]) -> int:
+        """The gallery was made anew: sightings have other numbers, their keys stand. Returns how many reviews changed.
 
-        One that is not in it loses its number: else it would show whoever has that number now.
+        One that is not in it (``number_of`` its key is None) loses its number: else it would show whoever has that
+        number now.
         """
+        changed = 0
+        query = "SELECT id, query_key, query_id, candidate_key, candidate_id FROM reviews"
         with self._database.write() as connection:
-            for row in connection.execute("SELECT id, query_key, candidate_key FROM reviews").fetchall():
+            for row in connection.execute(query).fetchall():
+                numbers = number_of(row["query_key"]), number_of(row["candidate_key"]) or NOBODY
+                if numbers == (row["query_id"], row["candidate_id"]):
+                    continue
+                changed += 1
                 connection.execute(
-                    "UPDATE reviews SET query_id = ?, candidate_id = ? WHERE id = ?",
-                    (numbers.get(row["query_key"]), numbers.get(row["candidate_key"], NOBODY), row["id"]),
+                    "UPDATE reviews SET query_id = ?, candidate_id = ? WHERE id = ?", (*numbers, row["id"])
                 )
+        return changed
 
 
 def _visible(principal: Principal, review: Review) -> bool:

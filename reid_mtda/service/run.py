@@ -20,6 +20,7 @@ from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.runs import lock_folder
+from reid_mtda.runtime import read_cameras
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
@@ -126,7 +127,14 @@ def running_service(
     serving = load_serving(state, model, gallery)
     opened = Gallery.open(serving.now.gallery, serving.manifest)
     system = LiveSystem(
-        site, serving.embed, serving.manifest, opened, settings.live, crops=state / "crops", references=state
+        site,
+        serving.embed,
+        serving.manifest,
+        opened,
+        settings.live,
+        crops=state / "crops",
+        references=state,
+        adapted=read_cameras(serving.now.model, serving.manifest),
     )
     try:
         service = make_service(system, state, settings, serving=serving, detect=upload_detector(site))

@@ -118,7 +118,11 @@ class ThresholdOut(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """The model that answers and how its thresholds were set."""
+    """The model that answers and how its thresholds were set.
+
+    ``drift`` by camera: 1 - cosine of its last 200 sightings' mean embedding to that of the crops that the model was
+    adapted to, or of its first 200 sightings with this model where it was not adapted to that camera.
+    """
 
     model_id: str
     arch: str

@@ -103,11 +103,19 @@ def _own_path(path: str) -> str:
 @router.get("/")
 def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     """The cameras, live."""
+    last_event = parts.system.events.last  # before anything is read: what happens meanwhile is told again
     states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
-    notices = notices_of(parts, who).values()
+    notices = notices_of(parts, who)
     return page(
-        request, "cameras.html", who, cameras=states, recent=recent, disk=parts.system.disk.message, notices=notices
+        request,
+        "cameras.html",
+        who,
+        cameras=states,
+        recent=recent,
+        disk=parts.system.disk.message,
+        notices=notices,
+        last_event=last_event,
     )
 
 
@@ -158,6 +166,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         "status.html",
         who,
         cameras=states,
+        kept=parts.system.kept.count() if parts.system.kept is not None else {},
         manifest=parts.system.manifest,
         gallery_size=len(parts.system.gallery),
         thresholds=thresholds,

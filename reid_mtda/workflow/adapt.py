@@ -21,7 +21,7 @@ from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.runs import Progress, Run, open_run, silent, stage
-from reid_mtda.runtime import load_exported
+from reid_mtda.runtime import load_exported, write_cameras
 from reid_mtda.site import Site
 from reid_mtda.train import METHODS
 from reid_mtda.train.distil import distil
@@ -106,6 +106,12 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
             trained_on=f"{config.source.name} -> {site.name} ({', '.join(targets)})",
             check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
         )
+        # What live embeddings are compared with, so by the model that will give them: the exported one.
+        embed, _ = load_exported(model_folder)
+        embeddings = {
+            camera: embed_paths(embed, manifest.preprocess, target.paths) for camera, target in targets.items()
+        }
+        write_cameras(model_folder, manifest, embeddings)
     return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
 
 

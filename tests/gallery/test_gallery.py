@@ -566,3 +566,55 @@ def test_searching_is_quick_while_another_thread_adds(gallery: Gallery) -> None:
         waits.append(time.perf_counter() - began)
     adder.join()
     assert np.median(waits) < 0.05
+
+
+def test_pages_are_those_of_all_numbers_cut_up(gallery: Gallery) -> None:
+    hurry(gallery)
+    ids = fill(gallery, unit_rows(60))
+    gallery.delete([*ids[10:20:2], ids[-1]])
+    filters = [
+        {"cameras": cameras, "start_s": start_s, "end_s": end_s}
+        for cameras in (None, (), ("c1",), ("c2", "c0"), ("c1", "c1", "nowhere"))
+        for start_s, end_s in ((None, None), (105.0, None), (None, 333.0), (101.0, 402.0), (9e9, None))
+    ]
+    for chosen in filters:
+        everything = gallery.numbers(**chosen)[::-1].tolist()
+        for before in (None, 1, ids[15], ids[40] + 1, 2**62 - 1):
+            below = [number for number in everything if before is None or number < before]
+            for limit in (1, 7, 500):
+                assert gallery.newest(limit, before=before, **chosen) == below[:limit], (chosen, before, limit)
+
+
+@pytest.mark.parametrize("cameras", [None, ("c1",), ("c0", "c2")])
+def test_a_page_costs_the_same_however_many_sightings_there_are(gallery: Gallery, cameras: tuple[str, ...]) -> None:
+    hurry(gallery)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    costs = []
+    for rows in (unit_rows(60), unit_rows(600)):
+        fill(gallery, rows)
+        gallery._store._reader.set_progress_handler(count, 1)  # called at each step of SQLite's machine
+        steps, page = 0, gallery.newest(10, before=500, cameras=cameras)
+        costs.append(steps)
+        gallery._store._reader.set_progress_handler(None, 0)
+        assert len(page) == 10
+    assert costs[1] <= 1.2 * costs[0], costs
+
+
+def test_a_gallery_of_before_there_were_pages_gets_their_index(folder: Path) -> None:
+    with Gallery.open(folder, MODEL, DIM) as gallery:
+        ids = fill(gallery, unit_rows(6))
+        gallery._store._writer.execute("DROP INDEX by_camera")
+    with Gallery.open(folder, MODEL, DIM) as gallery:
+        assert gallery.newest(5, cameras=["c1"]) == [ids[4], ids[1]]
+
+
+def test_the_sightings_of_a_track(gallery: Gallery) -> None:
+    ids = fill(gallery, unit_rows(6))
+    again = gallery.add(unit_rows(1)[0], "c1", 4, 900.0, 905.0, None)
+    assert gallery.of_track("c1", 4) == gallery.lookup([ids[4], again])
+    assert gallery.of_track("c0", 4) == gallery.of_track("c1", 2**40) == {}

@@ -47,3 +47,16 @@ def test_a_disk_that_refuses_costs_no_sighting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     see(observed := Observations(tmp_path / "file" / "references-m.json", DIM), 200, turned=0.0)
     assert observed.drift()
+
+
+def test_a_camera_that_was_adapted_to_is_compared_with_what_it_looked_like_then(tmp_path: Path) -> None:
+    file, then = tmp_path / "references-m.json", np.eye(DIM, dtype=np.float32)[0]
+    observed = Observations(file, DIM, {"gate": 0.7 * then})
+    for camera in ("gate", "plaza"):
+        see(observed, 220, turned=1.0, camera=camera)
+    assert observed.drift() == pytest.approx({"gate": 1 - np.cos(1.0), "plaza": 0.0}, abs=1e-5)
+    assert Observations(file, DIM)._cameras.keys() == {"plaza"}  # what the model says of itself is not kept twice
+    # One that is adapted to now is no longer compared with its first sightings.
+    again = Observations(file, DIM, {"plaza": then})
+    see(again, 20, turned=1.0, camera="plaza")
+    assert again.drift() == pytest.approx({"plaza": 1 - np.cos(1.0)}, abs=1e-5)

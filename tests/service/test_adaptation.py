@@ -12,6 +12,7 @@ from reid_mtda.config import load_config
 from reid_mtda.errors import DataError
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
+from reid_mtda.runtime import read_cameras
 from reid_mtda.service.cameras import _SCHEMA, FILE
 from reid_mtda.service.database import Database
 from reid_mtda.service.run import running_service
@@ -79,6 +80,9 @@ def test_from_kept_crops_to_a_candidate(
         adapted = adapt_cameras(site, config, out, crops=state / "crops")
         assert list(adapted.harvests) == ["gate"] and adapted.harvests["gate"].tracklets >= 2
         assert service.models.candidates() == ["first"]
+        seen = json.loads((adapted.model_folder / "cameras.json").read_text())["cameras"]
+        assert {name: camera["crops"] for name, camera in seen.items()} == {"gate": adapted.harvests["gate"].crops}
+        assert read_cameras(adapted.model_folder, adapted.manifest)["gate"].shape == (adapted.manifest.embedding_dim,)
         # Copies that no erasure would reach do not stay.
         assert not (out / "crops").exists()
         again = adapt_cameras(site, config, out, crops=state / "crops")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 from builders import is_required
-from town import REASON, Town, crop_of, png_of, show_live
+from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
-from reid_mtda.site import Travel
+from reid_mtda.site import Camera, Travel
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -142,6 +142,55 @@ def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, town:
     assert page.locator("#strip li").count() in (before + 1, 12)
     time.sleep(1)
     assert other.locator("#strip li.new").count() == 0
+
+
+def test_what_goes_wrong_and_is_mended_appears_as_it_happens(
+    browse, town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, other = browse("operator"), browse("viewer")
+    notes, system = page.locator("#notes"), town.service.system
+    with monkeypatch.context() as patch:
+        patch.setattr("reid_mtda.live.disk.free_disk_mb", lambda folder: 300.0)
+        system._look_at_disk()
+        notes.locator(".bad", has_text="pictures are not stored, sightings are").wait_for()
+        other.locator("#notes .bad").wait_for()
+        system.notices.put("site", "the folder is gone")
+        notes.locator(".warn", has_text="the folder is gone").wait_for()
+        page.reload()  # what was wrong before is on the page, and mended there as well
+        assert notes.locator("p").count() == 2
+    system._look_at_disk()
+    notes.locator(".ok", has_text="there is room on the disk again").wait_for()
+    system.notices.put("site", "")
+    notes.locator(".warn").wait_for(state="detached")
+    assert notes.locator("p").count() == 1 and other.locator("#notes .warn").count() == 0
+
+
+def test_cameras_that_come_and_go_do_so_on_the_page(browse, town: Town) -> None:
+    show_live(town, "gate", 0)
+    page, system = browse("operator"), town.service.system
+    page.locator("button.person").wait_for()
+    system.add_camera("yard", Camera(url=SECRET_URL))
+    page.locator('.camera[data-camera="yard"]').wait_for()
+    assert page.locator("#count").inner_text() == "4 cameras"
+    system.remove_camera("market")
+    page.locator('.camera[data-camera="market"]').wait_for(state="detached")
+    assert page.locator(".camera").count() == 3
+    page.locator("button.person").wait_for()  # and the others go on
+    stream = system.roster._cameras["gate"].stream
+    stream._ticks.extend(stream._clock() - wait for wait in (0.8, 0.6, 0.4, 0.2, 0.0))
+    page.locator('.camera[data-camera="gate"] .fps', has_text="5.0 fps").wait_for()
+
+
+def test_whoever_left_before_the_click_is_said_to_have_left(browse, town: Town) -> None:
+    show_live(town, "gate", 0)
+    page = browse("operator")
+    page.locator("button.person").wait_for()
+    town.service.system.worker("gate").picture = None
+    page.locator("button.person").click()
+    page.locator("#notes .bad", has_text="Nobody was picked: camera 'gate': person 5 has left the picture").wait_for()
+    show_live(town, "gate", 1)
+    page.locator("button.person").click()
+    page.wait_for_url("**/search?pick=*")
 
 
 def test_the_keyboard_reaches_content_and_people(browse, town: Town) -> None:

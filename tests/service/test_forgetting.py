@@ -73,7 +73,7 @@ def test_each_turn_that_let_somebody_go_has_a_receipt(town: Town, model_folder: 
 def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(town: Town) -> None:
     review = propose(town, town.numbers[0, "gate"], town.numbers[0, "market"])
     key = sighting_key(next(iter(town.service.system.gallery.lookup([town.numbers[0, "gate"]]).values())))
-    town.service.reviews.renumber({key: 7})
+    town.service.reviews.renumber({key: 7}.get)
     moved = town.service.reviews.get(ANN, review)
     assert (moved.query_id, moved.candidate_id) == (7, 0)
 

@@ -4,10 +4,12 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
 
 from reid_mtda.errors import StorageError
+from reid_mtda.types import Tracklet
 
 PAGES = ("/", "/sightings", "/search", "/reviews", "/status", "/tokens", "/audit")
 ALLOWED = {
@@ -172,6 +174,24 @@ def test_pausing_from_the_status_page(town: Town) -> None:
     assert client.post("/cameras/gate/resume", data={"csrf": csrf}).status_code == 303
     assert town.service.system.camera("gate").stream.state != "paused"
     assert client.post("/cameras/gate/explode", data={"csrf": csrf}).status_code == 404
+
+
+def test_the_status_page_says_what_is_kept_for_adaptation(town: Town) -> None:
+    system = town.service.system
+    for name in ("gate", "market"):
+        camera = system.roster._cameras[name]
+        camera.settings = camera.settings.model_copy(update={"keep_for_adaptation": True})
+    crop = crop_of(0)
+    times = np.array([1.0, 2.0])
+    system.kept.take(Tracklet("gate", 1, (crop, crop), np.zeros((2, 4), np.float32), np.arange(2), times))
+    text = town.signed_in("viewer")[0].get("/status").text
+    headings = re.findall(r"<th[^>]*>([^<]*)</th>", text)
+    rows = {
+        name: re.findall(r"<td[^>]*>(.*?)</td>", cells, re.DOTALL)
+        for name, cells in re.findall(r"<tr>\s*<td><b>(\w+)</b>(.*?)</tr>", text, re.DOTALL)
+    }
+    kept = {name: cells[headings.index("For adaptation") - 1] for name, cells in rows.items()}
+    assert kept == {"gate": "2 crops", "market": "0 crops", "plaza": "no"}
 
 
 def test_pages_hold_no_inline_script_or_style_and_nothing_from_elsewhere(town: Town) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,10 +23,12 @@ from town import REASON, Town, crop_of
 
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.runtime import read_manifest, write_cameras
 from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.cameras import FILE
 from reid_mtda.service.context import Service
+from reid_mtda.service.queries import number_of
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera, Site
@@ -248,6 +252,61 @@ def test_drift_is_measured_against_what_was_seen_before_the_restart(start: Start
             for _ in range(count):
                 service.system.observed.sighting("yard", vector, vector[None])
             assert client.get(f"{API}/model").json()["drift"]["yard"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_each_model_has_what_its_cameras_looked_like(start: Start, tmp_path: Path, model_folder: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "asked")
+    write_colour_model(tmp_path / "candidates" / "turned", turn=1)
+    axes = np.eye(36, dtype=np.float32)
+    for folder, mean in ((tmp_path / "asked", axes[0]), (tmp_path / "candidates" / "turned", axes[1])):
+        write_cameras(folder, read_manifest(folder), {"gate": mean[None]})
+
+    def drift(service: Service, client: TestClient) -> float:
+        for _ in range(20):
+            service.system.observed.sighting("gate", axes[0], axes[:1])
+        return client.get(f"{API}/model").json()["drift"]["gate"]
+
+    with start(model=tmp_path / "asked") as (service, client):
+        for name in ("gate", "market"):
+            client.post(f"{API}/cameras/{name}/pause")
+        assert drift(service, client) == pytest.approx(0.0, abs=1e-6)
+        watch(Town(service, tmp_path, {}, 0.0))
+        assert client.post(f"{API}/model/promotions", json={"name": "turned"}).status_code == 202
+        assert wait_for_job(client)["state"] == "done"
+        assert drift(service, client) == pytest.approx(1.0, abs=1e-6)
+    with start(model=tmp_path / "asked") as (service, client):
+        assert drift(service, client) == pytest.approx(1.0, abs=1e-6)
+        assert client.post(f"{API}/model/rollback").status_code == 202
+        assert wait_for_job(client)["state"] == "done"
+        assert drift(service, client) == pytest.approx(0.0, abs=1e-6)
+    (tmp_path / "asked" / "cameras.json").write_text("{")
+    with start(model=tmp_path / "asked") as (_, client):
+        assert client.get(f"{API}/model").json()["drift"] == {}
+
+
+def test_a_start_looks_up_the_sightings_of_reviews_and_no_others(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start() as (service, client):
+        for track_id in range(4):
+            see(service, track_id)
+        query, candidate, *_ = service.system.gallery.numbers().tolist()
+        made = client.post(f"{API}/search", json={"sighting_id": query, "k": 3, **REASON}).json()
+        body = {"search_id": made["search_id"], "sighting_id": candidate, "decision": "same"}
+        review = client.post(f"{API}/reviews", json=body).json()
+        service.reviews.renumber({}.get)  # as if it had been made with another gallery
+    read_all, readers = Gallery.sightings, list[threading.Thread]()
+
+    def noted(gallery: Gallery, **chosen: object) -> dict:
+        readers.append(threading.current_thread())
+        return read_all(gallery, **chosen)
+
+    monkeypatch.setattr(Gallery, "sightings", noted)
+    with start() as (service, client):
+        assert threading.current_thread() not in readers  # retention, on its own thread, may read what it likes
+        (found,) = client.get(f"{API}/reviews").json()
+        assert found == review and (found["query_id"], found["candidate_id"]) == (query, candidate)
+        assert service.reviews.renumber(lambda key: number_of(service.system.gallery, key)) == 0
 
 
 def see(service: Service, track_id: int) -> None:

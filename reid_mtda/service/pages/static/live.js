@@ -3,7 +3,21 @@
 
 const csrf = document.querySelector('meta[name="csrf"]').content;
 const grid = document.querySelector(".grid");
+const notes = document.getElementById("notes");
 const maySearch = grid.dataset.maySearch === "1";
+
+// What is wrong, one line a subject, until it is mended ("").
+function note(subject, text, kind = "warn") {
+  let line = [...notes.children].find((one) => one.dataset.subject === subject);
+  if (!text) { line?.remove(); return; }
+  if (!line) {
+    line = document.createElement("p");
+    line.dataset.subject = subject;
+    notes.append(line);
+  }
+  line.className = `note ${kind}`;
+  line.textContent = text;
+}
 
 class Camera {
   constructor(figure) {
@@ -11,10 +25,17 @@ class Camera {
     this.figure = figure;
     this.image = figure.querySelector("img");
     this.people = figure.querySelector(".people");
+    this.fps = figure.querySelector(".fps");
     this.wait = Math.max(1000 / Number(figure.dataset.fps), 250);
     this.visible = false;
     this.busy = false;
     this.taken = "";
+    this.timer = setInterval(() => this.refresh(), this.wait);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    if (this.image.src.startsWith("blob:")) URL.revokeObjectURL(this.image.src);
   }
 
   async refresh() {
@@ -24,6 +45,7 @@ class Camera {
       const answer = await fetch(`/api/v1/cameras/${this.name}/picture`);
       if (answer.status === 401) { location.href = "/login"; return; }
       if (!answer.ok) return;
+      this.fps.textContent = `${answer.headers.get("X-Fps")} fps`;
       const taken = answer.headers.get("X-Taken");
       const people = JSON.parse(answer.headers.get("X-People") || "[]");
       const blob = await answer.blob();
@@ -59,30 +81,70 @@ class Camera {
 
   async pick(track, box) {
     box.disabled = true;
-    const answer = await fetch(`/api/v1/cameras/${this.name}/picks`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
-      body: JSON.stringify({ track_id: track }),
-    });
-    if (answer.ok) location.href = `/search?pick=${encodeURIComponent((await answer.json()).pick_id)}`;
-    else box.remove();
+    note("pick", "");
+    try {
+      const answer = await fetch(`/api/v1/cameras/${this.name}/picks`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+        body: JSON.stringify({ track_id: track }),
+      });
+      const said = await answer.json();
+      if (answer.ok) { location.href = `/search?pick=${encodeURIComponent(said.pick_id)}`; return; }
+      if (answer.status === 404) box.remove();
+      note("pick", `Nobody was picked: ${said.error.message}`, "bad");
+    } catch {
+      note("pick", "Nobody was picked: the service did not answer; try again", "bad");
+    }
+    box.disabled = false;
   }
 }
 
-const cameras = [...document.querySelectorAll(".camera")].map((figure) => new Camera(figure));
+const cameras = new Map();
 const watcher = new IntersectionObserver((seen) => {
-  for (const one of seen) cameras.find((camera) => camera.figure === one.target).visible = one.isIntersecting;
+  for (const one of seen) {
+    const camera = cameras.get(one.target);
+    if (camera) camera.visible = one.isIntersecting;
+  }
 });
-for (const camera of cameras) {
-  watcher.observe(camera.figure);
-  setInterval(() => camera.refresh(), camera.wait);
+function watch() {
+  watcher.disconnect();
+  for (const camera of cameras.values()) camera.stop();
+  cameras.clear();
+  for (const figure of grid.querySelectorAll(".camera")) {
+    cameras.set(figure, new Camera(figure));
+    watcher.observe(figure);
+  }
+}
+watch();
+
+// Cameras come, go and are started anew: the page is asked for them again, once for all that happen together.
+async function renew() {
+  try {
+    const answer = await fetch("/", { headers: { Accept: "text/html" } });
+    if (answer.redirected) { location.href = "/login"; return; }
+    if (!answer.ok) throw new Error();
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    grid.replaceChildren(...fresh.querySelector(".grid").children);
+    document.getElementById("count").textContent = fresh.getElementById("count").textContent;
+    watch();
+    note("cameras", "");
+  } catch {
+    note("cameras", "The cameras have changed; reload the page");
+  }
+}
+let renewal = 0;
+function renewSoon() {
+  clearTimeout(renewal);
+  renewal = setTimeout(renew, 300);
 }
 
 // Sightings and states as they happen.
 const strip = document.getElementById("strip");
-const source = new EventSource("/api/v1/events");
+const source = new EventSource(`/api/v1/events?after=${grid.dataset.lastEvent}`);
 source.addEventListener("sighting", (event) => {
   const seen = JSON.parse(event.data);
+  const shown = strip.querySelector(`a[href="/sightings/${seen.sighting_id}"]`); // it happened while the page was made
+  shown?.closest("li").remove();
   document.getElementById("nobody")?.remove();
   const item = document.createElement("li");
   item.className = "tile new";
@@ -104,7 +166,7 @@ source.addEventListener("sighting", (event) => {
   strip.prepend(item);
   while (strip.children.length > 12) strip.lastElementChild.remove();
   const count = document.querySelector(`.camera[data-camera="${seen.camera}"] [data-sightings]`);
-  if (count) count.textContent = Number(count.textContent) + 1;
+  if (count && !shown) count.textContent = Number(count.textContent) + 1;
 });
 const kinds = { running: "ok", connecting: "idle", paused: "idle", ended: "idle" };
 source.addEventListener("camera_state", (event) => {
@@ -114,5 +176,14 @@ source.addEventListener("camera_state", (event) => {
   chip.textContent = told.state;
   chip.className = `chip ${kinds[told.state] || "bad"}`;
   chip.title = told.message;
+});
+for (const kind of ["camera_added", "camera_removed", "camera_changed"]) source.addEventListener(kind, renewSoon);
+source.addEventListener("disk", (event) => {
+  const told = JSON.parse(event.data);
+  note("disk", told.message, told.room === "pictures" ? "ok" : "bad");
+});
+source.addEventListener("notice", (event) => {
+  const told = JSON.parse(event.data);
+  note(told.subject, told.message);
 });
 addEventListener("pagehide", () => source.close());
