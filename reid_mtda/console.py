@@ -40,6 +40,7 @@ class Bars:
         )
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, tuple[float, int]] = {}
+        self._done: dict[str, int] = {}
         self._said_s = time.monotonic()
 
     def __enter__(self) -> Bars:
@@ -51,6 +52,11 @@ class Bars:
 
     def __call__(self, part: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``part`` are over."""
+        if done <= self._done.get(part, -1):  # another part of that name, e.g. a variant's teacher
+            self._began.pop(part, None)
+            if part in self._tasks:
+                self._progress.remove_task(self._tasks.pop(part))
+        self._done[part] = done
         if not console.is_terminal:
             self._say(part, done, total)
             return

@@ -34,6 +34,20 @@ def test_a_job_that_goes_on_is_timed_from_where_it_goes_on(clock, capsys):
     assert capsys.readouterr().err.splitlines()[0] == "student: 510 of 1000, 30 s, about 1470 s left"
 
 
+def test_a_second_part_of_one_name_is_timed_on_its_own(clock, capsys):
+    with console.Bars() as bars:
+        for done in range(1, 41):
+            bars("teacher gate", done, 40)
+            clock[0] += 1
+        clock[0] += 1000
+        for done in range(1, 21):
+            bars("teacher gate", done, 40)
+            clock[0] += 2
+    *_, last = capsys.readouterr().err.splitlines()
+    done, left = map(int, re.fullmatch(r"teacher gate: (\d+) of 40, \d+ s, about (\d+) s left", last).groups())
+    assert left == 2 * (40 - done)
+
+
 def test_short_jobs_say_nothing_in_a_log(clock, capsys):
     with console.Bars() as bars:
         for part in ("gate", "plaza"):
