@@ -52,7 +52,7 @@ class Bars:
 
     def __call__(self, part: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of ``part`` are over."""
-        if done <= self._done.get(part, -1):  # another part of that name, e.g. a variant's teacher
+        if done < self._done.get(part, 0):  # another part of that name, e.g. a variant's teacher
             self._began.pop(part, None)
             if part in self._tasks:
                 self._progress.remove_task(self._tasks.pop(part))

@@ -84,6 +84,7 @@ class Cell:
                 self.progress,
                 watch,
             ),
+            own_statistics=settings.batchnorm == "per_domain",
         )
         if settings.batchnorm == "per_domain" and self.config.selection != "last":  # the epoch's were the mixture's
             pictures = Pictures(self.targets[target].target.pictures, self.preprocess)
@@ -132,18 +133,27 @@ class Cell:
         recompute_batchnorm(own, pictures, seed=self.run.child_seed("batchnorm"))
         return own
 
-    def chosen(self, targets: set[str], train: Callable[..., Classifier]) -> Classifier:
-        """Train, and apply the selection rule; ``last`` keeps what training returns."""
+    def chosen(
+        self, targets: set[str], train: Callable[..., Classifier], *, own_statistics: bool = False
+    ) -> Classifier:
+        """Train, and apply the selection rule; ``last`` keeps what training returns.
+
+        With ``own_statistics`` an epoch is judged as it will be scored: with each target's BatchNorm statistics.
+        """
         rule = self.config.selection
         if rule == "last":
             return train(lambda epoch, model: None)
         best: list[Any] = [-np.inf, {}]
 
         def watch(epoch: int, model: Classifier) -> None:
-            if rule == "oracle":
-                value = np.mean([self.score([model], target) for target in targets])
-            else:
-                value = np.mean([VALIDATORS[rule](self._logits(model, target, test=False)) for target in targets])
+            values = []
+            for target in sorted(targets):
+                judged = self.with_batchnorm_of(model, target) if own_statistics else model
+                if rule == "oracle":
+                    values.append(self.score([judged], target))
+                else:
+                    values.append(VALIDATORS[rule](self._logits(judged, target, test=False)))
+            value = np.mean(values)
             if value > best[0]:
                 best[:] = [value, {name: tensor.clone() for name, tensor in model.state_dict().items()}]
 

@@ -116,6 +116,7 @@ def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     for name, domain in cell.targets.items():
         teacher = cell.teacher(name, settings, cell.config.teacher)
         lessons[name] = classify_pictures(teacher, Pictures(domain.target.pictures, cell.preprocess))
+    own = row_settings(cell.config, row).batchnorm == "per_domain"
     student = cell.chosen(
         set(cell.targets),
         lambda watch: distil_staged(
@@ -129,8 +130,8 @@ def _staged(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
             cell.progress,
             watch,
         ),
+        own_statistics=own,
     )
-    own = row_settings(cell.config, row).batchnorm == "per_domain"
     return with_own_batchnorm(cell, _for_all(cell, student)) if own else _for_all(cell, student)
 
 

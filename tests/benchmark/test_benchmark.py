@@ -150,9 +150,17 @@ def test_the_selection_rule_is_printed_with_every_number(rule, tmp_path, small_s
     assert table.count(f"| {rule} |") == len(rows)
 
 
-def test_the_oracle_rule_is_never_below_the_last_epoch(tmp_path, small_sets):
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"kind": "blending"},
+        {"kind": "teachers", "teacher": {"batchnorm": "per_domain"}},
+    ],
+    ids=["blending", "teachers"],
+)
+def test_the_oracle_rule_is_never_below_the_last_epoch(row, tmp_path, small_sets):
     """The rows differ in the choice of epoch alone, and the oracle chooses on what is scored."""
-    budget, rows = {"epochs": 5, "steps_per_epoch": 2, "batch_size": 6}, {"blending": {"kind": "blending"}}
+    budget, rows = {"epochs": 5, "steps_per_epoch": 2, "batch_size": 6}, {"row": row}
     averages = {}
     for rule in ("last", "oracle"):
         config = preset(tmp_path / f"{rule}.yaml", rows=rows, selection=rule, budget=budget)
