@@ -50,7 +50,10 @@ from reid_mtda.types import Preprocess
 
 
 class ProgressiveSettings(Strict):
-    """L_DA = (1 - beta) [CE + gamma L_align]; L_KD = beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t (+ ...)]."""
+    """L_DA = (1 - beta) [CE + gamma L_align]; L_KD = beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t (+ ...)].
+
+    MMD's weight grows with training as in the published code (DAN's ramp); the equation of P1 has no such factor.
+    """
 
     alignment: Literal["mmd", "dann"] = Field(default="dann", description="mmd: P1; dann: P2")
     epochs: int = Field(default=20, ge=1)
