@@ -175,9 +175,14 @@ def plot(rows: Sequence[dict[str, Any]], path: Path, *, measure: str = "accuracy
         by_target.bar(places + 0.8 * number / len(rows), means, 0.8 / len(rows), label=row["row"], color=colour)
         if row["weights"]:
             by_size.scatter(row["weights"] / 1e6, 100 * row["average"], color=colour)
-            place = (row["weights"] / 1e6, 100 * row["average"])
+    named: list[float] = []  # names that would lie on each other are left to the legend
+    span = 100 * (max(row["average"] for row in rows) - min(row["average"] for row in rows))
+    for row in sorted(rows, key=lambda row: (row["row"] != base_row, -row["average"])):
+        height = 100 * row["average"]
+        if row["weights"] and all(abs(height - other) > 0.018 * span for other in named):
+            named.append(height)
             side = "right" if row["weights"] > heaviest / 2 else "left"  # into the picture, not out of it
-            by_size.annotate(row["row"], place, fontsize=6, ha=side)
+            by_size.annotate(row["row"], (row["weights"] / 1e6, height), fontsize=6, ha=side)
     by_target.set_xticks(places + 0.4, targets, rotation=30, ha="right")
     by_target.set_ylabel(f"{measure}, %")
     by_target.set_title("by target, mean over sources and seeds")
