@@ -3,7 +3,9 @@
 The public code's quirks serve as mutants where they are the very fault a rule is about.
 """
 
+import copy
 import dataclasses
+import itertools
 import json
 import typing
 
@@ -13,12 +15,15 @@ import torch
 from closed_sets import PREPROCESS, bars, network, same_state
 
 from reid_mtda.data.classification import ClosedDomain, LabelledPictures
+from reid_mtda.data.shuffle import ShuffledRows
 from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.losses.adversarial import reversal_delta
 from reid_mtda.losses.discrepancy import mmd_loss
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train import alignment as alignment_module
-from reid_mtda.train import progressive
+from reid_mtda.train import common, progressive
+from reid_mtda.train import staged as staged_module
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import inverse_decay, optimise, pass_domains
 from reid_mtda.train.progressive import (
@@ -98,19 +103,34 @@ def new_run(folder, seed=0):
     return Run(folder, seed)
 
 
-@pytest.mark.parametrize("name", METHODS)
+def check_one_seed_is_one_result(name, folder):
+    method, settings = METHODS[name]
+    first, again = (method(new_run(folder / str(i)), **settings) for i in range(2))
+    other = method(new_run(folder / "other", seed=1), **settings)
+    assert all(same_state(a, b) for a, b in zip(first, again, strict=True)), "one seed gave two results"
+    assert not same_state(first[0], other[0]), "two seeds gave one result"
+
+
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+@every_method
 def test_one_seed_gives_one_set_of_weights_and_another_seed_another(name, tmp_path):
-    method, settings = METHODS[name]
-    first, again = (method(new_run(tmp_path / str(i)), **settings) for i in range(2))
-    other = method(new_run(tmp_path / "other", seed=1), **settings)
-    assert all(same_state(a, b) for a, b in zip(first, again, strict=True))
-    assert not same_state(first[0], other[0])
+    check_one_seed_is_one_result(name, tmp_path)
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_resumed_is_uninterrupted(name, tmp_path):
+@every_method
+@pytest.mark.parametrize(("seeds", "said"), [("drawn", "one seed gave two"), ("fixed", "two seeds gave one")])
+def test_a_method_that_does_not_draw_by_its_seed_is_caught(name, seeds, said, tmp_path, monkeypatch):
+    numbers = itertools.count()
+    monkeypatch.setattr(Run, "child_seed", lambda self, part: next(numbers) if seeds == "drawn" else 0)
+    with pytest.raises(AssertionError, match=said):
+        check_one_seed_is_one_result(name, tmp_path)
+
+
+def check_resumed_is_uninterrupted(name, folder):
     method, settings = METHODS[name]
-    whole = method(new_run(tmp_path / "whole"), **settings, checkpoint_every=2)
+    whole = method(new_run(folder / "whole"), **settings, checkpoint_every=2)
 
     class Stop(Exception):
         pass
@@ -120,9 +140,39 @@ def test_resumed_is_uninterrupted(name, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        method(new_run(tmp_path / "cut"), **settings, checkpoint_every=2, progress=stop)
-    resumed = method(new_run(tmp_path / "cut"), **settings, checkpoint_every=2)
-    assert all(same_state(a, b) for a, b in zip(whole, resumed, strict=True))
+        method(new_run(folder / "cut"), **settings, checkpoint_every=2, progress=stop)
+    resumed = method(new_run(folder / "cut"), **settings, checkpoint_every=2)
+    assert all(same_state(a, b) for a, b in zip(whole, resumed, strict=True)), "a resumed run goes elsewhere"
+
+
+@every_method
+def test_resumed_is_uninterrupted(name, tmp_path):
+    check_resumed_is_uninterrupted(name, tmp_path)
+
+
+def forget_momentum(monkeypatch):
+    start = common.Resumable.start
+
+    def without(self):
+        fresh = copy.deepcopy(self.optimiser.state_dict())
+        step = start(self)
+        self.optimiser.load_state_dict(fresh)
+        return step
+
+    monkeypatch.setattr(common.Resumable, "start", without)
+
+
+def forget_the_step(monkeypatch):
+    start = common.Resumable.start
+    monkeypatch.setattr(common.Resumable, "start", lambda self: start(self) * 0)
+
+
+@every_method
+@pytest.mark.parametrize("mutant", [forget_momentum, forget_the_step])
+def test_a_state_that_forgets_is_caught(name, mutant, tmp_path, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises(AssertionError, match="a resumed run goes elsewhere"):
+        check_resumed_is_uninterrupted(name, tmp_path)
 
 
 def relabelled(domain):
@@ -270,14 +320,44 @@ def test_a_schedule_that_steps_with_every_target_is_caught(tmp_path, monkeypatch
         check_rates(tmp_path)
 
 
+def check_beta(folder):
+    run_progressive(new_run(folder), epochs=3, steps_per_epoch=4)
+    wanted = [0.1, 0.1 * 5 ** (1 / 3), 0.1 * 5 ** (2 / 3)]
+    assert [r["beta"] for r in records(folder)[:: len(TARGETS)]] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        lambda start, end, epoch, epochs: start,
+        lambda start, end, epoch, epochs: progressive_beta(start, end, epoch + 1, epochs),
+        lambda start, end, epoch, epochs: start + (end - start) * (epoch - 1) / epochs,
+    ],
+    ids=["constant", "an epoch ahead", "linear"],
+)
+def test_another_growth_of_beta_is_caught(mutant, tmp_path, monkeypatch):
+    monkeypatch.setattr(progressive, "progressive_beta", mutant)
+    with pytest.raises(AssertionError):
+        check_beta(tmp_path)
+
+
+def check_reversal(delta):
+    """2 / (1 + exp(-10 p)) - 1 at both ends and in the middle."""
+    assert [delta(p) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.0, 0.98661430, 0.99990920])
+
+
+def test_the_reversed_gradient_grows_as_in_dann():
+    check_reversal(reversal_delta)
+    for wrong in (lambda p: p, lambda p: 1.0, lambda p: 2 / (1 + np.exp(-p)) - 1, lambda p: reversal_delta(1 - p)):
+        with pytest.raises(AssertionError):
+            check_reversal(wrong)
+
+
 def test_beta_grows_from_its_start_towards_its_end_and_is_constant_within_an_epoch(tmp_path):
     assert progressive_beta(0.1, 0.9, 1, 10) == pytest.approx(0.1)
     assert progressive_beta(0.1, 0.9, 6, 10) == pytest.approx(0.3)  # half way: the geometric mean
     assert progressive_beta(0.1, 0.9, 11, 10) == pytest.approx(0.9)
-    run_progressive(new_run(tmp_path), epochs=3, steps_per_epoch=4)
-    assert [r["beta"] for r in records(tmp_path)[:: len(TARGETS)]] == pytest.approx(
-        [progressive_beta(0.1, 0.5, e, 3) for e in (1, 2, 3)]
-    )
+    check_beta(tmp_path)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
@@ -285,6 +365,35 @@ def test_small_sets_do_not_run_out(size, tmp_path):
     tiny = {name: domain.limited(size) for name, domain in TARGETS.items()}
     for number, (method, settings) in enumerate(METHODS.values()):
         method(new_run(tmp_path / str(number)), targets=tiny, **settings)
+
+
+def test_batches_that_end_with_the_epoch_are_caught(tmp_path, monkeypatch):
+    """The exhausted iterator: a set of one batch, asked for a second."""
+    batch = ShuffledRows.batch
+
+    def ending(self, step):
+        if step >= self.steps_per_epoch:
+            raise StopIteration
+        return batch(self, step)
+
+    monkeypatch.setattr(ShuffledRows, "batch", ending)
+    tiny = {name: domain.limited(3) for name, domain in TARGETS.items()}
+    for number, (method, settings) in enumerate(METHODS.values()):
+        if settings != {"alignment": "none"}:  # which asks for no target
+            with pytest.raises(StopIteration):
+                method(new_run(tmp_path / str(number)), targets=tiny, **settings)
+
+
+@pytest.mark.parametrize(
+    ("run", "module", "loss"),
+    [(run_progressive, progressive, "published_kl_loss"), (run_staged, staged_module, "belief_loss")],
+)
+def test_a_lesson_that_is_not_finite_stops_the_run_with_step_and_part(run, module, loss, tmp_path, monkeypatch):
+    """The fifth lesson breaks, which is in the second or third step."""
+    sound, count = getattr(module, loss), itertools.count()
+    monkeypatch.setattr(module, loss, lambda **roles: sound(**roles) * (float("nan") if next(count) == 4 else 1.0))
+    with pytest.raises(TrainingError, match=r"step [12]: loss part '.*logits' is nan, expected a finite number"):
+        run(new_run(tmp_path))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_part(tmp_path, monkeypatch):
