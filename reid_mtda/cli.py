@@ -164,6 +164,7 @@ def export(
 app.command()(cli_live.index)
 app.command()(cli_live.search)
 app.command()(cli_live.serve)
+app.command()(cli_live.token)
 audit.command()(cli_live.verify)
 
 
@@ -242,7 +243,9 @@ def table(
 
 def main() -> None:
     """Run the command line: a ReidError is one line on standard error and exit code 2, never a traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     if sys.argv[1:] in ([], ["audit"]):
         sys.argv.append("--help")
     try:

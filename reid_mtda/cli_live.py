@@ -132,6 +132,30 @@ def serve(
     )  # fmt: skip
 
 
+def token(
+    state: Annotated[Path, typer.Argument(help="State folder of a service: GALLERY-service unless --state named one.")],
+    user: Annotated[str, typer.Option(help="Whom it is for.")],
+    role: Annotated[str, typer.Option(help="viewer, operator, reviewer or admin.")] = "admin",
+    days: Annotated[float, typer.Option(help="How long it is valid.")] = 30.0,
+) -> None:
+    """Make an access token where the last one was lost; the service may run meanwhile."""
+    from reid_mtda.service.access import Access, Role
+    from reid_mtda.service.audit import FILE, Audit
+
+    if not (state / FILE).is_file():
+        raise StorageError(f"{state}: holds no {FILE}; expected the state folder of a service")
+    if role.upper() not in Role.__members__:
+        raise ConfigError(f"--role: got {role!r}, expected one of {', '.join(one.label for one in Role)}")
+    access, log = Access(state), Audit(state)
+    try:
+        text, info = access.create(user, Role[role.upper()], days=days, created_by="command line")
+        log.add("command line", "token_created", token=info.id, for_user=user, role=info.role.label, cameras=None)
+    finally:
+        access.close()
+        log.close()
+    print(text)
+
+
 def verify(
     state: Annotated[Path, typer.Argument(help="State folder of a service: GALLERY-service unless --state named one.")],
     head: Annotated[

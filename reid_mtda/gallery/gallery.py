@@ -217,6 +217,10 @@ class Gallery:
         """Numbers of sightings, int64 (N,), rising: in the order they were added; filtered as in ``search``."""
         return self._store.ids(Filter(None if cameras is None else tuple(cameras), start_s, end_s))
 
+    def count(self, cameras: Sequence[str]) -> int:
+        """How many sightings are of these cameras."""
+        return self._store.count(Filter(tuple(cameras)))
+
     def newest(
         self,
         limit: int,

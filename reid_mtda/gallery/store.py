@@ -91,6 +91,11 @@ class Store:
         rows = self._read(f"SELECT id FROM sightings WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 
+    def count(self, chosen: Filter) -> int:
+        """How many sightings pass."""
+        condition, values = chosen.where()
+        return int(self._read(f"SELECT count(*) FROM sightings WHERE {condition}", values)[0][0])
+
     def newest(self, chosen: Filter, before: int | None, limit: int) -> list[int]:
         """Numbers below ``before`` (None: all) of the sightings that pass, falling, at most ``limit``.
 

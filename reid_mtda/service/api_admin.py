@@ -17,6 +17,7 @@ from reid_mtda.service.context import Service, notices_of
 from reid_mtda.service.erasure import erase
 from reid_mtda.service.guard import Who
 from reid_mtda.service.queries import SearchError
+from reid_mtda.service.searches import size_seen
 from reid_mtda.types import Sighting
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
@@ -153,7 +154,7 @@ def model(who: Who, parts: Parts) -> a.ModelOut:
         arch=manifest.arch,
         embedding_dim=manifest.embedding_dim,
         trained_on=manifest.trained_on,
-        gallery_size=len(parts.system.gallery),
+        gallery_size=size_seen(parts.system.gallery, who),
         is_calibrated=thresholds.is_calibrated,
         asked_rate=thresholds.asked_rate,
         thresholds=[

@@ -127,7 +127,7 @@ class Searches:
             raise SearchError("the model was changed since this query; search again from its picture", 409)
         began = time.perf_counter()
         travel = travel_times(self._system)
-        size, hits, left_out = _ask(gallery, query, filters, principal.scope(filters.cameras), travel)
+        hits, left_out = _ask(gallery, query, filters, principal.scope(filters.cameras), travel)
         seconds = time.perf_counter() - began
         self._on_search(seconds)
         judged = tuple(Judged(hit, thresholds.of(query.camera, hit.sighting.camera)) for hit in hits)
@@ -138,7 +138,7 @@ class Searches:
             reason=reason,
             query=query,
             filters=filters,
-            gallery_size=size,
+            gallery_size=size_seen(gallery, principal),
             hits=judged,
             is_calibrated=thresholds.is_calibrated,
             milliseconds=1000 * seconds,
@@ -154,7 +154,7 @@ class Searches:
             input=query.key,
             gallery=gallery.folder.name,
             model_id=gallery.model_id,
-            gallery_size=size,
+            gallery_size=len(gallery),
             cameras=filters.cameras,
             start_s=filters.start_s,
             end_s=filters.end_s,
@@ -235,6 +235,12 @@ class Searches:
             self._kept.popitem(last=False)
 
 
+def size_seen(gallery: Gallery, principal: Principal) -> int:
+    """Sightings of the cameras that somebody sees: how many there are elsewhere is not theirs to know."""
+    cameras = principal.scope(None)
+    return len(gallery) if cameras is None else gallery.count(cameras)
+
+
 def _is_theirs(search: Search, principal: Principal) -> bool:
     """They made it, and may still see the camera that its picture comes from."""
     camera = search.query.camera
@@ -243,8 +249,8 @@ def _is_theirs(search: Search, principal: Principal) -> bool:
 
 def _ask(
     gallery: Gallery, query: Query, filters: Filters, cameras: tuple[str, ...] | None, travel: TravelTimes
-) -> tuple[int, list[SearchHit], LeftOut]:
-    """The gallery's size, the hits that pass, and what was left out; more are asked for until enough are reachable."""
+) -> tuple[list[SearchHit], LeftOut]:
+    """The hits that pass, and what was left out; more are asked for until enough are reachable."""
     seen = None if filters.keep_unreachable or not travel.are_stated else query.seen
     # The sighting searched for would be its own best answer.
     asked = filters.k + (query.sighting_id is not None)
@@ -260,7 +266,7 @@ def _ask(
         others = (hit for hit in answer.hits if hit.sighting_id != query.sighting_id)
         hits, left_out = travel.reachable(seen, others, filters.k)
         if len(hits) == filters.k or len(answer.hits) < asked or asked >= _LOOKED_AT:
-            return answer.gallery_size, hits, left_out
+            return hits, left_out
         asked = min(8 * asked, _LOOKED_AT)
 
 

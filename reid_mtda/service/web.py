@@ -20,7 +20,7 @@ from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
-from reid_mtda.service.searches import Filters, Reason
+from reid_mtda.service.searches import Filters, Reason, size_seen
 from reid_mtda.service.timeline import draw_timeline
 from reid_mtda.service.travel import travel_times
 
@@ -113,7 +113,7 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
         who,
         cameras=states,
         recent=recent,
-        disk=parts.system.disk.message,
+        disk=parts.system.disk.message if who.role >= Role.OPERATOR else "",
         notices=notices,
         last_event=last_event,
     )
@@ -168,11 +168,11 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         cameras=states,
         kept=parts.system.kept.count() if parts.system.kept is not None else {},
         manifest=parts.system.manifest,
-        gallery_size=len(parts.system.gallery),
+        gallery_size=size_seen(parts.system.gallery, who),
         thresholds=thresholds,
         rows=rows,
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
-        disk=parts.system.disk.message,
+        disk=parts.system.disk.message if who.role >= Role.OPERATOR else "",
         notices=notices_of(parts, who).values(),
         models=parts.models,
     )

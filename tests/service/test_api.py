@@ -509,3 +509,17 @@ def test_retention_says_that_the_clock_is_in_doubt(town: Town, monkeypatch: pyte
     monkeypatch.setattr(town.service.system._clock_watch, "look", lambda: "the clock jumped 9 hours ahead")
     refused = town.client("admin").post(f"{API}/retention")
     assert refused.status_code == 409 and "jumped 9 hours" in refused.json()["error"]["message"]
+
+
+def test_how_many_sightings_other_cameras_have_is_not_told(town: Town) -> None:
+    limited, whole = town.client("operator", cameras=["market"]), town.client("operator")
+    number, picture = town.numbers[0, "market"], {"picture": ("p.png", png_of(crop_of(0)))}
+    for client, size in ((limited, 4), (whole, 12)):
+        assert search_sighting(client, number).json()["gallery_size"] == size
+        assert client.get(f"{API}/model").json()["gallery_size"] == size
+        assert client.post(f"{API}/search/picture", data=REASON, files=picture).json()["gallery_size"] == size
+    town.service.system.disk.message = "sightings are not stored: /srv/gallery: no space left"
+    for role, is_told in (("viewer", False), ("operator", True)):
+        browser, _ = town.signed_in(role)
+        for page in ("/", "/status"):
+            assert ("/srv/gallery" in browser.get(page).text) == is_told

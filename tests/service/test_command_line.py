@@ -16,6 +16,7 @@ import uvicorn
 from town import REASON, Town, crop_of
 
 from reid_mtda import cli
+from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.audit import FILE, Audit
 
@@ -160,3 +161,20 @@ def test_what_is_no_audit_and_no_head_is_said(run, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"no database " * 100)
     refused(run("audit", "verify", tmp_path), FILE, "could not be used")
     assert "verify" in run("audit", "--help")[1]
+
+
+def test_a_lost_token_is_made_anew_from_the_state_folder(run, town: Town, address: str, picture: Path) -> None:
+    state = town.folder / "state"
+    code, out, _ = run("token", state, "--user", "ann", "--role", "operator", "--days", "2")
+    assert code == 0 and town.service.access.identify(out.strip()).role is Role.OPERATOR
+    code, _, err = run("search", picture, "--server", address, "--token", out.strip(), *WHY)
+    assert code == 0
+    (entry, *_) = town.service.audit.entries(action="token_created")
+    assert (entry.user, entry.detail["for_user"], entry.detail["role"]) == ("command line", "ann", "operator")
+    for arguments, message in (
+        (("token", state, "--user", "ann", "--role", "king"), "--role: got 'king', expected one of viewer, operator"),
+        (("token", town.folder, "--user", "ann"), "expected the state folder of a service"),
+        (("token", state, "--user", "ann", "--days", "0"), "days: got 0, expected more than 0"),
+    ):
+        code, out, err = run(*arguments)
+        assert code == 2 and message in err and out == ""
