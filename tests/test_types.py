@@ -101,11 +101,13 @@ def test_labels_stay_in_range():
 
 
 def test_the_unlabelled_target_has_no_place_for_a_label():
-    assert set(UnlabelledSet.__dataclass_fields__) == {"paths", "domain", "tracklets", "cameras"}
+    assert set(UnlabelledSet.__dataclass_fields__) == {"paths", "domain", "tracklets", "cameras", "spans"}
     with pytest.raises(ShapeError, match=r"UnlabelledSet 'gate', tracklets: got int64 \(2,\), expected int64 \(1\)"):
         UnlabelledSet((Path("a"),), "gate", np.array([1, 2]))
     with pytest.raises(ShapeError, match=r"UnlabelledSet 'gate', cameras: got int32 \(1,\), expected int64 \(1\)"):
         UnlabelledSet((Path("a"),), "gate", cameras=np.array([1], np.int32))
+    with pytest.raises(ShapeError, match=r"UnlabelledSet 'gate', spans: got float64 \(2,\), expected float64 \(1, 2\)"):
+        UnlabelledSet((Path("a"),), "gate", spans=np.zeros(2))
 
 
 def test_identity_sets_are_of_one_length():

@@ -241,8 +241,8 @@ def _read_tracklets(table: Path, paths: tuple[Path, ...]) -> tuple[IntArray, Dou
         raise DataError(f"{table}: not a table of comma-separated values ({error}); {advice}") from None
     tracklets = [found.get(path.name, -1) for path in paths]
     spans = {tracklet: (min(seen), max(seen)) for tracklet, seen in times.items() if not np.isnan(seen).any()}
-    unknown = (np.nan, np.nan)
-    return np.array(tracklets, np.int64), np.array([spans.get(number, unknown) for number in tracklets], np.float64)
+    known = np.array([spans.get(number, (np.nan, np.nan)) for number in tracklets], np.float64)
+    return np.array(tracklets, np.int64), known.reshape(-1, 2)
 
 
 def _seconds(text: str | None, where: str) -> float:

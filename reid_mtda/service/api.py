@@ -244,6 +244,8 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
                 last = event.number
                 if _may_hear(who, event):
                     data = {"camera": event.camera, "time_s": event.time_s, **event.detail}
+                    if event.kind == "disk":
+                        data["message"] = disk_words(data["message"], who)
                     yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
             await asyncio.sleep(_POLL_S)
             # However much is told in between: on a busy site no moment is quiet.
@@ -257,9 +259,13 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
 
 
 def _may_hear(who: Principal, event: Event) -> bool:
-    """Events of cameras that somebody sees; what names files of the server is for operators, as elsewhere."""
-    is_for_all = event.kind not in ("notice", "disk")
-    return (is_for_all or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
+    """Events of cameras that somebody sees; notices name files of the server and are for operators, as elsewhere."""
+    return (event.kind != "notice" or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
+
+
+def disk_words(message: str, who: Principal) -> str:
+    """What is wrong with the disk; why, which may name a folder of the server, is for operators."""
+    return message if who.role >= Role.OPERATOR else message.partition(":")[0]
 
 
 def _still_valid(parts: Service, who: Principal) -> bool:

@@ -113,7 +113,7 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
         who,
         cameras=states,
         recent=recent,
-        disk=parts.system.disk.message if who.role >= Role.OPERATOR else "",
+        disk=api.disk_words(parts.system.disk.message, who),
         notices=notices,
         last_event=last_event,
     )
@@ -172,7 +172,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         thresholds=thresholds,
         rows=rows,
         drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
-        disk=parts.system.disk.message if who.role >= Role.OPERATOR else "",
+        disk=api.disk_words(parts.system.disk.message, who),
         notices=notices_of(parts, who).values(),
         models=parts.models,
     )

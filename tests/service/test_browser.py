@@ -149,6 +149,7 @@ def test_what_goes_wrong_and_is_mended_appears_as_it_happens(
 ) -> None:
     page, other = browse("operator"), browse("viewer")
     notes, system = page.locator("#notes"), town.service.system
+    system.lookouts.clear()  # they would find that the folder is there
     with monkeypatch.context() as patch:
         patch.setattr("reid_mtda.live.disk.free_disk_mb", lambda folder: 300.0)
         system._look_at_disk()

@@ -52,7 +52,9 @@ def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None
 def test_what_was_erased_is_told_to_who_sees_its_camera_and_paths_to_operators(town: Town) -> None:
     gone = [town.numbers[0, "gate"], town.numbers[1, "gate"], town.numbers[0, "plaza"]]
     town.client("admin").post("/api/v1/erasures", json={"sighting_ids": gone, "reason": "asked for it"})
-    town.service.system.events.tell("disk", None, room="vectors", message="/srv/gallery: no space left")
+    town.service.system.events.tell(
+        "disk", None, room="vectors", message="pictures are not stored: /srv/gallery: no space left"
+    )
     for role, cameras, counts, hears_of_disk in (
         ("viewer", ["gate"], ['"count": 2'], False),
         ("viewer", ["plaza"], ['"count": 1'], False),
@@ -62,7 +64,7 @@ def test_what_was_erased_is_told_to_who_sees_its_camera_and_paths_to_operators(t
         who = town.service.access.identify(town.token(role, cameras=cameras))
         text = listen(town, who)
         assert text.count("event: erased") == len(counts) and all(count in text for count in counts)
-        assert ("/srv/gallery" in text) == hears_of_disk
+        assert ("/srv/gallery" in text) == hears_of_disk and "pictures are not stored" in text
 
 
 def test_signing_out_ends_the_sessions_stream_and_no_other(town: Town) -> None:
