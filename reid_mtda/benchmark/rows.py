@@ -44,12 +44,18 @@ def _blending(cell: Cell, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = row_settings(cell.config, row)
     settings = settings.model_copy(update={"target_batch_size": settings.batch_size * len(cell.targets)})
     union = blended([domain.target for domain in cell.targets.values()])
-    model = cell.chosen(
-        set(cell.targets),
-        lambda watch: align_classifier(
-            cell.student(row), cell.source.source, union, cell.preprocess, settings, run, cell.progress, watch
-        ),
-    )
+
+    def train(run: Run) -> Classifier:
+        return cell.chosen(
+            set(cell.targets),
+            lambda watch: align_classifier(
+                cell.student(row), cell.source.source, union, cell.preprocess, settings, run, cell.progress, watch
+            ),
+        )
+
+    student = row.student or cell.config.student
+    model, seconds, is_new = cell.kept("blending", f"{settings.model_dump_json()}{student.model_dump_json()}", train)
+    cell.reused_seconds += seconds * (not is_new)
     return _for_all(cell, model)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -89,7 +90,7 @@ def test_no_row_but_the_oracle_depends_on_target_labels(tmp_path, monkeypatch):
             ]
         found.append(rows)
     assert found[0].keys() == found[1].keys()
-    assert {name.removeprefix("rows/").split("/")[0] for name in found[0]} == {
+    assert {re.split("[/-]", name.removeprefix("rows/"))[0] for name in found[0]} == {
         "source_only", "blending", "teachers", "progressive", "staged", "oracle"
     }  # fmt: skip
     changed = {name for name in found[0] if found[0][name] != found[1][name]}
