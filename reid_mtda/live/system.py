@@ -333,7 +333,7 @@ class LiveSystem:
             return {}
         days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
         self._tell_of_strays(days)
-        with self.nothing_added():
+        with self.galleries_lock:  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
             gone = forget_old(
                 days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go, self._wall()
             )
