@@ -76,7 +76,7 @@ def match_cameras(
 def _without_contradictions(identity: IntArray, cameras: IntArray, spans: DoubleArray) -> IntArray:
     """Take identities (N,) apart that hold two tracklets which one camera saw at the same time."""
     identity, new = identity.copy(), int(identity.max(initial=0)) + 1
-    for number in np.unique(identity):
+    for number in np.flatnonzero(np.bincount(identity) > 1):  # most tracklets are matched with none
         rows = np.flatnonzero(identity == number)
         same = cameras[rows, None] == cameras[rows]
         overlap = (spans[rows, None, 0] <= spans[rows, 1]) & (spans[rows, 0] <= spans[rows, None, 1])
