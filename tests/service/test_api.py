@@ -463,9 +463,9 @@ def test_a_fault_of_ours_shows_no_traceback_and_is_counted(
     assert 'reid_http_requests_total{status="5xx"} 3.0' in town.service.metrics.text().decode()
 
 
-def test_the_readmes_table_of_the_api_is_the_api_with_its_roles(town: Town) -> None:
+def test_the_pages_table_of_the_api_is_the_api_with_its_roles(town: Town) -> None:
     """Every route is listed once, with a role that is not turned away for its role; the role below gets nothing."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The API")[2].partition("## Results")[0]
+    text = (ROOT / "reid_mtda" / "service" / "README.md").read_text(encoding="utf-8").partition("## The API")[2]
     table = re.findall(r"^\| (\w+) \| (.*)$", text, re.M)[1:]
     rows = {role: re.findall(r"`((?:GET|POST|DELETE) /[^`]+)`", line) for role, line in table}
     paths = town.client("admin").get(f"{API}/openapi.json").json()["paths"]
