@@ -1,3 +1,3 @@
 """Person re-identification that adapts itself, without labels, to every camera of a site."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
