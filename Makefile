@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS ?=
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check serve install clean
+.PHONY: demo test coverage check serve install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -26,6 +26,10 @@ serve: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+coverage: $(STAMP)
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +37,4 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) runs .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -29,6 +29,8 @@ def test_the_workflow_runs_what_a_person_would_run():
         for job in yaml.safe_load(read(GITHUB / "workflows" / "ci.yml"))["jobs"].values()
         for step in job["steps"]
     ]
+    targets = set(re.findall(r"^([a-z]+):(?!=)", read(ROOT / "Makefile"), re.M))
+    assert {word for step in steps for word in re.findall(r"\bmake (\w+)", step)} <= targets
     assert ".ci/run" in steps and os.access(ROOT / ".ci" / "run", os.X_OK)
     assert read(ROOT / ".ci" / "run").splitlines()[-2:] == ["make check", "make test"]
 
