@@ -14,13 +14,16 @@ from reid_mtda.errors import DataError
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def read_arrays(path: Path, names: tuple[str, ...] | None = None, *, expected: str) -> Arrays:
+def read_arrays(
+    path: Path, names: tuple[str, ...] | None = None, *, expected: str, optional: tuple[str, ...] = ()
+) -> Arrays:
     """The arrays of an ``.npz`` file by name: those called ``names``, or all.
 
     Args:
         path: the file.
         names: what to read; without them everything.
         expected: ends every message: what the file should hold and where it comes from.
+        optional: read beside ``names`` where it is there.
 
     Raises:
         DataError: no such file, no archive, a damaged one, one that holds Python objects, or one without ``names``.
@@ -40,7 +43,8 @@ def read_arrays(path: Path, names: tuple[str, ...] | None = None, *, expected: s
             if missing:
                 there = ", ".join(archive.files) or "none"
                 raise DataError(f"{path}: got the arrays {there}, no {', '.join(missing)}; {expected}")
-            return {name: _array(path, archive, name, expected) for name in names or archive.files}
+            wanted = archive.files if names is None else (*names, *(name for name in optional if name in archive))
+            return {name: _array(path, archive, name, expected) for name in wanted}
     except DataError:
         raise
     except Exception as error:  # foreign bytes make the zip and array readers raise nearly anything

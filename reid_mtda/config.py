@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from reid_mtda.data.archive import Split
 from reid_mtda.data.reid import CONTENTS, DATASETS
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
@@ -18,7 +19,7 @@ from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
 
-Tracklets = Literal["none", "camera", "identity"]
+Tracklets = Literal["none", "given", "camera", "identity"]
 """What groups a data set's crops."""
 
 
@@ -64,12 +65,17 @@ class TargetData(Strict):
     by: Literal["camera", "set"] = Field(default="camera", description="each camera a target, or the set as a whole")
     tracklets: Tracklets = Field(
         default="none",
-        description="what groups crops: nothing, a perfect tracker within a camera, or true identities over all "
-        "cameras, which is the leak that tables measure",
+        description="what groups crops: nothing, the data set's own tracklets, a perfect tracker that never loses a "
+        "person within a camera, or true identities over all cameras, which is the leak that tables measure",
     )
     people: int = Field(default=40, ge=2, description="identities of the drawn test street")
     test_share: float = Field(default=0.5, gt=0, le=1, description="identities of an archive that are scored")
     identity: str = Field(default="pid", description="the archive's array of identities")
+    split: Split = Field(
+        default="drawn",
+        description="who of an archive is scored: people drawn by the seed, its own test people, or, to choose "
+        "settings, a fixed quarter of its other people",
+    )
     options: dict[str, bool | int] = Field(
         default_factory=dict, description="for torchreid's class, e.g. cuhk03_classic_split: true"
     )

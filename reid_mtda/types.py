@@ -114,13 +114,17 @@ class Tracklet:
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """A labelled source: ``paths`` (N,), ``labels`` int64 (N,) in 0..C-1, ``camids`` int64 (N,) or None."""
+    """A labelled source: ``paths`` (N,), ``labels`` int64 (N,) in 0..C-1, ``camids`` int64 (N,) or None.
+
+    ``tracklets`` int64 (N,), -1 where a picture has none: which of them a tracker followed, where the data set tells.
+    """
 
     paths: tuple[Path, ...]
     labels: IntArray
     num_classes: int
     domain: str
     camids: IntArray | None = None
+    tracklets: IntArray | None = None
 
     def __post_init__(self) -> None:
         where = f"LabelledSet {self.domain!r}"
@@ -128,8 +132,9 @@ class LabelledSet:
         if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < self.num_classes):
             got = f"{self.labels.min()}..{self.labels.max()}"
             raise ShapeError(f"{where}: labels out of range, got {got}, expected 0..{self.num_classes - 1}")
-        if self.camids is not None:
-            check_array(f"{where}, camids", self.camids, np.int64, (len(self.paths),))
+        for name, numbers in (("camids", self.camids), ("tracklets", self.tracklets)):
+            if numbers is not None:
+                check_array(f"{where}, {name}", numbers, np.int64, (len(self.paths),))
 
     def __len__(self) -> int:
         return len(self.paths)

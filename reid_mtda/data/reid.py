@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def load_market1501(root: Path) -> tuple[LabelledSet, RetrievalSplit]:
     """Read Market-1501, or other data in its layout: ``bounding_box_train``, ``query``, ``bounding_box_test``.
 
     Pictures are named ``0002_c1s1_000451_03.jpg``: identity 2 in camera 1, which becomes camid 0. An optional
-    ``cameras.txt`` beside the folders names the cameras, one a line, camera 1 first.
+    ``cameras.txt`` beside the folders names the cameras, one a line, camera 1 first; an optional ``tracklets.csv`` in
+    ``bounding_box_train``, with the columns ``file`` and ``tracklet``, tells which pictures a tracker followed.
 
     Args:
         root: the folder that holds these three, or one above it.
@@ -170,7 +172,10 @@ def _load_boxes(root: Path, places: Iterable[str], domain: str = "market1501") -
         raise DataError(f"{folder}: got no pictures, expected {_HALVES}; unpack {domain} there")
     names = folder / "cameras.txt"
     camera_names = tuple(_read_text(names).split()) if names.is_file() else ()
-    return labelled(folder / parts[0], domain, train), retrieval(folder, query, gallery, camera_names)
+    half, table = labelled(folder / parts[0], domain, train), folder / parts[0] / "tracklets.csv"
+    if table.is_file():
+        half = replace(half, tracklets=_read_tracklets(table, half.paths)[0])
+    return half, retrieval(folder, query, gallery, camera_names)
 
 
 def _read_boxes(folder: Path) -> Entries:

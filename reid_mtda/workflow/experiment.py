@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reid_mtda.config import AdaptConfig, TargetData, load_config
+from reid_mtda.data.archive import names_split
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.seeds import plot_seeds, read_run, seeds_table
 from reid_mtda.runs import Progress, Run, atomic_write, open_run, silent, stage
@@ -111,7 +112,7 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
 def table_elsewhere(folders: Sequence[Path], data: str, root: Path) -> str:
     """The table of finished runs, a seed each, with their networks scored on the test half of another data set.
 
-    ``archive`` is an ``.npz`` file of crops, all of whose identities are tested.
+    ``archive`` is an ``.npz`` file of crops: its own test people are tested, all people where it names none.
 
     Raises:
         ConfigError: an unknown data set.
@@ -119,7 +120,8 @@ def table_elsewhere(folders: Sequence[Path], data: str, root: Path) -> str:
     """
     scores = []
     with tempfile.TemporaryDirectory() as room:
-        target = TargetData(name=data, root=str(root), test_share=1.0)
+        given = data == "archive" and names_split(root)
+        target = TargetData(name=data, root=str(root), test_share=1.0, split="given" if given else "drawn")
         split = load_pictures_of(target, Run(Path(room), 0))[1]
         if not len(split.query):
             raise DataError(f"{root}: got no test pictures, expected some; complete that half")

@@ -65,7 +65,7 @@ def without_labels(
     is the number that its tracklets begin with: people of different sets are different people.
     """
     camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
-    tracklets = _tracklets(train.labels + first, camids, target)
+    tracklets = _tracklets(train, camids, target, first)
     if target.by == "set":
         return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids)}
     sets = {}
@@ -109,13 +109,21 @@ def together(sets: Sequence[LabelledSet]) -> LabelledSet:
     )
 
 
-def _tracklets(labels: IntArray, camids: IntArray, target: TargetData) -> IntArray | None:
-    """none: no grouping at all; camera: one track of a person in a camera; identity: the leak, to be measured."""
+def _tracklets(train: LabelledSet, camids: IntArray, target: TargetData, first: int) -> IntArray | None:
+    """none: no grouping; given: the set's; camera: one track of a person in a camera; identity: the leak."""
     if target.tracklets == "none":
         return None
     if target.tracklets == "identity":
-        return labels
-    return np.unique(np.stack([labels, camids]), axis=1, return_inverse=True)[1].astype(np.int64)
+        return train.labels + first
+    if target.tracklets == "camera":
+        return np.unique(np.stack([train.labels, camids]), axis=1, return_inverse=True)[1].astype(np.int64)
+    if train.tracklets is None:
+        raise DataError(
+            f"{target.title}: tracklets: given, but the data set tells none; expected a tracklets.csv beside its "
+            "training pictures, or an array tracklet; use tracklets: none"
+        )
+    numbers = np.unique(np.stack([train.tracklets, camids]), axis=1, return_inverse=True)[1].astype(np.int64)
+    return np.where(train.tracklets >= 0, numbers, -1)
 
 
 def load_pictures_of(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
@@ -129,6 +137,7 @@ def load_pictures_of(target: TargetData, run: Run) -> tuple[LabelledSet, Retriev
     if target.name == "archive":
         if target.root is None:
             raise DataError("targets: archive without a root, expected the path of an .npz file")
-        unpack_archive(Path(target.root), folder, seed=run.seed, test_share=target.test_share, identity=target.identity)
+        fields = target.model_dump(include={"test_share", "identity", "split"})
+        unpack_archive(Path(target.root), folder, seed=run.seed, **fields)
         return load_named("market1501", folder, where="targets")
     return load_named(target.name, target.root, where="targets", **target.options)

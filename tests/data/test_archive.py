@@ -1,9 +1,10 @@
 """Crops in an archive: written once, identities of the two halves disjoint, every picture as it was."""
 
+import cv2
 import numpy as np
 import pytest
 
-from reid_mtda.data.archive import unpack_archive
+from reid_mtda.data.archive import names_split, unpack_archive
 from reid_mtda.data.reid import load_market1501
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.vision.preprocess import read_image
@@ -80,6 +81,90 @@ def test_what_is_unpacked_is_kept_and_nothing_is_left_beside_it(tmp_path):
     unpack_archive(tmp_path / "gone.npz", tmp_path / "data" / "set", seed=1, test_share=0.9)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "data").rglob("*")} == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["set"]
+
+
+def packed(people=12, distractors=1):
+    """Two JPEG crops of each person in each of two cameras, in tracklets of two; the last people are tested."""
+    pid = np.repeat(np.arange(people), 4)
+    files = [
+        cv2.imencode(".jpg", np.full((16, 8, 3), 10 * number % 256, np.uint8))[1].tobytes()
+        for number in range(len(pid))
+    ]
+    named = np.array(["adapt", "test", "distractor"])[(pid >= people - 4).astype(int) + (pid >= people - distractors)]
+    return {
+        "buf": np.frombuffer(b"".join(files), np.uint8), "off": np.cumsum([0, *map(len, files)]), "pid": pid,
+        "cam": np.tile(np.repeat(CAMERAS, 2), people), "split": named, "tracklet": 100 - np.arange(len(pid)) // 2,
+    }  # fmt: skip
+
+
+def unpack(folder, split, seed=0, test_share=0.5, changes=()):
+    arrays = {**packed(), **dict(changes)}
+    np.savez(folder / "a.npz", **{name: rows for name, rows in arrays.items() if rows is not None})
+    unpack_archive(folder / "a.npz", folder / "set", seed=seed, test_share=test_share, split=split)
+    return load_market1501(folder / "set")
+
+
+def people_in(paths):
+    return {identity_of(path) for path in paths}
+
+
+def test_an_archives_own_test_people_are_tested_and_distractors_are_in_the_gallery_alone(tmp_path):
+    train, test = unpack(tmp_path, "given")
+    assert people_in(train.paths) == set(range(8)) and set(test.query.pids.tolist()) == {8, 9, 10}
+    assert set(test.gallery.pids.tolist()) == {8, 9, 10, 11} and len(test.gallery) == len(test.query) + 4
+
+
+def test_settings_are_chosen_on_a_quarter_of_the_others_whatever_the_seed(tmp_path):
+    found = []
+    for seed, share in ((0, 0.5), (1, 0.9)):
+        (tmp_path / str(seed)).mkdir()
+        train, test = unpack(tmp_path / str(seed), "validation", seed=seed, test_share=share)
+        learnt, tested = people_in(train.paths), set(test.query.pids.tolist())
+        assert len(tested) == 2 and learnt | tested == set(range(8)) and not learnt & tested
+        assert set(test.gallery.pids.tolist()) == tested
+        found.append(tested)
+    assert found[0] == found[1]
+
+
+def test_pictures_that_are_jpeg_files_stay_as_they_are_and_keep_their_tracklets(tmp_path):
+    train, _ = unpack(tmp_path, "given")
+    given = packed()
+    for path, tracklet in zip(train.paths, train.tracklets, strict=True):
+        row = int(path.name.split("_")[2])
+        assert path.suffix == ".jpg" and tracklet == given["tracklet"][row]
+        assert path.read_bytes() == given["buf"][given["off"][row] : given["off"][row + 1]].tobytes()
+    assert unpack_without_tracklets(tmp_path) is None
+
+
+def unpack_without_tracklets(tmp_path):
+    (tmp_path / "b").mkdir()
+    return unpack(tmp_path / "b", "given", changes={"tracklet": None})[0].tracklets
+
+
+@pytest.mark.parametrize(
+    ("split", "changes", "message"),
+    [
+        ("drawn", {}, "names its test people, got split: drawn, which would learn from them; use split: given"),
+        ("given", {"split": None}, "got split: given, but the archive has no array split; use split: drawn"),
+        ("validation", {"split": None}, "got split: validation, but the archive has no array split"),
+        ("given", {"split": np.array(["adapt", "train"] * 24)}, "with train, expected 48 of adapt, test, distractor"),
+        ("given", {"split": np.array(["adapt"] * 47)}, r"split: got \(47,\) with known names, expected 48 of"),
+        ("given", {"split": np.zeros(48)}, "with float64, expected 48 of adapt"),
+        ("given", {"off": np.arange(50)}, "got buf uint8 .* from 0 to 49, pid"),
+        ("given", {"buf": np.zeros(9, np.int64)}, r"got buf int64 \(9,\), off int64 \(49,\), pid"),
+        ("given", {"tracklet": np.arange(3)}, "got buf uint8"),
+        ("given", {"off": None}, "got the arrays pid, cam, buf, split, tracklet, no x; expected"),
+    ],
+)
+def test_splits_and_files_that_do_not_fit_are_refused(tmp_path, split, changes, message):
+    with pytest.raises(DataError, match=message):
+        unpack(tmp_path, split, changes=changes)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_an_archive_says_whether_it_names_its_test_people(tmp_path):
+    np.savez(tmp_path / "named.npz", **packed())
+    assert names_split(tmp_path / "named.npz") and not names_split(archive(tmp_path / "bare.npz"))
 
 
 @pytest.mark.parametrize(

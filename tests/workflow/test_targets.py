@@ -1,5 +1,6 @@
 """Labelled data sets as unlabelled targets: no label passes, but for the leak that is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,18 @@ def test_a_tracker_follows_a_person_within_a_camera_alone():
     assert np.array_equal(same, person & camera)
     parts = targets_of(by="camera", tracklets="camera").values()
     assert not set(parts_of(parts, 0)) & set(parts_of(parts, 1)), "numbers of two cameras' tracklets agree"
+
+
+def test_given_tracklets_are_the_sets_own_and_those_of_two_cameras_stay_apart():
+    train = replace(labelled(), tracklets=np.array([5, 5, 7, -1, 5, 9, 8, 8, 1, 1, 2, 2]))
+    (whole,) = targets_of(train, by="set", tracklets="given").values()
+    assert whole.tracklets[0] == whole.tracklets[1] == whole.tracklets[4] and whole.tracklets[3] == -1
+    other = replace(train, tracklets=np.where(train.camids == 0, train.tracklets, 5))
+    gate, plaza = targets_of(other, tracklets="given").values()
+    assert len(set(plaza.tracklets.tolist())) == 1 and not set(gate.tracklets.tolist()) & set(plaza.tracklets.tolist())
+    assert len(set(gate.tracklets.tolist())) == 3
+    with pytest.raises(DataError, match="market1501: tracklets: given, but the data set tells none; expected"):
+        targets_of(labelled(), tracklets="given")
 
 
 def parts_of(targets, number):
