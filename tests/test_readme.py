@@ -127,6 +127,16 @@ def test_the_readme_stays_short():
     assert len((ROOT / "README.md").read_bytes()) < 12_000
 
 
+def test_the_readmes_results_stand_in_the_pages_they_link_to():
+    rows = re.findall(
+        r"^\| \[[^\]]+\]\((configs/benchmark/\w+\.md)\) \|(.*)$", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
+    assert len(rows) == 10
+    for page, row in rows:
+        cells = set(re.findall(r"\d+\.\d ± \d+\.\d", row))
+        assert len(cells) >= 3 and all(f"| {cell} |" in (ROOT / page).read_text("utf-8") for cell in cells), row
+
+
 RESULTS = [page for page in PAGES if page.parent == ROOT / "configs" / "benchmark" and page.name != "README.md"]
 
 
