@@ -198,7 +198,7 @@ def benchmark(
         kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
     if closed:
-        from reid_mtda.benchmark import run_benchmark
+        from reid_mtda.bench import run_benchmark
 
         made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers)
     else:
@@ -229,10 +229,10 @@ def table(
         from reid_mtda.workflow.experiment import table_elsewhere
 
         text = table_elsewhere(runs, data, root)
-    elif (runs[0] / "cells").is_dir():
-        from reid_mtda.evaluate.tables import markdown, read_cells, summarise
+    elif (runs[0] / "trials").is_dir():
+        from reid_mtda.evaluate.tables import markdown, read_trials, summarise
 
-        text = markdown(summarise(read_cells(runs[0]))).rstrip()
+        text = markdown(summarise(read_trials(runs[0]))).rstrip()
     else:
         text = stages_table(runs[0]) if stages else seeds_table(runs)
     if page is None:

@@ -74,12 +74,12 @@ def search(
         for name in found["unknown_cameras"]:
             console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
     else:
-        from reid_mtda.evaluate.pictures import check_sheet, draw_contact_sheet
-        from reid_mtda.live.search import answer_to_json
+        from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet
+        from reid_mtda.gallery.search import answer_to_json
         from reid_mtda.workflow.footage import search_gallery
 
-        strangers = {"--purpose": purpose, "--case": case, "--certificate": certificate}
-        _check_options("without --server", needed=here, refused=strangers)
+        unused = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        _check_options("without --server", needed=here, refused=unused)
         if sheet is not None:
             check_sheet(sheet)
         image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, **filters)
@@ -119,7 +119,7 @@ def serve(
     tls: Annotated[
         bool, typer.Option("--tls", help="Serve over TLS; a certificate is made when none is given.")
     ] = False,
-    check_set: Annotated[
+    holdout: Annotated[
         str | None, typer.Option(help="Labelled pictures that a new model must rank no worse: FOLDER or NAME:FOLDER.")
     ] = None,
 ) -> None:
@@ -128,7 +128,7 @@ def serve(
 
     run_service(
         site, model, gallery, host=host, port=port, config=config, state=state,
-        certificate=certificate, key=key, tls=tls, check_set=check_set, tell=print,
+        certificate=certificate, key=key, tls=tls, holdout=holdout, tell=print,
     )  # fmt: skip
 
 
@@ -139,19 +139,19 @@ def token(
     days: Annotated[float, typer.Option(help="How long it is valid.")] = 30.0,
 ) -> None:
     """Make an access token where the last one was lost; the service may run meanwhile."""
-    from reid_mtda.service.access import Access, Role
     from reid_mtda.service.audit import FILE, Audit
+    from reid_mtda.service.auth import Auth, Role
 
     if not (state / FILE).is_file():
         raise StorageError(f"{state}: holds no {FILE}; expected the state folder of a service")
     if role.upper() not in Role.__members__:
         raise ConfigError(f"--role: got {role!r}, expected one of {', '.join(one.label for one in Role)}")
-    access, log = Access(state), Audit(state)
+    auth, log = Auth(state), Audit(state)
     try:
-        text, info = access.create(user, Role[role.upper()], days=days, created_by="command line")
+        text, info = auth.create(user, Role[role.upper()], days=days, created_by="command line")
         log.add("command line", "token_created", token=info.id, for_user=user, role=info.role.label, cameras=None)
     finally:
-        access.close()
+        auth.close()
         log.close()
     print(text)
 

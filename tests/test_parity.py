@@ -13,8 +13,8 @@ from reid_mtda.export import export_student
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.index import Index
 from reid_mtda.gallery.rows import Filter, Rows
+from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import ingest_camera
-from reid_mtda.live.search import search_picture
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runtime import load_exported
 from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess

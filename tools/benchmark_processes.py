@@ -106,7 +106,7 @@ def _work(model: Path, cameras: dict[str, Camera], seconds: float, ready: Any, a
 def _counts(running: LiveSystem) -> tuple[int, int, int, int]:
     states = running.cameras().values()
     frames, dropped = sum(state.frames for state in states), sum(state.stream.dropped for state in states)
-    return frames, dropped, running.answering.batched_crops, running.answering.batches
+    return frames, dropped, running.model_server.batched_crops, running.model_server.batches
 
 
 def _pss_mb() -> float:

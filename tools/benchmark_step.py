@@ -23,11 +23,11 @@ from torch.nn import functional
 
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
-from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
 from reid_mtda.models.classifier import Classifier, ClassifierOutput, ClassifierSpec, build_classifier
 from reid_mtda.runs import Run, versions, write_json
-from reid_mtda.train.progressive import Adapting, ProgressiveSettings, _adapting, distil_progressively
+from reid_mtda.train.progressive import NetworkState, ProgressiveSettings, _network_state, distil_progressively
 from reid_mtda.types import Preprocess
 
 PREPROCESS = Preprocess(28, 28, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -37,9 +37,9 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "published, teacher detached": ("no gradient through the teacher", {"detached": True}),
     "ours": ("same mathematics", {}),
     "ours, one forward": ("BatchNorm over both domains: other mathematics", {"batchnorm": "shared"}),
-    "ours, lesson reused": (
+    "ours, teacher output reused": (
         "the teacher's own step teaches: other mathematics",
-        {"reuse_lesson": True},
+        {"reuse_teacher_output": True},
     ),
 }
 ROW = "| {} ({note}) | {wall_ms:.1f} | {wall_ratio:.2f} | {cpu_ms:.1f} | {cpu_ratio:.2f} | {difference:.1e} |"
@@ -150,10 +150,12 @@ def published_epoch(
     detached: bool = False,
 ) -> tuple[Classifier, dict[str, Classifier]]:
     """The first epoch of ``distil_progressively``'s mathematics (DANN, no quirk) in the published order of work."""
-    pupil = plain(_adapting(student, settings.student_learning_rate, settings, run, "student"))
-    masters = {n: plain(_adapting(t, settings.teacher_learning_rate, settings, run, n)) for n, t in teachers.items()}
-    pick_s = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
-    pick_t = {n: ShuffledRows(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
+    student_state = plain(_network_state(student, settings.student_learning_rate, settings, run, "student"))
+    teacher_states = {
+        n: plain(_network_state(t, settings.teacher_learning_rate, settings, run, n)) for n, t in teachers.items()
+    }
+    pick_s = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
+    pick_t = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     beta, tau, alpha = settings.beta_start, settings.temperature, settings.alpha
     of_source, of_target = Pictures(source.pictures, PREPROCESS), {}
     for name, target in targets.items():
@@ -163,33 +165,37 @@ def published_epoch(
         rows = pick_s.batch(step)
         labels = torch.from_numpy(source.labels[rows])
         x_s = of_source.normalised(of_source.unit(rows)).contiguous()
-        for name, master in masters.items():
+        for name, teacher_state in teacher_states.items():
             x_t = of_target[name].normalised(of_target[name].unit(pick_t[name].batch(step))).contiguous()
-            master.network.train()
-            out, other = master.network(x_s), master.network(x_t)
-            loss = functional.cross_entropy(out.logits, labels) + settings.gamma * adversary(master, out, other, delta)
-            descend(master, (1 - beta) * loss)
+            teacher_state.network.train()
+            out, other = teacher_state.network(x_s), teacher_state.network(x_t)
+            loss = functional.cross_entropy(out.logits, labels) + settings.gamma * adversary(
+                teacher_state, out, other, delta
+            )
+            descend(teacher_state, (1 - beta) * loss)
 
-            master.network.eval()
-            master.discriminator.eval()
+            teacher_state.network.eval()
+            teacher_state.discriminator.eval()
             with torch.set_grad_enabled(not detached):
-                taught_s, taught_t = master.network(x_s), master.network(x_t)
-                adversary(master, taught_s, taught_t, delta)
-            master.discriminator.train()
-            pupil.network.train()
-            out_s, out_t = pupil.network(x_s), pupil.network(x_t)
+                taught_s, taught_t = teacher_state.network(x_s), teacher_state.network(x_t)
+                adversary(teacher_state, taught_s, taught_t, delta)
+            teacher_state.discriminator.train()
+            student_state.network.train()
+            out_s, out_t = student_state.network(x_s), student_state.network(x_t)
             loss = (
                 alpha * hinton(out_s.logits, taught_s.logits, tau)
                 + (1 - alpha) * functional.cross_entropy(out_s.logits, labels)
                 + hinton(out_t.logits, taught_t.logits, tau)
-                + alpha * adversary(pupil, out_s, out_t, delta)
+                + alpha * adversary(student_state, out_s, out_t, delta)
             )
-            descend(pupil, beta * loss)
-            master.optimiser.zero_grad()  # what ran through the teacher dies here
-    return pupil.network.eval(), {name: master.network.eval() for name, master in masters.items()}
+            descend(student_state, beta * loss)
+            teacher_state.optimiser.zero_grad()  # what ran through the teacher dies here
+    return student_state.network.eval(), {
+        name: teacher_state.network.eval() for name, teacher_state in teacher_states.items()
+    }
 
 
-def plain(adapting: Adapting) -> Adapting:
+def plain(adapting: NetworkState) -> NetworkState:
     """The layout that PyTorch has unless told otherwise, and the optimiser's plain loop."""
     adapting.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for group in adapting.optimiser.param_groups:
@@ -197,20 +203,20 @@ def plain(adapting: Adapting) -> Adapting:
     return adapting
 
 
-def adversary(adapting: Adapting, source: ClassifierOutput, target: ClassifierOutput, delta: float) -> Tensor:
+def adversary(adapting: NetworkState, source: ClassifierOutput, target: ClassifierOutput, delta: float) -> Tensor:
     """The discriminator's loss on both domains."""
     features = torch.cat([reverse_gradient(output.feature, delta) for output in (source, target)])
-    verdicts = adapting.discriminator(features).split([len(source.logits), len(target.logits)])
-    return domain_confusion_loss(source=verdicts[0], target=verdicts[1])
+    domain_logits = adapting.discriminator(features).split([len(source.logits), len(target.logits)])
+    return domain_confusion_loss(source=domain_logits[0], target=domain_logits[1])
 
 
 def hinton(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     """tau^2 KL(teacher || student), mean over the batch."""
-    beliefs = functional.softmax(teacher / tau, dim=1)
-    return tau**2 * functional.kl_div(functional.log_softmax(student / tau, dim=1), beliefs, reduction="batchmean")
+    soft_targets = functional.softmax(teacher / tau, dim=1)
+    return tau**2 * functional.kl_div(functional.log_softmax(student / tau, dim=1), soft_targets, reduction="batchmean")
 
 
-def descend(adapting: Adapting, loss: Tensor) -> None:
+def descend(adapting: NetworkState, loss: Tensor) -> None:
     """One step of its own optimiser."""
     adapting.optimiser.zero_grad()
     loss.item()

@@ -56,7 +56,7 @@ def load_pictures(paths: Sequence[Path], preprocess: Preprocess) -> Pictures:
 
 
 @dataclass(frozen=True, eq=False)
-class GroupSampler:
+class PKSampler:
     """P x K batches: P groups (identities or tracklets), K pictures each; a pure function of (seed, step).
 
     Being a function of the step it cannot run out, and a resumed run draws what an uninterrupted one would have
@@ -85,8 +85,8 @@ class GroupSampler:
         )
 
 
-def group_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, min_size: int = 1) -> GroupSampler:
-    """A GroupSampler over ``labels`` int64 (N,); rows of label -1 belong to no group, small groups are left out.
+def pk_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, min_size: int = 1) -> PKSampler:
+    """A PKSampler over ``labels`` int64 (N,); rows of label -1 belong to no group, small groups are left out.
 
     With fewer than ``p`` groups all of them are in every batch.
 
@@ -103,4 +103,4 @@ def group_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, mi
             f"{where}: got {len(groups)} identities or tracklets with at least {min_size} pictures, expected 2+; "
             "harvest more footage"
         )
-    return GroupSampler(groups=groups, p=min(p, len(groups)), k=k, seed=seed)
+    return PKSampler(groups=groups, p=min(p, len(groups)), k=k, seed=seed)

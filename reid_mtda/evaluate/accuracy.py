@@ -21,20 +21,20 @@ def accuracy(*, logits: FloatArray, labels: IntArray) -> float:
 
 
 def softmax(logits: FloatArray) -> FloatArray:
-    """Beliefs (N, C) from logits."""
+    """Class probabilities (N, C) from logits."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     shares: FloatArray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
     return shares
 
 
 def certainty(logits: FloatArray) -> float:
-    """Label-free validator: minus the mean entropy of the beliefs; larger is better, 0 is the best."""
-    belief = softmax(logits)
-    return float((belief * np.log(np.clip(belief, 1e-8, None))).sum(1).mean())
+    """Label-free validator: minus the mean entropy of the class probabilities; larger is better, 0 is the best."""
+    probabilities = softmax(logits)
+    return float((probabilities * np.log(np.clip(probabilities, 1e-8, None))).sum(1).mean())
 
 
 def mutual_information(logits: FloatArray) -> float:
-    """Label-free validator IM: entropy of the mean belief minus mean entropy; sure and diverse is better."""
+    """Label-free validator IM: entropy of the mean soft target minus mean entropy; sure and diverse is better."""
     mean = softmax(logits).mean(0)
     return float(-(mean * np.log(np.clip(mean, 1e-8, None))).sum()) + certainty(logits)
 

@@ -1,4 +1,4 @@
-"""From a benchmark's run folder to tables and plots: every number comes from its cells."""
+"""From a benchmark's run folder to tables and plots: every number comes from its trials."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from reid_mtda.errors import DataError
 from reid_mtda.runs import atomic_write, write_json
 
 
-def read_cells(folder: Path) -> list[dict[str, Any]]:
-    """All finished cells of a benchmark run, in a fixed order.
+def read_trials(folder: Path) -> list[dict[str, Any]]:
+    """All finished trials of a benchmark run, in a fixed order.
 
     Raises:
         DataError: the folder holds none, or a damaged one.
     """
-    files = sorted((Path(folder) / "cells").glob("*/seed*/*.json"))
+    files = sorted((Path(folder) / "trials").glob("*/seed*/*.json"))
     if not files:
-        raise DataError(f"{folder}: no finished cells, expected cells/<source>/seed<k>/<row>.json; run the benchmark")
-    cells = []
+        raise DataError(f"{folder}: no finished trials, expected trials/<source>/seed<k>/<row>.json; run the benchmark")
+    trials = []
     for file in files:
         try:
-            cells.append(json.loads(file.read_text(encoding="utf-8")))
+            trials.append(json.loads(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise DataError(f"{file}: damaged ({error}); delete it and run the benchmark again") from None
-    return cells
+    return trials
 
 
-def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry for each row, the least accurate first: mean over sources and targets, spread over seeds, costs.
 
     The spread is the standard deviation, over seeds, of the mean over sources; one seed has a spread of nan.
     """
     by_row: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for cell in cells:
-        by_row[cell["row"]].append(cell)
+    for trial in trials:
+        by_row[trial["row"]].append(trial)
     source_only = {
         (c["source"], c["seed"], t): a for c in by_row.get("source_only", []) for t, a in c["accuracy"].items()
     }
@@ -49,10 +49,10 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row, members in by_row.items():
         per_seed = defaultdict(list)
         pairs = defaultdict(list)
-        for cell in members:
-            per_seed[cell["seed"]].append(np.mean(list(cell["accuracy"].values())))
-            for target, value in cell["accuracy"].items():
-                pairs[f"{cell['source']}>{target}"].append(value)
+        for trial in members:
+            per_seed[trial["seed"]].append(np.mean(list(trial["accuracy"].values())))
+            for target, value in trial["accuracy"].items():
+                pairs[f"{trial['source']}>{target}"].append(value)
         means = [float(np.mean(values)) for _, values in sorted(per_seed.items())]
         below = [pair for pair, values in pairs.items() if np.mean(values) < np.mean(_source_values(source_only, pair))]
         table.append(
@@ -66,7 +66,7 @@ def summarise(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
                 "below_source_only": sorted(below) if source_only else None,
                 **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
-                **{key: sorted({str(cell.get(key, "unknown")) for cell in members}) for key in _VERSIONS},
+                **{key: sorted({str(trial.get(key, "unknown")) for trial in members}) for key in _VERSIONS},
             }
         )
     return sorted(table, key=lambda entry: entry["average"])
@@ -89,25 +89,27 @@ def _source_values(source_only: dict[tuple[str, int, str], float], pair: str) ->
 def write_tables(folder: Path) -> Path:
     """Write ``results.json``, ``results.csv``, ``table.md`` and the plots of a run folder; return the table's path."""
     folder = Path(folder)
-    cells = read_cells(folder)
-    rows = summarise(cells)
-    write_json(folder / "results.json", {"rows": rows, "cells": cells})
+    trials = read_trials(folder)
+    rows = summarise(trials)
+    write_json(folder / "results.json", {"rows": rows, "trials": trials})
     with atomic_write(folder / "results.csv") as temporary:
-        temporary.write_text(_csv(cells), encoding="utf-8")
+        temporary.write_text(_csv(trials), encoding="utf-8")
     with atomic_write(folder / "table.md") as temporary:
         temporary.write_text(markdown(rows), encoding="utf-8")
     plot(rows, folder / "results.png")
     return folder / "table.md"
 
 
-def _csv(cells: Sequence[dict[str, Any]]) -> str:
+def _csv(trials: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["row", "kind", "source", "seed", "target", "selection", "accuracy", *_COSTS, "commit"])
-    for cell in cells:
-        for target, value in cell["accuracy"].items():
-            start = [cell[key] for key in ("row", "kind", "source", "seed")]
-            writer.writerow([*start, target, cell["selection"], value, *(cell[key] for key in _COSTS), cell["commit"]])
+    for trial in trials:
+        for target, value in trial["accuracy"].items():
+            start = [trial[key] for key in ("row", "kind", "source", "seed")]
+            writer.writerow(
+                [*start, target, trial["selection"], value, *(trial[key] for key in _COSTS), trial["commit"]]
+            )
     return text.getvalue()
 
 

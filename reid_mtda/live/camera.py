@@ -15,9 +15,9 @@ import numpy as np
 from reid_mtda.errors import ModelError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher
-from reid_mtda.live.disk import Room
+from reid_mtda.live.disk_guard import StorageLevel
+from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
-from reid_mtda.live.observe import Observations
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, ModelManifest, Tracklet
 from reid_mtda.vision.tracklets import TrackletBuilder
@@ -31,7 +31,7 @@ _GOOD_FRAMES = 25
 
 
 @dataclass(frozen=True, eq=False)
-class Serving:
+class ActiveModel:
     """The model that answers now, the gallery of its vectors and what they say; replaced together, never one alone.
 
     Cameras add to ``gallery`` while they hold ``adding``, and not any more once it is ``retired``.
@@ -40,7 +40,7 @@ class Serving:
     manifest: ModelManifest
     batcher: Batcher
     gallery: Gallery
-    observed: Observations = field(default_factory=Observations)
+    drift_monitor: DriftMonitor = field(default_factory=DriftMonitor)
     adding: threading.Lock = field(default_factory=threading.Lock)
     retired: threading.Event = field(default_factory=threading.Event)
 
@@ -92,7 +92,7 @@ class AddedSighting:
 
     number: int
     tracklet: Tracklet
-    observed: Observations
+    drift_monitor: DriftMonitor
     vector: FloatArray
     rows: FloatArray
 
@@ -106,7 +106,7 @@ class CameraWorker:
         serving: model and gallery at the moment of asking.
         fps: frames a second that are expected.
         first_track_id: number of its first track, above all that the gallery holds of this camera.
-        room: what the disk has room for now.
+        level: what the disk has room for now.
         on_refused: told of what the disk refused to store.
         on_added: told of each sighting.
     """
@@ -115,21 +115,21 @@ class CameraWorker:
         self,
         stream: CameraStream,
         load_detector: Callable[[], Detect],
-        serving: Callable[[], Serving],
+        serving: Callable[[], ActiveModel],
         *,
         fps: float,
         first_track_id: int = 0,
-        room: Callable[[], Room] = lambda: Room.PICTURES,
-        on_refused: Callable[[Room, StorageError], None] = lambda what, error: None,
+        level: Callable[[], StorageLevel] = lambda: StorageLevel.PICTURES,
+        on_refused: Callable[[StorageLevel, StorageError], None] = lambda what, error: None,
         on_added: Callable[[AddedSighting], None] = lambda added: None,
     ) -> None:
         self.stream, self.counts = stream, Counts()
         self.picture: LivePicture | None = None
         self.fault = ""
         self._load_detector, self._serving = load_detector, serving
-        self._room, self._on_refused, self._on_added = room, on_refused, on_added
+        self._level, self._on_refused, self._on_added = level, on_refused, on_added
         self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
-        self._pending: deque[tuple[Serving, Tracklet, Future[FloatArray]]] = deque()
+        self._pending: deque[tuple[ActiveModel, Tracklet, Future[FloatArray]]] = deque()
         self._last_index = -1
         self._good_frames_due = 0  # until a fault of a frame is over; 0: there is none
 
@@ -188,14 +188,14 @@ class CameraWorker:
         self._send(ended)
 
     def _send(self, ended: list[Tracklet]) -> None:
-        """Ask for the embeddings of tracklets that ended; what finds no room is counted and lost."""
+        """Ask for the embeddings of tracklets that ended; what finds no place is counted and lost."""
         self.counts.tracklets += len(ended)
         for tracklet in ended:
             self._ask(tracklet)
 
     def _ask(self, tracklet: Tracklet) -> None:
         serving, future = self._serving(), None
-        if len(self._pending) < _MAX_PENDING and self._room() is not Room.NOTHING:
+        if len(self._pending) < _MAX_PENDING and self._level() is not StorageLevel.NOTHING:
             try:
                 future = serving.batcher.submit(tracklet.crops, key=self.stream.camera)
             except ModelError:
@@ -220,7 +220,7 @@ class CameraWorker:
             with serving.adding:  # also what hangs on it: whoever erases it finds all or nothing
                 number = None if serving.retired.is_set() else self._add(serving.gallery, tracklet, rows)
                 if number is not None:
-                    added = AddedSighting(number, tracklet, serving.observed, mean_embedding(rows), rows)
+                    added = AddedSighting(number, tracklet, serving.drift_monitor, mean_embedding(rows), rows)
                     self._on_added(added)
             if number is None:  # another model answers meanwhile: its vectors are wanted, in its gallery
                 self._ask(tracklet)
@@ -232,11 +232,11 @@ class CameraWorker:
 
     def _add(self, gallery: Gallery, tracklet: Tracklet, rows: FloatArray) -> int:
         """Add a sighting; without its picture where the disk has no room for that."""
-        if self._room() is Room.PICTURES:
+        if self._level() is StorageLevel.PICTURES:
             try:
                 return add_tracklet(gallery, tracklet, rows)
             except StorageError as error:  # the disk filled up since the last look; a vector may still fit
-                self._on_refused(Room.PICTURES, error)
+                self._on_refused(StorageLevel.PICTURES, error)
         number = add_tracklet(gallery, tracklet, rows, with_picture=False)
         self.counts.without_picture += 1
         return number
@@ -246,7 +246,7 @@ class CameraWorker:
         self.counts.failed += 1
         if isinstance(error, StorageError):  # not this camera's fault: the system says what is wrong with its disk
             log.warning("camera %s: %s", self.stream.camera, error)
-            self._on_refused(Room.VECTORS, error)
+            self._on_refused(StorageLevel.VECTORS, error)
             return
         known = isinstance(error, ReidError)
         self.fault = str(error) if known else f"analysis failed ({type(error).__name__})"

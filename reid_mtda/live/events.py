@@ -23,8 +23,8 @@ class Event:
 class Events:
     """The last ``size`` events. A listener that is too slow misses some and can see so from the numbers.
 
-    Numbers begin at the time of the start (ms): a listener that comes back after a restart with the number it heard
-    last is told what it has not heard.
+    Numbers begin at the time of the start (ms): a listener that comes back after a restart with the number of
+    the last event it received is sent what came after it.
     """
 
     def __init__(self, size: int = 1000) -> None:
@@ -32,7 +32,7 @@ class Events:
         self._kept: deque[Event] = deque(maxlen=size)
         self._last = time.time_ns() // 1_000_000
 
-    def tell(self, kind: str, camera: str | None = None, **detail: Any) -> None:
+    def publish(self, kind: str, camera: str | None = None, **detail: Any) -> None:
         """Add an event."""
         with self._lock:
             self._last += 1

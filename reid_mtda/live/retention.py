@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 
 from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.gate import GateSamples
-from reid_mtda.live.keep import KeptCrops
+from reid_mtda.live.crop_store import CropStore
+from reid_mtda.live.model_gate import GateSamples
 from reid_mtda.types import Sighting
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class ClockWatch:
         self._offset = wall() - steady()
         self._since: float | None = None
 
-    def look(self) -> str:
+    def poll(self) -> str:
         """What is wrong with the clock, or ''.
 
         A jump ahead of more than an hour is believed once it has stayed for a day; a machine that slept looks like one.
@@ -53,13 +53,13 @@ LetGo = Callable[[Collection[Sighting]], None]
 """Told of sightings that go, to remove what hangs on them elsewhere; they stay where it raises a ``ReidError``."""
 
 
-def forget_old(
+def expire_sightings(
     days: Mapping[str, float],
     gallery: Gallery,
-    set_aside: Gallery | None,
-    kept: KeptCrops | None,
+    previous_gallery: Gallery | None,
+    kept: CropStore | None,
     samples: GateSamples,
-    let_go: LetGo,
+    on_expire: LetGo,
     now_s: float,
 ) -> dict[str, int]:
     """Delete what is older than its camera's ``days``; how many sightings by camera, of those that had any.
@@ -79,12 +79,12 @@ def forget_old(
             if kept is not None:
                 kept.forget_before(name, limit)
             if rows:
-                let_go(rows.values())
-            if set_aside is not None:
-                set_aside.forget_before(name, limit)
+                on_expire(rows.values())
+            if previous_gallery is not None:
+                previous_gallery.forget_before(name, limit)
             removed = gallery.delete(rows)
             if rows:
-                let_go(rows.values())  # of those proposed meanwhile
+                on_expire(rows.values())  # of those proposed meanwhile
         except ReidError as error:
             log.error("retention of camera %s: %s", name, error)
             continue
@@ -93,7 +93,7 @@ def forget_old(
     return gone
 
 
-def keep_only(opted_in: Collection[str], kept: KeptCrops | None) -> None:
+def keep_only(opted_in: Collection[str], kept: CropStore | None) -> None:
     """Let the crops go of cameras that were opted out or removed."""
     if kept is not None:
         try:

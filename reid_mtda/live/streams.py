@@ -17,7 +17,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from reid_mtda.errors import ReidError
-from reid_mtda.live.addresses import hide_secrets, is_live
+from reid_mtda.live.url_policy import hide_secrets, is_live
 from reid_mtda.schema import Strict
 from reid_mtda.types import Frame
 from reid_mtda.vision.video import read_frames, redact_url
@@ -74,7 +74,7 @@ class StreamStatus:
     width_px: int = 0
 
 
-class NewestFrame:
+class LatestFrame:
     """A letter box for one frame: a newer one replaces the one not yet taken, and that is counted."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class NewestFrame:
             return frame
 
 
-class RetryPlan:
+class Backoff:
     """When a stream may be opened again: paced, with back-off, and never more often than allowed a minute."""
 
     def __init__(self, settings: StreamSettings) -> None:
@@ -125,7 +125,7 @@ class RetryPlan:
         return wait
 
 
-def play(
+def play_realtime(
     frames: Iterator[Frame],
     *,
     wait: Callable[[float], bool],
@@ -183,12 +183,12 @@ class CameraStream:
         self._lock = threading.Lock()
         self._generation, self._is_over = 0, False
         self._wake = threading.Event()
-        self._plan = RetryPlan(settings)
+        self._plan = Backoff(settings)
         self._retry_at = clock()
         self._last_frame = self._silent_since = clock()
         self._ticks: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._status = StreamStatus(StreamState.STOPPED, wall())
-        self.newest = NewestFrame()
+        self.newest = LatestFrame()
 
     # ------------------------------------------------------------------------------------------- asked by others
 
@@ -276,7 +276,7 @@ class CameraStream:
         frames = self._open(self._url, self.camera, self._fps)
         live = is_live(self._url)
         if not live:
-            frames = play(frames, wait=wake.wait, clock=self._clock, wall=self._wall)
+            frames = play_realtime(frames, wait=wake.wait, clock=self._clock, wall=self._wall)
         try:
             for frame in frames:
                 if not self._take(generation, frame):

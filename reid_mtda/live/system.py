@@ -12,24 +12,24 @@ from pathlib import Path
 
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.answering import Answering
+from reid_mtda.live.active_model import ModelServer
+from reid_mtda.live.alerts import Alerts
 from reid_mtda.live.camera import AddedSighting, CameraWorker
-from reid_mtda.live.disk import Disk, Room
+from reid_mtda.live.cameras import CameraPool, join
+from reid_mtda.live.crop_store import CropStore
+from reid_mtda.live.disk_guard import Disk, StorageLevel
+from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.events import Events
-from reid_mtda.live.gate import GateSamples
-from reid_mtda.live.gating import when_something_moves
-from reid_mtda.live.keep import KeptCrops
-from reid_mtda.live.notices import Notices
-from reid_mtda.live.observe import Observations
-from reid_mtda.live.retention import ClockWatch, LetGo, forget_old, keep_only
-from reid_mtda.live.roster import Roster, join
+from reid_mtda.live.model_gate import GateSamples
+from reid_mtda.live.retention import ClockWatch, LetGo, expire_sightings, keep_only
 from reid_mtda.live.settings import LiveSettings
-from reid_mtda.live.sitewatch import SiteFollower
+from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.site import Camera, Site, resolve
 from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest
 from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.motion_gate import motion_gated
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class LiveSystem:
         settings: how it works.
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
         references: folder for what drift is measured against; None: it is forgotten in the end.
-        adapted: what the cameras looked like when the model was adapted to them, as in ``Observations``.
+        adapted: what the cameras looked like when the model was adapted to them, as in ``DriftMonitor``.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
         wall: POSIX seconds, for tests.
@@ -71,7 +71,7 @@ class LiveSystem:
         self.settings = settings or LiveSettings()
         self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
-        self.answering = Answering(
+        self.model_server = ModelServer(
             embed, manifest, gallery, self.settings.batcher, self._thread, references=references, adapted=adapted
         )
         self.disk = Disk(
@@ -80,18 +80,18 @@ class LiveSystem:
             vectors_mb=self.settings.min_free_mb,
             clock=clock,
         )
-        self.kept = None if crops is None else KeptCrops(crops, self.settings.kept_tracklets)
+        self.kept = None if crops is None else CropStore(crops, self.settings.kept_tracklets)
         self._open_frames, self._clock, self._wall = open_frames, clock, wall
         self._clock_watch = ClockWatch(wall, clock)
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         make = partial(self._make_camera, site)
-        self.roster = Roster(make, self._thread, self.events, most=self.settings.max_cameras)
+        self.pool = CameraPool(make, self._thread, self.events, most=self.settings.max_cameras)
         for name, camera in site.cameras.items():
-            self.roster.add(name, camera)
-        self.notices = Notices(self.events)
-        self.follower = SiteFollower(site, self.roster, self.notices)
-        self.lookouts: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in]
+            self.pool.add(name, camera)
+        self.alerts = Alerts(self.events)
+        self.follower = SiteReloader(site, self.pool, self.alerts)
+        self.periodic_checks: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in]
         # What others do when sightings grow old, set by them: before and after these go, and once a turn is over.
         self.on_letting_go: LetGo = lambda rows: None
         self.on_retention: Callable[[dict[str, int]], None] = lambda gone: None
@@ -100,17 +100,17 @@ class LiveSystem:
 
     def start(self) -> None:
         """Start all threads; returns at once."""
-        self.answering.start()
-        self.roster.start()
-        self.run_aside(self._supervise, "supervisor")
-        self.run_aside(self._look_out, "lookout")
+        self.model_server.start()
+        self.pool.start()
+        self.spawn(self._supervise, "supervisor")
+        self.spawn(self._run_checks, "lookout")
 
     def stop(self, timeout_s: float = 8.0) -> None:
         """Stop reading, add what is under way, close the gallery; a reader that hangs in a driver is left behind."""
         deadline = time.monotonic() + timeout_s
         self._stop.set()
-        readers = self.roster.stop(deadline)
-        self.answering.stop(deadline)
+        readers = self.pool.stop(deadline)
+        self.model_server.stop(deadline)
         # Readers see at their next frame that they are out of date. One that hangs in a driver is given two seconds:
         # it holds nothing, but a thread that wakes in foreign code while Python ends would abort the process.
         patience = min(deadline, time.monotonic() + 2.0)
@@ -118,9 +118,9 @@ class LiveSystem:
             join(reader, patience)
         for thread in self._threads:
             join(thread, deadline)
-        self.answering.close()
+        self.model_server.close()
 
-    def run_aside(self, work: Callable[[], None], name: str) -> None:
+    def spawn(self, work: Callable[[], None], name: str) -> None:
         """Run a long job on a thread of its own; it must ask ``is_stopping`` from time to time."""
         self._threads = [*(thread for thread in self._threads if thread.is_alive()), self._thread(work, name)]
 
@@ -143,11 +143,11 @@ class LiveSystem:
 
     def cameras(self) -> dict[str, CameraState]:
         """All cameras by name."""
-        return self.roster.states()
+        return self.pool.states()
 
     def camera(self, name: str) -> CameraState:
         """One camera; ConfigError when there is none of that name, as for all below."""
-        return self.roster.state(name)
+        return self.pool.state(name)
 
     def add_camera(self, name: str, camera: Camera) -> None:
         """Add a camera while running; its address must have passed a ``UrlPolicy`` where it comes from outside.
@@ -155,60 +155,60 @@ class LiveSystem:
         Raises:
             ConfigError: a bad or taken name, or too many cameras.
         """
-        self.roster.add(name, camera)
+        self.pool.add(name, camera)
 
     def remove_camera(self, name: str) -> None:
         """Stop a camera and take it from the list; its sightings stay until they are old or erased."""
-        self.roster.remove(name)
+        self.pool.remove(name)
 
     def pause(self, name: str) -> None:
         """Let go of a camera until ``resume``."""
-        self.roster.pause(name)
+        self.pool.pause(name)
 
     def resume(self, name: str) -> None:
         """Open a paused or ended camera again."""
-        self.roster.resume(name)
+        self.pool.resume(name)
 
     def worker(self, name: str) -> CameraWorker:
         """The worker of a camera, for its newest picture."""
-        return self.roster.worker(name)
+        return self.pool.worker(name)
 
     # ---------------------------------------------------------------------------------------- model, gallery
 
     @property
     def manifest(self) -> ModelManifest:
         """Card of the model that answers."""
-        return self.answering.serving.manifest
+        return self.model_server.serving.manifest
 
     @property
     def gallery(self) -> Gallery:
         """The gallery that answers."""
-        return self.answering.serving.gallery
+        return self.model_server.serving.gallery
 
     @property
-    def set_aside(self) -> Gallery | None:
+    def previous_gallery(self) -> Gallery | None:
         """The gallery of the model before, if one can go back to it."""
-        return self.answering.set_aside
+        return self.model_server.previous_gallery
 
-    @set_aside.setter
-    def set_aside(self, gallery: Gallery | None) -> None:
-        self.answering.set_aside = gallery
+    @previous_gallery.setter
+    def previous_gallery(self, gallery: Gallery | None) -> None:
+        self.model_server.previous_gallery = gallery
 
     @property
     def galleries_lock(self) -> threading.RLock:
         """Held by whoever deletes from galleries or exchanges them."""
-        return self.answering.galleries_lock
+        return self.model_server.galleries_lock
 
     @contextlib.contextmanager
-    def nothing_added(self) -> Iterator[None]:
+    def writes_paused(self) -> Iterator[None]:
         """No gallery is exchanged inside the block and none gets a sighting: what goes, goes whole."""
-        with self.galleries_lock, self.answering.serving.adding:
+        with self.galleries_lock, self.model_server.serving.adding:
             yield
 
     @property
-    def observed(self) -> Observations:
+    def drift_monitor(self) -> DriftMonitor:
         """What the embeddings say about themselves."""
-        return self.answering.observed
+        return self.model_server.drift_monitor
 
     @property
     def site(self) -> Site:
@@ -221,7 +221,7 @@ class LiveSystem:
         Raises:
             ModelError: the model is too busy or fails.
         """
-        return self.answering.embed_one(crop, key=key)
+        return self.model_server.embed_one(crop, key=key)
 
     def switch(
         self,
@@ -231,8 +231,8 @@ class LiveSystem:
         adapted: Mapping[str, FloatArray] | None = None,
     ) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open."""
-        old = self.answering.switch(embed, manifest, gallery, adapted)
-        self.events.tell("model_switched", None, model_id=manifest.model_id)
+        old = self.model_server.switch(embed, manifest, gallery, adapted)
+        self.events.publish("model_switched", None, model_id=manifest.model_id)
         return old
 
     # --------------------------------------------------------------------------------------------- inside
@@ -255,15 +255,15 @@ class LiveSystem:
                 threads=1,
             )
             # A motion detector must see every frame to learn the background.
-            return detect if camera.detector == "motion" else when_something_moves(detect)
+            return detect if camera.detector == "motion" else motion_gated(detect)
 
         worker = CameraWorker(
             stream,
             detector,
-            lambda: self.answering.serving,
+            lambda: self.model_server.serving,
             fps=camera.fps,
             first_track_id=int(time.time() * 10) - 17_000_000_000,
-            room=lambda: self.disk.room,
+            level=lambda: self.disk.level,
             on_refused=self._refused,
             on_added=lambda added: self._added(added, keep_crops=camera.keep_for_adaptation),
         )
@@ -271,14 +271,14 @@ class LiveSystem:
 
     def _added(self, added: AddedSighting, *, keep_crops: bool) -> None:
         tracklet = added.tracklet
-        if keep_crops and self.kept is not None and self.disk.room is Room.PICTURES:
+        if keep_crops and self.kept is not None and self.disk.level is StorageLevel.PICTURES:
             try:
                 self.kept.take(tracklet)
             except StorageError as error:  # the sighting stands all the same
-                self._refused(Room.PICTURES, error)
+                self._refused(StorageLevel.PICTURES, error)
         self.samples.take(tracklet)
-        added.observed.sighting(tracklet.camera, added.vector, added.rows)
-        self.events.tell(
+        added.drift_monitor.sighting(tracklet.camera, added.vector, added.rows)
+        self.events.publish(
             "sighting",
             tracklet.camera,
             sighting_id=added.number,
@@ -296,17 +296,17 @@ class LiveSystem:
         """Look after the cameras, let old sightings go, watch the disk."""
         next_look = next_retention = self._clock()
         while not self._stop.wait(_LOOK_S):
-            _survived(self.roster.look)
+            guarded(self.pool.poll)
             now = self._clock()
             if now >= next_look:
                 next_look = now + 5.0
-                _survived(self._look_at_disk)
+                guarded(self._check_disk)
             if now >= next_retention:
                 next_retention = now + self.settings.retention_every_s
-                _survived(self._let_go)
+                guarded(self._expire)
 
-    def _let_go(self) -> None:
-        if gone := self.forget_old():
+    def _expire(self) -> None:
+        if gone := self.expire_sightings():
             self._tell_of_retention(gone)
 
     def _tell_of_retention(self, gone: dict[str, int]) -> None:
@@ -315,36 +315,36 @@ class LiveSystem:
         except StorageError as error:  # they are gone all the same, and cameras must be looked after
             log.error("retention of %s: %s", gone, error)
 
-    def _look_out(self) -> None:
+    def _run_checks(self) -> None:
         """Ask whatever looks after files that others may change, one by one: cameras come and go in their own time."""
         while not self._stop.wait(self.settings.site_every_s):
-            for look in self.lookouts:
-                _survived(look)
+            for look in self.periodic_checks:
+                guarded(look)
 
     def _keep_opted_in(self) -> None:
         keep_only({name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}, self.kept)
 
-    def forget_old(self) -> dict[str, int]:
+    def expire_sightings(self) -> dict[str, int]:
         """Delete sightings past their camera's retention; how many by camera. None while the clock is in doubt."""
         present = {name: state.settings for name, state in self.cameras().items()}
         self._keep_opted_in()
-        self.notices.put("clock", doubt := self._clock_watch.look())
+        self.alerts.put("clock", doubt := self._clock_watch.poll())
         if doubt:
             return {}
-        days = self.roster.former | {name: camera.retention_days for name, camera in present.items()}
+        days = self.pool.former | {name: camera.retention_days for name, camera in present.items()}
         self._tell_of_strays(days)
         with self.galleries_lock:  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
-            gone = forget_old(
-                days, self.gallery, self.set_aside, self.kept, self.samples, self.on_letting_go, self._wall()
+            gone = expire_sightings(
+                days, self.gallery, self.previous_gallery, self.kept, self.samples, self.on_letting_go, self._wall()
             )
         for name, count in gone.items():
-            self.events.tell("retention", name, removed=count)
+            self.events.publish("retention", name, removed=count)
         return gone
 
     def _tell_of_strays(self, days: Collection[str]) -> None:
         """Sightings of cameras that nothing here knows stay until somebody says for how long they may."""
         strays = [name for name in self.gallery.cameras() if name not in days]
-        self.notices.put(
+        self.alerts.put(
             "retention",
             f"sightings of {', '.join(strays)} stay, for no camera of that name is here or was: give it a file with "
             "its retention_days, or erase them"
@@ -352,18 +352,18 @@ class LiveSystem:
             else "",
         )
 
-    def _refused(self, what: Room, error: StorageError) -> None:
+    def _refused(self, what: StorageLevel, error: StorageError) -> None:
         self.disk.refused(what, error)
-        self._look_at_disk()
+        self._check_disk()
 
-    def _look_at_disk(self) -> None:
-        if self.disk.look():
+    def _check_disk(self) -> None:
+        if self.disk.poll():
             message = self.disk.message or "there is room on the disk again, everything is stored"
-            log.log(logging.WARNING if self.disk.room is Room.PICTURES else logging.ERROR, "%s", message)
-            self.events.tell("disk", None, room=self.disk.room.name.lower(), message=message)
+            log.log(logging.WARNING if self.disk.level is StorageLevel.PICTURES else logging.ERROR, "%s", message)
+            self.events.publish("disk", None, level=self.disk.level.name.lower(), message=message)
 
 
-def _survived(work: Callable[[], object]) -> None:
+def guarded(work: Callable[[], object]) -> None:
     """Do what is done again and again: one that fails must end neither its next turn nor the others."""
     try:
         work()

@@ -1,7 +1,7 @@
 """Domain-adversarial losses: gradient reversal, DANN and CDAN.
 
-A discriminator is any callable (features (B, D), beliefs (B, C)) -> logits (B,) of "this is source"; it is asked once
-for both domains, because a BatchNorm in it must see them together.
+A discriminator is any callable (features (B, D), class probabilities (B, C)) -> logits (B,) of "this is source"; it is
+asked once for both domains, because a BatchNorm in it must see them together.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def dann_loss(
         source_logits: (S, C).
         target_features: (T, D).
         target_logits: (T, C).
-        discriminator: features and beliefs to logits.
+        discriminator: features and class probabilities to logits.
         delta: strength of the reversed gradient, in [0, 1].
     """
-    beliefs = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
-    verdicts = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), beliefs)
-    return domain_confusion_loss(source=verdicts[: len(source_logits)], target=verdicts[len(source_logits) :])
+    probabilities = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
+    domain_logits = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), probabilities)
+    return domain_confusion_loss(source=domain_logits[: len(source_logits)], target=domain_logits[len(source_logits) :])
 
 
 def domain_confusion_loss(*, source: Tensor | None, target: Tensor) -> Tensor:
@@ -89,13 +89,13 @@ def cdan_loss(
 ) -> Tensor:
     """Conditional adversarial loss with entropy weights, CDAN+E (Long et al. 2018, eq. 8).
 
-    As ``dann_loss``, but the discriminator also sees the class beliefs, and sure pictures count more:
+    As ``dann_loss``, but the discriminator also sees the class probabilities, and sure pictures count more:
     w = 1 + exp(-entropy), normalised per domain.
     """
-    beliefs = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
-    weights = 1.0 + torch.exp((beliefs * beliefs.clamp(min=1e-8).log()).sum(1))
-    verdicts = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), beliefs)
-    is_source = torch.arange(len(verdicts)) < len(source_logits)
-    losses = functional.binary_cross_entropy_with_logits(verdicts, is_source.to(verdicts), reduction="none")
+    probabilities = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
+    weights = 1.0 + torch.exp((probabilities * probabilities.clamp(min=1e-8).log()).sum(1))
+    domain_logits = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), probabilities)
+    is_source = torch.arange(len(domain_logits)) < len(source_logits)
+    losses = functional.binary_cross_entropy_with_logits(domain_logits, is_source.to(domain_logits), reduction="none")
     sums = [(weights[rows] * losses[rows]).sum() / weights[rows].sum() for rows in (is_source, ~is_source)]
     return sums[0] + sums[1]

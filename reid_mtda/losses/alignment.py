@@ -7,8 +7,8 @@ from collections.abc import Callable
 from torch import Tensor
 
 from reid_mtda.losses.adversarial import Discriminate, cdan_loss, dann_loss
-from reid_mtda.losses.confusion import class_confusion_loss
-from reid_mtda.losses.discrepancy import mmd_loss
+from reid_mtda.losses.mcc import class_confusion_loss
+from reid_mtda.losses.mmd import mmd_loss
 
 
 def _mmd(

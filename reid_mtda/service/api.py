@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from reid_mtda.live.events import Event
 from reid_mtda.service import schemas as s
-from reid_mtda.service.access import AccessError, Principal, Role
-from reid_mtda.service.context import Service, service_of
-from reid_mtda.service.guard import Who
+from reid_mtda.service.app_state import AppState, service_of
+from reid_mtda.service.auth import AccessError, Principal, Role
+from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Proposal, Review
 from reid_mtda.service.searches import Filters, Reason, Search
@@ -26,7 +26,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 router = APIRouter(prefix="/api/v1", responses=ERRORS)
 
-Parts = Annotated[Service, Depends(service_of)]
+Parts = Annotated[AppState, Depends(service_of)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Before = Annotated[int | None, Query(ge=1, lt=2**62)]
 After = Annotated[int | None, Query(ge=0, lt=2**62)]
@@ -105,7 +105,7 @@ def sightings(
 
 
 def sightings_page(
-    parts: Service,
+    parts: AppState,
     who: Principal,
     cameras: list[str] | None = None,
     start_s: float | None = None,
@@ -126,7 +126,7 @@ def sightings_page(
 def sighting(number: s.Id, who: Who, parts: Parts) -> s.SightingOut:
     """One sighting; looking at it is audited."""
     found = parts.queries.sighting(who, number)
-    parts.openings.sighting(who, number, found)
+    parts.access_log.sighting(who, number, found)
     return s.SightingOut.of(number, found)
 
 
@@ -138,7 +138,7 @@ def thumbnail(number: s.Id, who: Who, parts: Parts) -> Response:
         picture = found.thumbnail.read_bytes()
     except OSError:
         raise SearchError(f"sighting {number}: its picture is gone", 404) from None
-    parts.openings.picture(who, number, found)
+    parts.access_log.picture(who, number, found)
     return jpeg(picture)
 
 
@@ -163,7 +163,7 @@ def propose(body: s.ReviewIn, who: Who, parts: Parts) -> s.ReviewOut:
     return s.ReviewOut.of(parts.reviews.get(who, propose_review(parts, who, made, body.sighting_id, body.decision)))
 
 
-def propose_review(parts: Service, who: Principal, made: Search, number: int, decision: str) -> int:
+def propose_review(parts: AppState, who: Principal, made: Search, number: int, decision: str) -> int:
     """Enter the first decision; returns the review's number.
 
     Raises:
@@ -199,7 +199,7 @@ def decide(number: s.Id, body: s.DecisionIn, who: Who, parts: Parts) -> s.Review
     return s.ReviewOut.of(decide_review(parts, who, number, body.decision))
 
 
-def decide_review(parts: Service, who: Principal, number: int, decision: str) -> Review:
+def decide_review(parts: AppState, who: Principal, number: int, decision: str) -> Review:
     """Enter the second decision."""
 
     def noted(state: str) -> None:
@@ -234,7 +234,7 @@ def events(request: Request, who: Who, parts: Parts, after: After = None) -> Str
     return StreamingResponse(_events(request, who, parts, last), media_type="text/event-stream", headers=headers)
 
 
-async def _events(request: Request, who: Principal, parts: Service, last: int) -> AsyncIterator[str]:
+async def _events(request: Request, who: Principal, parts: AppState, last: int) -> AsyncIterator[str]:
     parts.listeners += 1
     checked = time.monotonic()
     try:
@@ -259,8 +259,8 @@ async def _events(request: Request, who: Principal, parts: Service, last: int) -
 
 
 def _may_hear(who: Principal, event: Event) -> bool:
-    """Events of cameras that somebody sees; notices name files of the server and are for operators, as elsewhere."""
-    return (event.kind != "notice" or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
+    """Events of cameras that somebody sees; alerts name files of the server and are for operators, as elsewhere."""
+    return (event.kind != "alert" or who.role >= Role.OPERATOR) and (event.camera is None or who.sees(event.camera))
 
 
 def disk_words(message: str, who: Principal) -> str:
@@ -268,12 +268,12 @@ def disk_words(message: str, who: Principal) -> str:
     return message if who.role >= Role.OPERATOR else message.partition(":")[0]
 
 
-def _still_valid(parts: Service, who: Principal) -> bool:
+def _still_valid(parts: AppState, who: Principal) -> bool:
     """Whether the listener's token or session still holds: an open stream must not outlive it, nor a sign-out."""
     if who.session is None:
-        return any(token.id == who.token_id and token.is_valid(time.time()) for token in parts.access.tokens())
+        return any(token.id == who.token_id and token.is_valid(time.time()) for token in parts.auth.tokens())
     try:
-        parts.access.resume(who.session)
+        parts.auth.resume(who.session)
     except AccessError:
         return False
     return True

@@ -11,11 +11,11 @@ from starlette.responses import JSONResponse, Response
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
-from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
-from reid_mtda.service.context import Service, notices_of
+from reid_mtda.service.app_state import AppState, alerts_of
+from reid_mtda.service.auth import AccessError, Role
 from reid_mtda.service.erasure import erase
-from reid_mtda.service.guard import Who
+from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.searches import size_seen
 from reid_mtda.types import Sighting
@@ -27,21 +27,21 @@ open_router = APIRouter()
 # ---------------------------------------------------------------------------------------------------------- tokens
 
 
-@router.get("/tokens", tags=["access"])
+@router.get("/tokens", tags=["auth"])
 def tokens(who: Who, parts: Parts) -> list[a.TokenOut]:
     """All tokens, without their secrets."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return [a.TokenOut.of(token) for token in parts.access.tokens()]
+    return [a.TokenOut.of(token) for token in parts.auth.tokens()]
 
 
-@router.post("/tokens", tags=["access"], status_code=201)
+@router.post("/tokens", tags=["auth"], status_code=201)
 def create_token(body: a.TokenIn, who: Who, parts: Parts) -> a.NewTokenOut:
     """Make a token; its secret is in this answer and nowhere else."""
     who.need(Role.ADMIN)
     # Somebody limited to some cameras must not hand out more than they have.
     who.need_all_cameras()
-    text, info = parts.access.create(
+    text, info = parts.auth.create(
         body.user, Role.of(body.role), days=body.days, cameras=body.cameras, created_by=who.user
     )
     parts.audit.add(
@@ -50,17 +50,17 @@ def create_token(body: a.TokenIn, who: Who, parts: Parts) -> a.NewTokenOut:
     return a.NewTokenOut(**a.TokenOut.of(info).model_dump(), token=text)
 
 
-@router.delete("/tokens/{token_id}", tags=["access"], status_code=204)
+@router.delete("/tokens/{token_id}", tags=["auth"], status_code=204)
 def revoke_token(token_id: s.Name, who: Who, parts: Parts) -> None:
     """Make a token worthless at once."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    if not parts.access.revoke(token_id):
+    if not parts.auth.revoke(token_id):
         raise SearchError(f"token {token_id!r}: no such token, or revoked already", 404)
     parts.audit.add(who.user, "token_revoked", token=token_id)
 
 
-@router.get("/me", tags=["access"])
+@router.get("/me", tags=["auth"])
 def me(who: Who) -> dict[str, Any]:
     """Who you are to this service."""
     return {"user": who.user, "role": who.role.label, "cameras": None if who.cameras is None else sorted(who.cameras)}
@@ -84,7 +84,7 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         if body.sighting_ids is not None:
             rows = gallery.lookup(body.sighting_ids)
         elif who.sees(body.camera or ""):
-            if body.camera not in (*parts.system.cameras(), *parts.system.roster.former, *gallery.cameras()):
+            if body.camera not in (*parts.system.cameras(), *parts.system.pool.former, *gallery.cameras()):
                 raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
             rows = gallery.sightings(cameras=[body.camera or ""])
             rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
@@ -108,8 +108,8 @@ def retention(who: Who, parts: Parts) -> dict[str, int]:
     """Let old sightings go now instead of at the next turn; how many by camera."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    gone = parts.system.forget_old()
-    if doubt := parts.system.notices.of("clock"):
+    gone = parts.system.expire_sightings()
+    if doubt := parts.system.alerts.of("clock"):
         raise SearchError(doubt, 409)
     parts.audit.add(who.user, "retention", removed=gone)
     return gone
@@ -160,7 +160,7 @@ def model(who: Who, parts: Parts) -> a.ModelOut:
         thresholds=[
             row for row in a.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)
         ],
-        drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
+        drift={name: value for name, value in parts.system.drift_monitor.drift().items() if who.sees(name)},
     )
 
 
@@ -184,12 +184,12 @@ def candidates(who: Who, parts: Parts) -> a.ModelsOut:
     return a.ModelsOut(candidates=models.candidates(), can_roll_back=models.can_roll_back, job=job)
 
 
-@router.post("/model/verdicts", tags=["model"])
+@router.post("/model/comparisons", tags=["model"])
 def judge(body: a.CandidateIn, who: Who, parts: Parts) -> a.GateOut:
     """Would the gate let this candidate pass?"""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return a.GateOut.of(parts.models.judge(who.user, body.name))
+    return a.GateOut.of(parts.models.compare_models(who.user, body.name))
 
 
 @router.post("/model/promotions", tags=["model"], status_code=202)
@@ -211,11 +211,11 @@ def roll_back(who: Who, parts: Parts) -> a.JobOut:
 # ---------------------------------------------------------------------------------------------------------- health
 
 
-@router.get("/notices", tags=["health"])
-def notices(who: Who, parts: Parts) -> dict[str, str]:
+@router.get("/alerts", tags=["health"])
+def alerts(who: Who, parts: Parts) -> dict[str, str]:
     """What is wrong with the service until it is mended, by subject: ``camera NAME``, ``site`` or ``model``."""
     who.need(Role.OPERATOR)
-    return notices_of(parts, who)
+    return alerts_of(parts, who)
 
 
 @router.get("/health", tags=["health"])
@@ -231,7 +231,7 @@ def ready(parts: Parts) -> JSONResponse:
     return JSONResponse({"status": "not ready" if problem else "ready"}, 503 if problem else 200)
 
 
-def problems(parts: Service) -> str:
+def problems(parts: AppState) -> str:
     """Why searches cannot be answered, or ''."""
     try:
         len(parts.system.gallery)

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from reid_mtda.live.camera import LivePicture
 from reid_mtda.service import schemas as s
-from reid_mtda.service.access import Principal, Role
 from reid_mtda.service.api import ERRORS, Parts, jpeg
-from reid_mtda.service.context import Service
-from reid_mtda.service.guard import Who
+from reid_mtda.service.app_state import AppState
+from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError, to_jpeg
 from reid_mtda.site import Camera
 
@@ -33,7 +33,7 @@ def camera(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
     return s.CameraOut.of(parts.system.camera(known_camera(parts, who, name)))
 
 
-def known_camera(parts: Service, who: Principal, name: str) -> str:
+def known_camera(parts: AppState, who: Principal, name: str) -> str:
     """``name``, when it is a camera that this person may see.
 
     Raises:
@@ -84,7 +84,7 @@ def resume(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
     return _switch(parts, who, name, paused=False)
 
 
-def _switch(parts: Service, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
+def _switch(parts: AppState, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
     who.need(Role.OPERATOR)
     return s.CameraOut.of(parts.cameras.switch(who.user, known_camera(parts, who, name), paused=paused))
 

@@ -15,9 +15,9 @@ from starlette.staticfiles import StaticFiles
 import reid_mtda
 from reid_mtda.errors import ConfigError, GalleryError, ImageError, ModelError, ReidError, StorageError
 from reid_mtda.service import api, api_admin, api_cameras, web, web_admin
-from reid_mtda.service.access import AccessError
-from reid_mtda.service.context import Service
-from reid_mtda.service.guard import Guard, error_json
+from reid_mtda.service.app_state import AppState
+from reid_mtda.service.auth import AccessError
+from reid_mtda.service.middleware import ServiceMiddleware, error_json
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import ReviewError
 
@@ -33,7 +33,7 @@ _STATUS: tuple[tuple[type[ReidError], int], ...] = (
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-def create_app(service: Service, *, host: str = "127.0.0.1", secure: bool = False) -> FastAPI:
+def create_app(service: AppState, *, host: str = "127.0.0.1", secure: bool = False) -> FastAPI:
     """Make the application.
 
     Args:
@@ -63,7 +63,7 @@ def create_app(service: Service, *, host: str = "127.0.0.1", secure: bool = Fals
     app.add_exception_handler(HTTPException, _refused)
     hosts = (*_LOCAL, host, *service.settings.page_hosts)
     app.add_middleware(
-        Guard,
+        ServiceMiddleware,
         hosts=hosts,
         max_body=int(service.settings.max_upload_mb * 1e6),
         on_answer=service.metrics.answered,

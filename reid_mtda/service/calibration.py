@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
-from reid_mtda.live.calibrate import Moment, Pair, PairThreshold, Thresholds, calibrate, pair_of
 from reid_mtda.live.system import LiveSystem
+from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
 from reid_mtda.runs import write_json
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera
@@ -41,16 +41,16 @@ class Calibration:
         self._current = self._load(system.manifest.model_id)
         self._due = 0.0
         self.made_s = 0.0
-        system.lookouts.append(self.look)
+        system.periodic_checks.append(self.poll)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Notice pairs of the settings that name no camera; one may be added while running, so none is refused."""
         named = {name for pair in self._settings.overlapping for name in pair}
         unknown = ", ".join(sorted(named - self._system.cameras().keys()))
         message = (
             f"overlapping: got {unknown}, no camera of this site; mend the settings, or the pair counts for nothing"
         )
-        self._system.notices.put("overlapping", message if unknown else "")
+        self._system.alerts.put("overlapping", message if unknown else "")
 
     def current(self) -> Thresholds:
         """The thresholds; made anew first when they are old or of another model."""
@@ -79,14 +79,14 @@ class Calibration:
         cameras = {name: state.settings for name, state in self._system.cameras().items()}
         named = frozenset(pair_of(*pair) for pair in self._settings.overlapping)
         rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers)
-        moments = [
-            Moment(row.camera, row.track_id, row.start_s, row.end_s, vectors[number])
+        records = [
+            TrackRecord(row.camera, row.track_id, row.start_s, row.end_s, vectors[number])
             for number, row in rows.items()
             if number in vectors
         ]
         made = calibrate(
-            moments,
-            self._system.observed.within(),
+            records,
+            self._system.drift_monitor.within(),
             model_id=gallery.model_id,
             false_match_rate=self._settings.false_match_rate,
             overlapping=named | overlapping_pairs(cameras),

@@ -7,10 +7,10 @@ import sqlite3
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.live.addresses import UrlPolicy
-from reid_mtda.live.sitewatch import SiteChange
+from reid_mtda.live.site_reload import SiteChange
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.system import LiveSystem
+from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
@@ -83,11 +83,11 @@ class Cameras:
             except ConfigError as error:
                 self.refused.add(row["name"])
                 message = f"camera {row['name']}, added while running, is left out: {error}"
-                self._system.notices.put(f"camera {row['name']}", message)
+                self._system.alerts.put(f"camera {row['name']}", message)
                 self._audit.add("service", "camera_refused", camera=row["name"], reason=str(error))
         cameras = self._system.cameras()
         former = {name: days for name, days in retention.items() if days is not None and name not in cameras}
-        self._system.roster.former.update(former)
+        self._system.pool.former.update(former)
         for name, state in cameras.items():
             self._remember_retention(name, state.settings)
 
@@ -150,7 +150,7 @@ class Cameras:
             StorageError: it could not be kept.
         """
         is_there = name in self._system.cameras() or name not in self.refused
-        days = self._system.camera(name).settings.retention_days if is_there else self._system.roster.former.get(name)
+        days = self._system.camera(name).settings.retention_days if is_there else self._system.pool.former.get(name)
         with self._database.write() as connection:
             connection.execute(_SET, (name, None, days, 1, 0))
             if is_there:
@@ -190,7 +190,7 @@ class Cameras:
     def _forget_refusal(self, name: str) -> None:
         if name in self.refused:
             self.refused.discard(name)
-            self._system.notices.put(f"camera {name}", "")
+            self._system.alerts.put(f"camera {name}", "")
 
 
 def _settings_json(camera: Camera) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.service.app_state import AppState
 from reid_mtda.service.audit import AuditEntry
-from reid_mtda.service.context import Service
 from reid_mtda.service.queries import sighting_key
 from reid_mtda.types import Sighting
 
@@ -23,7 +23,7 @@ class Receipt:
     crops: int
 
 
-def erase(service: Service, user: str, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str) -> Receipt:
+def erase(service: AppState, user: str, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str) -> Receipt:
     """Remove sightings: vector, row, thumbnail, crops kept to adapt to, kept answers, reviews and their pictures.
 
     ``choose`` is asked for them by number once no model can change and no camera adds any more: numbers read before
@@ -32,12 +32,12 @@ def erase(service: Service, user: str, choose: Callable[[Gallery], Mapping[int, 
     The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun. The sightings
     themselves go last: what was interrupted finds them again when it is repeated, and so completes.
     """
-    with service.system.nothing_added():
+    with service.system.writes_paused():
         gallery = service.system.gallery
         rows = choose(gallery)
         keys = {sighting_key(row) for row in rows.values()}
         service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
-        if (aside := service.system.set_aside) is not None:
+        if (aside := service.system.previous_gallery) is not None:
             aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
         crops = 0
         for row in rows.values():
@@ -52,5 +52,5 @@ def erase(service: Service, user: str, choose: Callable[[Gallery], Mapping[int, 
             user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason
         )
     for camera, count in Counter(rows[number].camera for number in removed).items():
-        service.system.events.tell("erased", camera, count=count)
+        service.system.events.publish("erased", camera, count=count)
     return Receipt(entry, tuple(sorted(removed)), reviews, crops)

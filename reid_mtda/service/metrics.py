@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reid_mtda.live.disk import Room, free_disk_mb
+from reid_mtda.live.disk_guard import StorageLevel, free_disk_mb
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
@@ -127,11 +127,11 @@ class _Live(Collector):
 
     def _model(self) -> Iterator[Metric]:
         system = self._system
-        answering = system.answering
-        yield CounterMetricFamily("reid_embedding_batches", "Batches embedded.", value=answering.batches)
-        yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=answering.batched_crops)
-        yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=answering.embed_seconds)
-        waiting = answering.serving.batcher.depth
+        model_server = system.model_server
+        yield CounterMetricFamily("reid_embedding_batches", "Batches embedded.", value=model_server.batches)
+        yield CounterMetricFamily("reid_embedded_crops", "Crops embedded.", value=model_server.batched_crops)
+        yield CounterMetricFamily("reid_embedding_seconds", "Seconds of embedding.", value=model_server.embed_seconds)
+        waiting = model_server.serving.batcher.depth
         yield GaugeMetricFamily("reid_crops_waiting", "Crops in front of the model.", value=waiting)
         if (recall := self._recall.now()) is not None:
             yield GaugeMetricFamily("reid_index_recall", "Sampled recall@10 against exact search.", value=recall)
@@ -148,13 +148,13 @@ class _Live(Collector):
             "1 - cosine of the last 200 embeddings' mean to that at adaptation, else to the first 200's by model.",
             labels=["camera"],
         )
-        for camera, value in system.observed.drift().items():
+        for camera, value in system.drift_monitor.drift().items():
             drift.add_metric([camera], value)
         yield drift
         within = GaugeMetricFamily(
             "reid_tracklet_consistency", "Median cosine between the halves of one tracklet.", labels=["camera"]
         )
-        for camera, scores in system.observed.within().items():
+        for camera, scores in system.drift_monitor.within().items():
             if scores:
                 within.add_metric([camera], float(np.median(scores)))
         yield within
@@ -166,19 +166,19 @@ class _Live(Collector):
     def _process(self) -> Iterator[Metric]:
         system = self._system
         yield GaugeMetricFamily("reid_memory_bytes", "Resident memory of the process.", value=resident_bytes())
-        notices = GaugeMetricFamily("reid_notice", "1 while something is wrong with the subject.", labels=["subject"])
-        for subject in system.notices.all():
-            notices.add_metric([subject], 1)
-        yield notices
+        alerts = GaugeMetricFamily("reid_alert", "1 while something is wrong with the subject.", labels=["subject"])
+        for subject in system.alerts.all():
+            alerts.add_metric([subject], 1)
+        yield alerts
         yield GaugeMetricFamily("reid_uptime_seconds", "Since the start.", value=time.time() - system.started_s)
         free = free_disk_mb(system.gallery.folder) * 1e6
         yield GaugeMetricFamily("reid_disk_free_bytes", "Free disk where the gallery lies.", value=free)
-        room = system.disk.room
+        level = system.disk.level
         yield GaugeMetricFamily(
-            "reid_disk_low", "1 while pictures are not stored.", value=float(room is not Room.PICTURES)
+            "reid_disk_low", "1 while pictures are not stored.", value=float(level is not StorageLevel.PICTURES)
         )
         yield GaugeMetricFamily(
-            "reid_disk_full", "1 while sightings are not stored either.", value=float(room is Room.NOTHING)
+            "reid_disk_full", "1 while sightings are not stored either.", value=float(level is StorageLevel.NOTHING)
         )
 
 

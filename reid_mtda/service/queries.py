@@ -14,10 +14,10 @@ import numpy as np
 
 from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.search import largest_person
+from reid_mtda.gallery.search import largest_person
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.service.access import Principal, Role
-from reid_mtda.service.travel import Seen
+from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.transition_times import Seen
 from reid_mtda.types import Detect, FloatArray, ImageArray, Sighting
 from reid_mtda.vision.preprocess import check_image_size, decode_image
 

@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse
 
-from reid_mtda.service.access import Principal, Role
-from reid_mtda.service.context import Service
+from reid_mtda.service.app_state import AppState
+from reid_mtda.service.auth import Principal, Role
 
 
 @lru_cache(maxsize=1)
@@ -36,7 +36,7 @@ def page(request: Request, name: str, who: Principal | None, *, status: int = 20
     return HTMLResponse(html, status)
 
 
-def camera_names(parts: Service, who: Principal) -> list[str]:
+def camera_names(parts: AppState, who: Principal) -> list[str]:
     """The cameras that somebody sees."""
     return [name for name in parts.system.cameras() if who.sees(name)]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
-from reid_mtda.service.access import AccessError, Principal, Role
+from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.database import Database
 
 SAME, DIFFERENT = "same", "different"

@@ -22,10 +22,10 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.runs import lock_folder
 from reid_mtda.runtime import read_cameras
 from reid_mtda.schema import load_yaml
-from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
-from reid_mtda.service.context import Service, make_service
-from reid_mtda.service.serving import load_serving
+from reid_mtda.service.app_state import AppState, make_app_state
+from reid_mtda.service.auth import Role
+from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site, resolve
 from reid_mtda.types import Detect
@@ -50,7 +50,7 @@ def serve(
     certificate: Path | None = None,
     key: Path | None = None,
     tls: bool = False,
-    check_set: str | None = None,
+    holdout: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
@@ -65,7 +65,7 @@ def serve(
         state: folder of tokens, audit and reviews; without it, beside the gallery: ``GALLERY-service``.
         certificate: PEM file for TLS, with ``key``.
         key: its private key.
-        check_set: labelled pictures for the gate, in place of the settings' own.
+        holdout: labelled pictures for the gate, in place of the settings' own.
         tls: serve over TLS with a certificate made here when none is given.
         tell: shown to the person who started it, e.g. ``print``; the first-time token passes here and nowhere else.
 
@@ -73,8 +73,8 @@ def serve(
         ReidError: the site, model, gallery, settings or certificate cannot be used, or the port is taken.
     """
     settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
-    if check_set is not None:
-        settings = settings.model_copy(update={"check_set": check_set})
+    if holdout is not None:
+        settings = settings.model_copy(update={"holdout": holdout})
     state = state or gallery.with_name(f"{gallery.name}-service")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")
@@ -114,7 +114,7 @@ def serve(
 @contextlib.contextmanager
 def running_service(
     site: Site, model: Path, gallery: Path, state: Path, settings: ServiceSettings | None = None
-) -> Iterator[Service]:
+) -> Iterator[AppState]:
     """A live system with its service, running inside the block.
 
     Raises:
@@ -137,7 +137,7 @@ def running_service(
         adapted=read_cameras(serving.now.model, serving.manifest),
     )
     try:
-        service = make_service(system, state, settings, serving=serving, detect=upload_detector(site))
+        service = make_app_state(system, state, settings, serving=serving, detect=upload_detector(site))
     except BaseException:
         opened.close()
         raise
@@ -166,12 +166,12 @@ def upload_detector(site: Site) -> Detect | None:
     return None
 
 
-def first_token(service: Service) -> str | None:
+def first_token(service: AppState) -> str | None:
     """A token for the first admin, when there is none; None otherwise."""
-    if service.access.has_admin:
+    if service.auth.has_admin:
         return None
     days = service.settings.first_token_days
-    text, info = service.access.create("admin", Role.ADMIN, days=days, created_by="service")
+    text, info = service.auth.create("admin", Role.ADMIN, days=days, created_by="service")
     service.audit.add("service", "token_created", token=info.id, for_user="admin", role="admin", cameras=None)
     return text
 
@@ -254,7 +254,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _tell_parts_of_the_end(server: uvicorn.Server, service: Service) -> None:
+def _tell_parts_of_the_end(server: uvicorn.Server, service: AppState) -> None:
     """Event streams and long jobs end when the server is told to stop, not when its patience is over."""
     handle = server.handle_exit
 

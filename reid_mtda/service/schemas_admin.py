@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from reid_mtda.live.calibrate import Thresholds
-from reid_mtda.live.gate import GateReport
-from reid_mtda.service.access import TokenInfo
+from reid_mtda.live.model_gate import GateReport
+from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.auth import TokenInfo
 from reid_mtda.service.schemas import Body, Id, Name, iso
 
 
@@ -142,7 +142,7 @@ class CandidateIn(Body):
 
 
 class GateOut(BaseModel):
-    """The gate's verdict; scores by camera as (current, candidate), 0.5 is chance; checks: mAP on the check set."""
+    """The gate's comparison; scores by camera as (current, candidate), 0.5 is chance; checks: mAP on the check set."""
 
     passes: bool
     reason: str
@@ -152,10 +152,10 @@ class GateOut(BaseModel):
 
     @classmethod
     def of(cls, report: GateReport) -> GateOut:
-        """The API's form of a verdict."""
+        """The API's form of a comparison."""
         scores, checks = (
-            {name: (verdict.current, verdict.candidate) for name, verdict in verdicts.items()}
-            for verdicts in (report.cameras, report.checks)
+            {name: (comparison.current, comparison.candidate) for name, comparison in comparisons.items()}
+            for comparisons in (report.cameras, report.checks)
         )
         skipped = list(report.skipped)
         return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=skipped, checks=checks)

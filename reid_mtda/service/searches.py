@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.calibrate import Thresholds
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.service.access import Principal, Role
+from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import Audit
+from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.queries import Query, SearchError
-from reid_mtda.service.travel import LeftOut, TravelTimes, travel_times
+from reid_mtda.service.transition_times import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 
 _KEPT = 500
@@ -169,7 +169,7 @@ class Searches:
 
     def _unknown(self, principal: Principal, filters: Filters) -> tuple[str, ...]:
         """Cameras asked for that are not there for this person: none of the name, or one they do not see."""
-        asked, there = set(filters.cameras or ()), {*self._system.cameras(), *self._system.roster.former}
+        asked, there = set(filters.cameras or ()), {*self._system.cameras(), *self._system.pool.former}
         if not asked <= there:  # a gallery may hold what no camera here ever saw
             there.update(self._system.gallery.cameras())
         return tuple(sorted(name for name in asked if name not in there or not principal.sees(name)))

@@ -44,11 +44,11 @@ class ServiceSettings(Strict):
         description="Folder of model folders, or of runs of 'reid-mtda adapt', that may be put in service; "
         "None: 'candidates' in the state folder.",
     )
-    check_set: str | None = Field(
+    holdout: str | None = Field(
         default=None,
         description="Labelled pictures that the gate ranks, too: a folder in Market-1501's layout, or NAME:FOLDER.",
     )
-    check_tolerance: float = Field(
+    holdout_tolerance: float = Field(
         default=0.01, ge=0, le=1, description="By how much mAP of a camera may fall on the check set."
     )
     first_token_days: float = Field(default=30.0, gt=0, description="Life of the first admin token, in days.")

@@ -12,17 +12,17 @@ from starlette.responses import RedirectResponse, Response
 
 from reid_mtda.errors import ReidError
 from reid_mtda.service import api, api_cameras
-from reid_mtda.service.access import AccessError, Role
 from reid_mtda.service.api import Parts, jpeg, sightings_page
-from reid_mtda.service.context import notices_of, service_of
-from reid_mtda.service.guard import COOKIE, Sent, Who, check_origin, checked_token, identify
+from reid_mtda.service.app_state import alerts_of, service_of
+from reid_mtda.service.auth import AccessError, Role
+from reid_mtda.service.middleware import COOKIE, Sent, Who, check_origin, checked_token, identify
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
 from reid_mtda.service.searches import Filters, Reason, size_seen
 from reid_mtda.service.timeline import draw_timeline
-from reid_mtda.service.travel import travel_times
+from reid_mtda.service.transition_times import travel_times
 
 router = APIRouter()
 
@@ -68,13 +68,13 @@ def login(request: Request, form: Annotated[FormData, Depends(_login_fields)]) -
     """Sign in with a token."""
     target, service = _own_path(text_of(form, "next") or "/"), service_of(request)
     try:
-        secret, seconds = checked_token(request, text_of(form, "token"), service.access.open_session)
+        secret, seconds = checked_token(request, text_of(form, "token"), service.auth.open_session)
     except AccessError as error:
         response: Response = page(request, "login.html", None, status=error.status, next=target, message=str(error))
         if error.retry_after_s:
             response.headers["Retry-After"] = f"{error.retry_after_s:.0f}"
         return response
-    service.audit.add(service.access.resume(secret).user, "signed_in")
+    service.audit.add(service.auth.resume(secret).user, "signed_in")
     response = RedirectResponse(target, _SEE_OTHER)
     is_secure = service.secure_cookies or request.url.scheme == "https"  # a trusted proxy may speak TLS for us
     response.set_cookie(COOKIE, secret, max_age=int(seconds), httponly=True, samesite="strict", secure=is_secure)
@@ -85,7 +85,7 @@ def login(request: Request, form: Annotated[FormData, Depends(_login_fields)]) -
 def logout(request: Request, sent: Sent) -> Response:
     """Sign out."""
     who, _ = sent
-    service_of(request).access.close_session(who.session or "")
+    service_of(request).auth.close_session(who.session or "")
     response = RedirectResponse("/login", _SEE_OTHER)
     response.delete_cookie(COOKIE)
     return response
@@ -106,7 +106,7 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     last_event = parts.system.events.last  # before anything is read: what happens meanwhile is told again
     states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
-    notices = notices_of(parts, who)
+    alerts = alerts_of(parts, who)
     return page(
         request,
         "cameras.html",
@@ -114,7 +114,7 @@ def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
         cameras=states,
         recent=recent,
         disk=api.disk_words(parts.system.disk.message, who),
-        notices=notices,
+        alerts=alerts,
         last_event=last_event,
     )
 
@@ -137,7 +137,7 @@ def sightings(
 def sighting(request: Request, number: Id, who: Who, parts: Parts) -> Response:
     """One sighting, large; looking at it is audited."""
     row = parts.queries.sighting(who, number)
-    parts.openings.sighting(who, number, row)
+    parts.access_log.sighting(who, number, row)
     return page(request, "sighting.html", who, number=number, row=row)
 
 
@@ -171,9 +171,9 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         gallery_size=size_seen(parts.system.gallery, who),
         thresholds=thresholds,
         rows=rows,
-        drift={name: value for name, value in parts.system.observed.drift().items() if who.sees(name)},
+        drift={name: value for name, value in parts.system.drift_monitor.drift().items() if who.sees(name)},
         disk=api.disk_words(parts.system.disk.message, who),
-        notices=notices_of(parts, who).values(),
+        alerts=alerts_of(parts, who).values(),
         models=parts.models,
     )
 

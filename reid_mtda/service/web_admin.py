@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from reid_mtda.service.access import Role
 from reid_mtda.service.api import Parts
-from reid_mtda.service.context import service_of
-from reid_mtda.service.guard import Sent, Who
+from reid_mtda.service.app_state import service_of
+from reid_mtda.service.auth import Role
+from reid_mtda.service.middleware import Sent, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 
@@ -36,7 +36,7 @@ def tokens(request: Request, who: Who, parts: Parts) -> Response:
     """Who has access."""
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    return page(request, "tokens.html", who, tokens=parts.access.tokens(), made=None, cameras=camera_names(parts, who))
+    return page(request, "tokens.html", who, tokens=parts.auth.tokens(), made=None, cameras=camera_names(parts, who))
 
 
 @router.post("/tokens")
@@ -52,9 +52,9 @@ def create_token(request: Request, sent: Sent) -> Response:
     except ValueError:
         raise SearchError("days: expected a number", 422) from None
     role = Role.of(text_of(form, "role"))
-    text, info = parts.access.create(text_of(form, "user"), role, days=days, cameras=cameras, created_by=who.user)
+    text, info = parts.auth.create(text_of(form, "user"), role, days=days, cameras=cameras, created_by=who.user)
     parts.audit.add(who.user, "token_created", token=info.id, for_user=info.user, role=role.label, cameras=info.cameras)
-    listed, names = parts.access.tokens(), camera_names(parts, who)
+    listed, names = parts.auth.tokens(), camera_names(parts, who)
     return page(request, "tokens.html", who, tokens=listed, made=(text, info), cameras=names)
 
 
@@ -65,7 +65,7 @@ def revoke(request: Request, token_id: str, sent: Sent) -> Response:
     parts = service_of(request)
     who.need(Role.ADMIN)
     who.need_all_cameras()
-    if parts.access.revoke(token_id):
+    if parts.auth.revoke(token_id):
         parts.audit.add(who.user, "token_revoked", token=token_id)
     return RedirectResponse("/tokens", SEE_OTHER)
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
-from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import reversal_delta
 from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
@@ -36,7 +36,7 @@ from reid_mtda.train.common import (
     seeded_step,
     set_learning_rate,
 )
-from reid_mtda.train.watch import AfterEpoch, keep_last
+from reid_mtda.train.watch import EpochCallback, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -66,7 +66,7 @@ def align_classifier(
     settings: AlignmentSettings,
     run: Run,
     progress: Progress = silent,
-    after_epoch: AfterEpoch = keep_last,
+    after_epoch: EpochCallback = keep_last,
 ) -> Classifier:
     """Adapt a copy of ``model`` to ``target``; the weights after the last epoch are the result.
 
@@ -85,9 +85,9 @@ def align_classifier(
     of_source = Pictures(source.pictures, preprocess)
     of_target = Pictures(target.pictures, preprocess) if target else None
     labels = torch.from_numpy(source.labels)
-    pick_source = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
+    pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     batch_t = settings.target_batch_size or settings.batch_size
-    pick_target = ShuffledRows(len(target), batch_t, run.child_seed("target")) if target else None
+    pick_target = ShuffleSampler(len(target), batch_t, run.child_seed("target")) if target else None
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.child_seed("discriminator"))

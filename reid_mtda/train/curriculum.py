@@ -9,11 +9,11 @@ from torch import Tensor
 
 from reid_mtda.data.batches import Pictures
 from reid_mtda.errors import DataError
-from reid_mtda.losses.discrepancy import mmd_loss
+from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.train.common import embed_pictures
 from reid_mtda.train.draws import SourcePeople
-from reid_mtda.train.lessons import Teaching
+from reid_mtda.train.teacher_outputs import TargetPool
 from reid_mtda.types import IntArray
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def joining_steps(
     student: Embedder,
     source: SourcePeople | None,
     pictures: Pictures,
-    teaching: Teaching,
+    pool: TargetPool,
     *,
     last: int,
     rng: np.random.Generator,
@@ -38,25 +38,25 @@ def joining_steps(
     Raises:
         DataError: an order is wanted and there is no source.
     """
-    count = len(teaching.names)
+    count = len(pool.names)
     if last == 0 or count < 2:
         return np.zeros(count, np.int64)
     if source is None:
         raise DataError("distillation: easy_first orders cameras by their distance to the source, and there is none")
-    rows = [np.flatnonzero(teaching.target == number) for number in range(count)]
+    rows = [np.flatnonzero(pool.target == number) for number in range(count)]
     size = min(_JUDGED, len(source.labels), *map(len, rows))
     of_source = _some(student, source.pictures, np.arange(len(source.labels)), size, rng)
     distances = [float(mmd_loss(source=of_source, target=_some(student, pictures, own, size, rng))) for own in rows]
-    log.info("cameras by MMD to the source: %s", dict(zip(teaching.names, distances, strict=True)))
+    log.info("cameras by MMD to the source: %s", dict(zip(pool.names, distances, strict=True)))
     rank = np.argsort(np.argsort(distances, kind="stable"))
     return np.asarray(rank * last // (count - 1), np.int64)
 
 
-def cameras_joined(joins: IntArray, step: int, identities: IntArray, teaching: Teaching) -> IntArray:
-    """The numbers of the cameras that are heard at ``step``; some before their time, until two people are there."""
+def cameras_joined(joins: IntArray, step: int, identities: IntArray, pool: TargetPool) -> IntArray:
+    """The numbers of the cameras that take part at ``step``; some before their time, until two people are there."""
     order = np.argsort(joins, kind="stable")
     for count in range(int((joins <= step).sum()), len(order) + 1):
-        people = identities[np.isin(teaching.target, order[:count])]
+        people = identities[np.isin(pool.target, order[:count])]
         if len(np.unique(people[people >= 0])) > 1:
             break
     return np.sort(order[:count])

@@ -54,7 +54,7 @@ class DistilSettings(Strict):
     margin: float = Field(default=0.3, ge=0)
     beta_start: float = Field(default=0.3, gt=0, lt=1, description="share of the targets at the first step")
     beta_end: float = Field(default=0.9, gt=0, lt=1, description="share of the targets at the last step")
-    temperature: float = Field(default=4.0, gt=0, description="of source-identity beliefs")
+    temperature: float = Field(default=4.0, gt=0, description="of source-identity soft targets")
     rows_temperature: float = Field(default=0.2, gt=0, description="of similarity rows")
     source_weight: float = Field(
         default=1.0, ge=0, description="of identity and triplets on the source; 0: no source picture is seen"
@@ -64,16 +64,18 @@ class DistilSettings(Strict):
     matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
     identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
     prototype_weight: float = Field(
-        default=0.0, ge=0, description="of beliefs over a teacher's people, softened like those over source identities"
+        default=0.0,
+        ge=0,
+        description="of soft targets over a teacher's people, softened like those over source identities",
     )
     memory_weight: float = Field(default=0.0, ge=0, description="of InfoNCE to the student's own centroids of people")
     memory_temperature: float = Field(default=0.05, gt=0, description="of likeness to a centroid, before softening")
     memory_momentum: float = Field(default=0.1, ge=0, le=1, description="share of a centroid that one batch leaves")
-    recombined: int = Field(
+    part_mixed: int = Field(
         default=0, ge=0, description="crops made of two people of one camera, per camera, that its teacher sees too"
     )
-    recombined_pictures: int = Field(default=32, ge=2, description="of them in a batch, over all cameras")
-    strangers: Literal["camera", "all", "simultaneous"] = Field(
+    part_mixed_pictures: int = Field(default=32, ge=2, description="of them in a batch, over all cameras")
+    negatives: Literal["camera", "all", "simultaneous"] = Field(
         default="camera",
         description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
         "one person), everywhere, or among the tracklets that its camera saw at the same time: certainly others",

@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
-from reid_mtda.data.batches import group_sampler, load_pictures
+from reid_mtda.data.batches import load_pictures, pk_sampler
 from reid_mtda.errors import DataError
-from reid_mtda.losses.discrepancy import dissimilarity_mmd_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
+from reid_mtda.losses.mmd import dissimilarity_mmd_loss
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
@@ -71,10 +71,8 @@ def adapt_dmmd(
     size = (preprocess.height, preprocess.width)
     p, k = settings.identities_per_batch, settings.pictures_per_identity
     of_source, of_target = load_pictures(source.paths, preprocess), load_pictures(target.paths, preprocess)
-    pick_source = group_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
-    pick_target = group_sampler(
-        target.tracklets, p=p, k=k, seed=run.child_seed("target"), where=target.domain, min_size=2
-    )
+    pick_source = pk_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
+    pick_target = pk_sampler(target.tracklets, p=p, k=k, seed=run.child_seed("target"), where=target.domain, min_size=2)
     augment = build_augmentation(settings.augmentation, size)
     labels, tracklets = torch.from_numpy(source.labels), torch.from_numpy(target.tracklets)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -25,12 +25,12 @@ from torch.optim import SGD, Optimizer
 from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
-from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
-from reid_mtda.losses.discrepancy import mmd_loss
-from reid_mtda.losses.distillation.beliefs import published_kl_loss
 from reid_mtda.losses.distillation.features import feature_loss
+from reid_mtda.losses.distillation.soft_targets import published_kl_loss
+from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
@@ -45,7 +45,7 @@ from reid_mtda.train.common import (
     seeded_step,
     set_learning_rate,
 )
-from reid_mtda.train.watch import AfterEpoch, keep_last
+from reid_mtda.train.watch import EpochCallback, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -73,7 +73,9 @@ class ProgressiveSettings(Strict):
     discriminator_width: int = Field(default=4096, ge=1)
     augmentation: tuple[str, ...] = ()
     checkpoint_every: int = Field(default=200, ge=1)
-    reuse_lesson: bool = Field(default=False, description="the teacher's own step teaches, which saves its 2nd forward")
+    reuse_teacher_output: bool = Field(
+        default=False, description="the teacher's own step teaches, which saves its 2nd forward"
+    )
     batchnorm: BatchNormSets = Field(
         default="per_domain", description="each domain forwarded alone, as published, or both in one batch"
     )
@@ -90,7 +92,7 @@ def progressive_beta(start: float, end: float, epoch: int, epochs: int) -> float
 
 
 @dataclass(frozen=True, eq=False)
-class Adapting:
+class NetworkState:
     """A network with its adversary and an optimiser over these two alone."""
 
     network: Classifier
@@ -141,7 +143,7 @@ def distil_progressively(
     settings: ProgressiveSettings,
     run: Run,
     progress: Progress = silent,
-    after_epoch: AfterEpoch = keep_last,
+    after_epoch: EpochCallback = keep_last,
 ) -> tuple[Classifier, dict[str, Classifier]]:
     """Train copies of ``teachers`` (one a target) and ``student`` together; last weights of both are the result.
 
@@ -151,15 +153,20 @@ def distil_progressively(
     """
     if not targets or teachers.keys() != targets.keys():
         raise DataError(f"progressive: got teachers of {sorted(teachers)} for {sorted(targets)}, expected the same")
-    pupil = _adapting(student, settings.student_learning_rate, settings, run, "student", connect=teachers)
-    masters = {name: _adapting(t, settings.teacher_learning_rate, settings, run, name) for name, t in teachers.items()}
+    student_state = _network_state(student, settings.student_learning_rate, settings, run, "student", connect=teachers)
+    teacher_states = {
+        name: _network_state(t, settings.teacher_learning_rate, settings, run, name) for name, t in teachers.items()
+    }
     of_source = Pictures(source.pictures, preprocess)
     of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
-    pick_source = ShuffledRows(len(source), settings.batch_size, run.child_seed("source"))
-    pick = {n: ShuffledRows(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
+    pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
+    pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
     all_labels = torch.from_numpy(source.labels)
-    everyone = {"student": pupil, **{f"teacher {name}": master for name, master in masters.items()}}
+    everyone = {
+        "student": student_state,
+        **{f"teacher {name}": teacher_state for name, teacher_state in teacher_states.items()},
+    }
     networks = {n: nn.ModuleList([a.network, a.discriminator]) for n, a in everyone.items()}
     optimisers = OptimiserSet([a.optimiser for a in everyone.values()])
     state = Resumable(run, networks, optimisers, every=settings.checkpoint_every)  # type: ignore[arg-type]
@@ -171,38 +178,46 @@ def distil_progressively(
         beta = progressive_beta(settings.beta_start, settings.beta_end, epoch, settings.epochs)
         ramp = (step % per_epoch) / per_epoch if settings.mmd_restart_each_epoch else step / total
         delta = reversal_delta(ramp if settings.alignment == "mmd" else step / total)
-        set_learning_rate(pupil.optimiser, inverse_decay(settings.student_learning_rate, (epoch - 1) / settings.epochs))
+        set_learning_rate(
+            student_state.optimiser, inverse_decay(settings.student_learning_rate, (epoch - 1) / settings.epochs)
+        )
         rows_s = pick_source.batch(step)
         labels = all_labels[rows_s]
-        for turn, (name, master) in enumerate(masters.items()):
+        for turn, (name, teacher_state) in enumerate(teacher_states.items()):
             rate = inverse_decay(settings.teacher_learning_rate, (epoch - 1) / settings.epochs)
-            set_learning_rate(master.optimiser, rate)
-            with seeded_step(run, step * len(masters) + turn):
+            set_learning_rate(teacher_state.optimiser, rate)
+            with seeded_step(run, step * len(teacher_states) + turn):
                 both = torch.cat([of_source.unit(rows_s), of_target[name].unit(pick[name].batch(step))])
                 pictures = of_source.normalised(augment(both))
                 sizes = [len(labels), len(pictures) - len(labels)]
-                own = pass_domains(master.network.train(), pictures, sizes, settings.batchnorm)
-                parts = teacher_parts(master, own, labels, settings, beta, delta)
-                adapted = optimise(master.optimiser, parts, where=f"teacher of {name}", step=step)
-                lesson = own if settings.reuse_lesson else teach(master.network, pictures, len(labels), settings)
-                parts = student_parts(pupil, lesson, pictures, labels, settings, beta, delta)
-                learnt = optimise(pupil.optimiser, parts, where=f"student on {name}", step=step)
+                own = pass_domains(teacher_state.network.train(), pictures, sizes, settings.batchnorm)
+                parts = teacher_parts(teacher_state, own, labels, settings, beta, delta)
+                adapted = optimise(teacher_state.optimiser, parts, where=f"teacher of {name}", step=step)
+                teacher_output = (
+                    own
+                    if settings.reuse_teacher_output
+                    else teacher_targets(teacher_state.network, pictures, len(labels), settings)
+                )
+                parts = student_parts(student_state, teacher_output, pictures, labels, settings, beta, delta)
+                learnt = optimise(student_state.optimiser, parts, where=f"student on {name}", step=step)
             if (step + 1) % per_epoch == 0:
                 rates = {
                     f"{who}_rate": one.optimiser.param_groups[0]["lr"]
-                    for who, one in (("teacher", master), ("student", pupil))
+                    for who, one in (("teacher", teacher_state), ("student", student_state))
                 }
                 run.record("progressive", epoch=epoch, target=name, beta=beta, **rates, **adapted, **learnt)
         if (step + 1) % per_epoch == 0:
-            after_epoch(epoch, pupil.network)
+            after_epoch(epoch, student_state.network)
         state.save(step + 1)
         progress("progressive", step + 1, total)
     state.finish()
-    return pupil.network.eval(), {name: master.network.eval() for name, master in masters.items()}
+    return student_state.network.eval(), {
+        name: teacher_state.network.eval() for name, teacher_state in teacher_states.items()
+    }
 
 
 def teacher_parts(
-    master: Adapting,
+    teacher_state: NetworkState,
     outputs: list[ClassifierOutput],
     labels: Tensor,
     settings: ProgressiveSettings,
@@ -214,14 +229,18 @@ def teacher_parts(
     if settings.alignment == "mmd":
         alignment = delta * mmd_loss(source=source.feature, target=target.feature)
     else:
-        alignment = domain_confusion_loss(**judged(master.discriminator, {"source": source, "target": target}, delta))
+        alignment = domain_confusion_loss(
+            **judged(teacher_state.discriminator, {"source": source, "target": target}, delta)
+        )
     return {
         "teacher classes": (1 - beta) * functional.cross_entropy(source.logits, labels),
         "alignment": (1 - beta) * settings.gamma * alignment,
     }
 
 
-def teach(teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings) -> list[ClassifierOutput]:
+def teacher_targets(
+    teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
+) -> list[ClassifierOutput]:
     """What the updated teacher says of the same pictures: eval mode and without a gradient unless a quirk is on."""
     teacher.train(settings.teacher_bn_train)
     with torch.set_grad_enabled(settings.teacher_attached):
@@ -229,8 +248,8 @@ def teach(teacher: Classifier, pictures: Tensor, sources: int, settings: Progres
 
 
 def student_parts(
-    pupil: Adapting,
-    lesson: list[ClassifierOutput],
+    student_state: NetworkState,
+    teacher_output: list[ClassifierOutput],
     pictures: Tensor,
     labels: Tensor,
     settings: ProgressiveSettings,
@@ -238,11 +257,11 @@ def student_parts(
     delta: float,
 ) -> dict[str, Tensor]:
     """The student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + feature KD]."""
-    pupil.network.train()
+    student_state.network.train()
     source, target = pass_domains(
-        pupil.network, pictures, [len(labels), len(pictures) - len(labels)], settings.batchnorm
+        student_state.network, pictures, [len(labels), len(pictures) - len(labels)], settings.batchnorm
     )
-    taught_s, taught_t = lesson
+    taught_s, taught_t = teacher_output
 
     def kl(student: Tensor, teacher: Tensor) -> Tensor:
         # kl_loss with the two quirks of the public code; both off, it is kl_loss.
@@ -257,13 +276,13 @@ def student_parts(
         "target logits": beta * kl(target.logits, taught_t.logits),
     }
     if settings.student_confusion and settings.alignment == "dann":
-        heard = {"target": target} if settings.one_sided_confusion else {"target": target, "source": source}
-        verdicts = judged(pupil.discriminator, heard, delta)
-        confusion = domain_confusion_loss(target=verdicts["target"], source=verdicts.get("source"))
+        judged_domains = {"target": target} if settings.one_sided_confusion else {"target": target, "source": source}
+        domain_logits = judged(student_state.discriminator, judged_domains, delta)
+        confusion = domain_confusion_loss(target=domain_logits["target"], source=domain_logits.get("source"))
         parts["student confusion"] = beta * settings.alpha * confusion
     if settings.feature_weight:
         student_feature = torch.cat([source.feature, target.feature])
-        connector = getattr(pupil.discriminator, "connector", nn.Identity())
+        connector = getattr(student_state.discriminator, "connector", nn.Identity())
         taught = torch.cat([taught_s.feature, taught_t.feature])
         parts["features"] = (
             beta * settings.feature_weight * feature_loss(student=connector(student_feature), teacher=taught)
@@ -274,18 +293,18 @@ def student_parts(
 def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput], delta: float) -> dict[str, Tensor]:
     """The discriminator's logits (B,) for each domain of ``outputs``; the features get its gradient reversed."""
     features = [reverse_gradient(output.feature, delta) for output in outputs.values()]
-    verdicts = discriminator(torch.cat(features)).split([len(part) for part in features])
-    return dict(zip(outputs, verdicts, strict=True))
+    domain_logits = discriminator(torch.cat(features)).split([len(part) for part in features])
+    return dict(zip(outputs, domain_logits, strict=True))
 
 
-def _adapting(
+def _network_state(
     model: Classifier,
     rate: float,
     settings: ProgressiveSettings,
     run: Run,
     name: str,
     connect: Mapping[str, Classifier] | None = None,
-) -> Adapting:
+) -> NetworkState:
     network = copy.deepcopy(model).requires_grad_(True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.child_seed(f"discriminator {name}"))
@@ -297,4 +316,4 @@ def _adapting(
     groups = rate_groups(network, discriminator, head_rate=settings.head_rate)
     # fused: one pass over the weights instead of five; it differs from the loop in the last bits alone
     optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=True)
-    return Adapting(network, discriminator, optimiser)
+    return NetworkState(network, discriminator, optimiser)

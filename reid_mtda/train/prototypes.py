@@ -1,6 +1,6 @@
 """Centroids of the people found in the targets: the student's, which follow it, and its teachers', which stand.
 
-A teacher's beliefs over its own people are a class space without labels, in which a student of another embedding
+A teacher's soft targets over its own people are a class space without labels, in which a student of another embedding
 size can be taught; its own centroids tell people apart by InfoNCE (Dai et al. 2022, "Cluster Contrast").
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reid_mtda.losses.memory import cluster_means, memory_loss, moved_memory
+from reid_mtda.losses.cluster_memory import cluster_means, memory_loss, moved_memory
 from reid_mtda.train.common import Kept
-from reid_mtda.train.lessons import Teaching
+from reid_mtda.train.teacher_outputs import TargetPool
 from reid_mtda.types import FloatArray, IntArray
 
 
@@ -34,7 +34,7 @@ class Prototypes:
 
     @classmethod
     def of(
-        cls, teaching: Teaching, identities: IntArray, embeddings: FloatArray, memory: Kept | None = None
+        cls, pool: TargetPool, identities: IntArray, embeddings: FloatArray, memory: Kept | None = None
     ) -> Prototypes:
         """Centroids of ``identities`` int64 (N,) by the student's ``embeddings`` (N, D_s), kept in ``memory``."""
         known = identities >= 0
@@ -44,14 +44,14 @@ class Prototypes:
         centroids = cluster_means(embeddings=torch.from_numpy(embeddings), labels=slots)
         memory = memory or Kept(centroids)
         memory.tensor = centroids
-        seen = torch.zeros(int(teaching.camera.max()) + 1, len(centroids), dtype=torch.bool)
-        seen[torch.from_numpy(teaching.camera[known]), slots[torch.from_numpy(known)]] = True
+        seen = torch.zeros(int(pool.camera.max()) + 1, len(centroids), dtype=torch.bool)
+        seen[torch.from_numpy(pool.camera[known]), slots[torch.from_numpy(known)]] = True
         taught = {}
-        for space, (members, lesson) in teaching.spaces.items():
-            mine = np.flatnonzero(np.isin(teaching.target, members) & known)
+        for space, (members, teacher_output) in pool.spaces.items():
+            mine = np.flatnonzero(np.isin(pool.target, members) & known)
             own, labels = np.unique(people[mine], return_inverse=True)
             if len(own):
-                said = lesson.embedding[torch.from_numpy(teaching.place[mine])]
+                said = teacher_output.embedding[torch.from_numpy(pool.place[mine])]
                 means = cluster_means(embeddings=said, labels=torch.from_numpy(labels))
                 taught[space] = torch.from_numpy(own), means
         return cls(slots, memory, seen, taught)

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
-from reid_mtda.data.batches import group_sampler, load_pictures
+from reid_mtda.data.batches import load_pictures, pk_sampler
 from reid_mtda.losses.identity import identity_loss, triplet_loss
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
@@ -52,7 +52,7 @@ def train_source(
     """
     pictures = load_pictures(source.paths, preprocess)
     p, k = settings.identities_per_batch, settings.pictures_per_identity
-    sampler = group_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
+    sampler = pk_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     labels = torch.from_numpy(source.labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -7,7 +7,7 @@ from typing import Protocol
 from reid_mtda.models.classifier import Classifier
 
 
-class AfterEpoch(Protocol):
+class EpochCallback(Protocol):
     """Called with the epoch's number (1..N) and the network being trained; gives nothing back to the loop."""
 
     def __call__(self, epoch: int, model: Classifier) -> None:

@@ -13,7 +13,7 @@ import torch
 from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.footage import HarvestReport
-from reid_mtda.data.recombine import recombine
+from reid_mtda.data.part_mix import mix_parts
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import DataError, ReidError
 from reid_mtda.evaluate.retrieval import embed_paths
@@ -25,8 +25,8 @@ from reid_mtda.runtime import load_exported, write_cameras
 from reid_mtda.site import Site
 from reid_mtda.train import METHODS
 from reid_mtda.train.distil import distil
-from reid_mtda.train.lessons import Lesson, give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.workflow.crops import drop_crops, take_crops
@@ -231,25 +231,27 @@ def ready_made(config: AdaptConfig, camera: str) -> Path | None:
 
 def collect_lessons(
     run: Run, targets: Mapping[str, UnlabelledSet], config: AdaptConfig, *, folder: str = "teachers"
-) -> dict[str, Lesson]:
+) -> dict[str, TeacherOutputs]:
     """Let every camera's teacher, adapted or ready-made, see its crops once; one teacher is in memory at a time."""
-    lessons, preprocess, count = {}, config.input.preprocess(), config.distil.recombined
+    teacher_outputs, preprocess, count = {}, config.input.preprocess(), config.distil.part_mixed
     for camera, target in targets.items():
-        exported, seed = ready_made(config, camera), run.child_seed(f"recombined {camera}")
+        exported, seed = ready_made(config, camera), run.child_seed(f"part-mixed {camera}")
         if exported:
             embed, manifest = load_exported(exported)
             rows = [embed_paths(embed, manifest.preprocess, target.paths)]
-            lesson = Lesson(torch.from_numpy(rows[0]), None, manifest.model_id)
+            teacher_output = TeacherOutputs(torch.from_numpy(rows[0]), None, manifest.model_id)
             if count:  # else the crops need not be read at the student's size here
-                extra = recombine(load_pictures(target.paths, preprocess).resized, count, seed)
+                extra = mix_parts(load_pictures(target.paths, preprocess).resized, count, seed)
                 batches = [extra[n : n + 32] for n in range(0, len(extra), 32)]
                 rows += [embed(to_model_input(list(batch), manifest.preprocess)) for batch in batches]
-                lesson = replace(lesson, embedding=torch.from_numpy(np.concatenate(rows)), recombined=extra)
-            lessons[camera] = lesson
+                teacher_output = replace(
+                    teacher_output, embedding=torch.from_numpy(np.concatenate(rows)), part_mixed=extra
+                )
+            teacher_outputs[camera] = teacher_output
         else:
             teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
-            lessons[camera] = give_lesson(teacher, target, preprocess, recombined=count, seed=seed)
-    return lessons
+            teacher_outputs[camera] = compute_teacher_outputs(teacher, target, preprocess, part_mixed=count, seed=seed)
+    return teacher_outputs
 
 
 def distil_student(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reid_mtda.data.truth import TrackletTruth, label_tracklets, read_mot
+from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features, name_cameras

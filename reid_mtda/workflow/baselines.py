@@ -102,7 +102,7 @@ def train_blending(
     """Blending: the student adapts to all cameras as if they were one, without teachers.
 
     It gets as many steps, crops per step and the learning rate that distillation gets. Triplets among tracklets are
-    left out: of two tracklets from different cameras nobody knows whether they are strangers, and with them the
+    left out: of two tracklets from different cameras nobody knows whether they are negatives, and with them the
     scores were lower (street, seed 0: 16.8 mAP with, 18.5 without).
     """
     path = run.folder / "models/blending.safetensors"

@@ -15,7 +15,7 @@ import numpy as np
 
 from reid_mtda.config import AdaptConfig, load_config
 from reid_mtda.errors import ConfigError
-from reid_mtda.evaluate.pictures import draw_retrieval
+from reid_mtda.evaluate.rank_plots import draw_retrieval
 from reid_mtda.evaluate.report import write_report
 from reid_mtda.evaluate.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport

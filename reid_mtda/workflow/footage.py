@@ -12,8 +12,8 @@ from typing import Any
 from reid_mtda.data.footage import HarvestReport, harvest_crops
 from reid_mtda.errors import ConfigError, DataError, GalleryError, ImageError, ModelError, ReidError, VideoError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
-from reid_mtda.live.search import search_picture
 from reid_mtda.runs import Progress, silent
 from reid_mtda.runtime import load_exported
 from reid_mtda.site import Camera, Site, resolve

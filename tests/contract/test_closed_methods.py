@@ -15,28 +15,28 @@ import torch
 from closed_sets import PREPROCESS, bars, network, same_state
 
 from reid_mtda.data.classification import ClosedDomain, LabelledPictures
-from reid_mtda.data.shuffle import ShuffledRows
+from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError, TrainingError
 from reid_mtda.losses.adversarial import reversal_delta
-from reid_mtda.losses.discrepancy import mmd_loss
+from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train import alignment as alignment_module
 from reid_mtda.train import common, progressive
-from reid_mtda.train import staged as staged_module
+from reid_mtda.train import offline_kd as offline_module
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import inverse_decay, optimise, pass_domains
+from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
 from reid_mtda.train.progressive import (
     OptimiserSet,
     ProgressiveSettings,
-    _adapting,
+    _network_state,
     distil_progressively,
     progressive_beta,
     student_parts,
-    teach,
     teacher_parts,
+    teacher_targets,
 )
-from reid_mtda.train.staged import StagedSettings, distil_staged
 
 BUDGET = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6}
 SMALL = {**BUDGET, "discriminator_width": 8}
@@ -66,13 +66,13 @@ def run_progressive(run, targets=TARGETS, progress=lambda *_: None, **settings):
 
 
 def run_staged(run, targets=TARGETS, progress=lambda *_: None, **settings):
-    lessons = {
+    teacher_outputs = {
         name: torch.randn(len(d.target), 3, generator=torch.Generator().manual_seed(0)) for name, d in targets.items()
     }
     return [
-        distil_staged(
-            network(), lessons, SOURCE.source, unlabelled(targets), PREPROCESS,
-            StagedSettings(**{**BUDGET, **settings}), run, progress,
+        distil_offline(
+            network(), teacher_outputs, SOURCE.source, unlabelled(targets), PREPROCESS,
+            OfflineKDSettings(**{**BUDGET, **settings}), run, progress,
         )
     ]  # fmt: skip
 
@@ -206,7 +206,7 @@ def test_a_method_that_reads_target_labels_is_caught(tmp_path):
         check_target_labels_do_not_matter(leaking, tmp_path, {})
 
 
-@pytest.mark.parametrize("function", [align_classifier, distil_progressively, distil_staged])
+@pytest.mark.parametrize("function", [align_classifier, distil_progressively, distil_offline])
 def test_targets_arrive_in_a_type_without_labels(function):
     hints = typing.get_type_hints(function)
     found = str(hints.get("target", hints.get("targets")))
@@ -217,15 +217,27 @@ def student_step(folder, **settings):
     """One teacher step, then one student step; returns the teacher and its state from before the student step."""
     settings = ProgressiveSettings(**{**SMALL, **settings})
     run = new_run(folder)
-    pupil, master = (_adapting(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher")))
+    student_state, teacher_state = (
+        _network_state(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher"))
+    )
     pictures, labels = torch.randn(12, 3, 28, 28), torch.from_numpy(SOURCE.source.labels[:6])
-    outputs = pass_domains(master.network.train(), pictures, [6, len(pictures) - 6], settings.batchnorm)
-    optimise(master.optimiser, teacher_parts(master, outputs, labels, settings, 0.3, 0.5), where="teacher", step=0)
-    before = {name: value.clone() for name, value in master.network.state_dict().items()}
-    master.optimiser.zero_grad(set_to_none=True)
-    lesson = teach(master.network, pictures, 6, settings)
-    optimise(pupil.optimiser, student_parts(pupil, lesson, pictures, labels, settings, 0.3, 0.5), where="s", step=0)
-    return master.network, before
+    outputs = pass_domains(teacher_state.network.train(), pictures, [6, len(pictures) - 6], settings.batchnorm)
+    optimise(
+        teacher_state.optimiser,
+        teacher_parts(teacher_state, outputs, labels, settings, 0.3, 0.5),
+        where="teacher",
+        step=0,
+    )
+    before = {name: value.clone() for name, value in teacher_state.network.state_dict().items()}
+    teacher_state.optimiser.zero_grad(set_to_none=True)
+    teacher_output = teacher_targets(teacher_state.network, pictures, 6, settings)
+    optimise(
+        student_state.optimiser,
+        student_parts(student_state, teacher_output, pictures, labels, settings, 0.3, 0.5),
+        where="s",
+        step=0,
+    )
+    return teacher_state.network, before
 
 
 def check_no_teacher_gradient(folder, **settings):
@@ -369,14 +381,14 @@ def test_small_sets_do_not_run_out(size, tmp_path):
 
 def test_batches_that_end_with_the_epoch_are_caught(tmp_path, monkeypatch):
     """The exhausted iterator: a set of one batch, asked for a second."""
-    batch = ShuffledRows.batch
+    batch = ShuffleSampler.batch
 
     def ending(self, step):
         if step >= self.steps_per_epoch:
             raise StopIteration
         return batch(self, step)
 
-    monkeypatch.setattr(ShuffledRows, "batch", ending)
+    monkeypatch.setattr(ShuffleSampler, "batch", ending)
     tiny = {name: domain.limited(3) for name, domain in TARGETS.items()}
     for number, (method, settings) in enumerate(METHODS.values()):
         if settings != {"alignment": "none"}:  # which asks for no target
@@ -386,10 +398,10 @@ def test_batches_that_end_with_the_epoch_are_caught(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("run", "module", "loss"),
-    [(run_progressive, progressive, "published_kl_loss"), (run_staged, staged_module, "belief_loss")],
+    [(run_progressive, progressive, "published_kl_loss"), (run_staged, offline_module, "soft_target_loss")],
 )
 def test_a_lesson_that_is_not_finite_stops_the_run_with_step_and_part(run, module, loss, tmp_path, monkeypatch):
-    """The fifth lesson breaks, which is in the second or third step."""
+    """The fifth teacher output breaks, which is in the second or third step."""
     sound, count = getattr(module, loss), itertools.count()
     monkeypatch.setattr(module, loss, lambda **roles: sound(**roles) * (float("nan") if next(count) == 4 else 1.0))
     with pytest.raises(TrainingError, match=r"step [12]: loss part '.*logits' is nan, expected a finite number"):
@@ -408,10 +420,10 @@ def test_lessons_and_teachers_must_fit_the_targets(tmp_path):
             network(), {}, SOURCE.source, unlabelled(TARGETS), PREPROCESS, ProgressiveSettings(**SMALL),
             new_run(tmp_path),
         )  # fmt: skip
-    with pytest.raises(DataError, match=r"staged: got lessons of \['dark'\]"):
-        distil_staged(
+    with pytest.raises(DataError, match=r"offline distillation: got teacher outputs of \['dark'\]"):
+        distil_offline(
             network(), {"dark": torch.zeros(2, 3)}, SOURCE.source, unlabelled(TARGETS), PREPROCESS,
-            StagedSettings(**BUDGET), new_run(tmp_path),
+            OfflineKDSettings(**BUDGET), new_run(tmp_path),
         )  # fmt: skip
 
 

@@ -19,11 +19,11 @@ from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import METHODS, common
 from reid_mtda.train import distil as distil_module
-from reid_mtda.train import lessons as lessons_module
+from reid_mtda.train import teacher_outputs as outputs_module
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_settings import DistilSettings
-from reid_mtda.train.lessons import give_lesson
 from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.train.teacher_outputs import compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
 
 STEPS = 8
@@ -66,7 +66,7 @@ def source_loop(run, source, targets, progress=lambda *_: None, **settings):
 
 def lessons_of(targets):
     return {
-        camera: give_lesson(build_embedder(SPEC, seed=10 + number), target, PREPROCESS)
+        camera: compute_teacher_outputs(build_embedder(SPEC, seed=10 + number), target, PREPROCESS)
         for number, (camera, target) in enumerate(targets.items())
     }
 
@@ -251,41 +251,46 @@ def test_a_state_of_another_network_is_refused(sets, tmp_path):
 def check_a_lesson_leaves_the_teacher_alone(target, give):
     teacher = build_embedder(SPEC, seed=0).train()
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    lesson = give(teacher, target, PREPROCESS)
+    teacher_output = give(teacher, target, PREPROCESS)
     after = teacher.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items()), "the teacher moved"
     assert not teacher.training and not any(weight.requires_grad for weight in teacher.parameters()), "not frozen"
-    assert not lesson.embedding.requires_grad and not lesson.logits.requires_grad, "the lesson has a gradient"
+    assert not teacher_output.embedding.requires_grad and not teacher_output.logits.requires_grad, (
+        "the teacher output has a gradient"
+    )
 
 
 def test_a_lesson_leaves_weights_and_buffers_alone(sets):
-    check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+    check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], compute_teacher_outputs)
 
 
 def test_a_teacher_in_train_mode_is_caught(sets, monkeypatch):
     def drifting(model, pictures):
         return model.train()(pictures.normalised(pictures.unit(np.arange(len(pictures)))))
 
-    monkeypatch.setattr(lessons_module, "embed_pictures", drifting)
+    monkeypatch.setattr(outputs_module, "embed_pictures", drifting)
     with pytest.raises(AssertionError, match="the teacher moved"):
-        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], compute_teacher_outputs)
 
 
 def test_a_teacher_that_is_not_frozen_is_caught(sets, monkeypatch):
-    monkeypatch.setattr(lessons_module, "frozen", lambda model: model)
+    monkeypatch.setattr(outputs_module, "frozen", lambda model: model)
     with pytest.raises(AssertionError, match="not frozen"):
-        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], give_lesson)
+        check_a_lesson_leaves_the_teacher_alone(sets[1]["gate"], compute_teacher_outputs)
 
 
 def check_distillation_leaves_lessons_alone(sets, folder, loop=distil):
     source, targets = sets
-    lessons = lessons_of(targets)
-    before = {camera: (lesson.embedding.clone(), lesson.logits.clone()) for camera, lesson in lessons.items()}
+    teacher_outputs = lessons_of(targets)
+    before = {
+        camera: (teacher_output.embedding.clone(), teacher_output.logits.clone())
+        for camera, teacher_output in teacher_outputs.items()
+    }
     settings = DistilSettings(steps=3, source_identities=3, target_identities=4, target_pictures=3)
-    loop(build_embedder(SPEC, seed=2), lessons, targets, source, PREPROCESS, settings, new_run(folder))
+    loop(build_embedder(SPEC, seed=2), teacher_outputs, targets, source, PREPROCESS, settings, new_run(folder))
     for camera, (embedding, logits) in before.items():
-        assert torch.equal(embedding, lessons[camera].embedding), "a lesson changed"
-        assert torch.equal(logits, lessons[camera].logits), "a lesson changed"
+        assert torch.equal(embedding, teacher_outputs[camera].embedding), "a teacher output changed"
+        assert torch.equal(logits, teacher_outputs[camera].logits), "a teacher output changed"
 
 
 def test_distillation_leaves_lessons_alone(sets, tmp_path):
@@ -293,12 +298,12 @@ def test_distillation_leaves_lessons_alone(sets, tmp_path):
 
 
 def test_a_loop_that_writes_into_a_lesson_is_caught(sets, tmp_path):
-    def normalising(student, lessons, *rest):
-        for lesson in lessons.values():
-            lesson.logits.sub_(lesson.logits.mean())
-        return distil(student, lessons, *rest)
+    def normalising(student, teacher_outputs, *rest):
+        for teacher_output in teacher_outputs.values():
+            teacher_output.logits.sub_(teacher_output.logits.mean())
+        return distil(student, teacher_outputs, *rest)
 
-    with pytest.raises(AssertionError, match="a lesson changed"):
+    with pytest.raises(AssertionError, match="a teacher output changed"):
         check_distillation_leaves_lessons_alone(sets, tmp_path, loop=normalising)
 
 
@@ -386,7 +391,7 @@ def test_tracklet_numbers_are_names_alone(name, sets, tmp_path):
     assert same_weights(first, second)
 
 
-@pytest.mark.parametrize("function", [*(adapt for _, adapt in METHODS.values()), distil, give_lesson])
+@pytest.mark.parametrize("function", [*(adapt for _, adapt in METHODS.values()), distil, compute_teacher_outputs])
 def test_targets_arrive_in_a_type_without_labels(function):
     hints = typing.get_type_hints(function)
     found = str(hints.get("target", hints.get("targets")))
@@ -434,8 +439,16 @@ def test_a_target_with_one_tracklet_is_refused(name, sets, tmp_path):
 
 def test_distillation_wants_a_lesson_for_every_camera(sets, tmp_path):
     source, targets = sets
-    lessons = lessons_of({"gate": targets["gate"]})
-    with pytest.raises(DataError, match=r"got lessons of \['gate'\] for cameras \['gate', 'plaza', 'tunnel'\]"):
-        distil(build_embedder(SPEC, seed=0), lessons, targets, source, PREPROCESS, DistilSettings(), new_run(tmp_path))
-    with pytest.raises(DataError, match=r"got lessons of \[\] for cameras \[\]"):
+    teacher_outputs = lessons_of({"gate": targets["gate"]})
+    with pytest.raises(DataError, match=r"got teacher outputs of \['gate'\] for cameras \['gate', 'plaza', 'tunnel'\]"):
+        distil(
+            build_embedder(SPEC, seed=0),
+            teacher_outputs,
+            targets,
+            source,
+            PREPROCESS,
+            DistilSettings(),
+            new_run(tmp_path),
+        )
+    with pytest.raises(DataError, match=r"got teacher outputs of \[\] for cameras \[\]"):
         distil(build_embedder(SPEC, seed=0), {}, {}, source, PREPROCESS, DistilSettings(), new_run(tmp_path))

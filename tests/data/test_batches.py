@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from reid_mtda.data import batches
-from reid_mtda.data.batches import group_sampler, load_pictures
+from reid_mtda.data.batches import load_pictures, pk_sampler
 from reid_mtda.errors import DataError, ImageError
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import to_model_input
@@ -56,7 +56,7 @@ LABELS = np.array([5, 5, 5, 5, 9, 9, 2, 2, 2, -1, -1, 7, 7, 7, 0, 4, 4, 4])
 
 
 def sampler(p=2, k=3, labels=LABELS, seed=0, **more):
-    return group_sampler(labels, p=p, k=k, seed=seed, where="gate", **more)
+    return pk_sampler(labels, p=p, k=k, seed=seed, where="gate", **more)
 
 
 def test_a_batch_is_a_pure_function_of_seed_and_step():

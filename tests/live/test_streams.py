@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError, VideoError
-from reid_mtda.live.addresses import UrlPolicy, hide_secrets
-from reid_mtda.live.streams import CameraStream, NewestFrame, RetryPlan, StreamSettings, StreamState, play
+from reid_mtda.live.streams import Backoff, CameraStream, LatestFrame, StreamSettings, StreamState, play_realtime
+from reid_mtda.live.url_policy import UrlPolicy, hide_secrets
 from reid_mtda.types import Frame
 
 
@@ -39,7 +39,7 @@ def reads(source: CameraStream) -> bool:
 
 
 def test_newest_frame_wins_and_the_lost_one_is_counted() -> None:
-    box = NewestFrame()
+    box = LatestFrame()
     box.put(frame(0))
     box.put(frame(1))
     taken = box.take(0)
@@ -49,7 +49,7 @@ def test_newest_frame_wins_and_the_lost_one_is_counted() -> None:
 
 
 def test_a_waiting_taker_is_woken() -> None:
-    box = NewestFrame()
+    box = LatestFrame()
     timer = threading.Timer(0.05, lambda: box.put(frame(3)))
     timer.start()
     taken = box.take(5)
@@ -57,14 +57,14 @@ def test_a_waiting_taker_is_woken() -> None:
 
 
 def test_retries_back_off_and_start_over_once_frames_flow() -> None:
-    plan = RetryPlan(StreamSettings(retry_s=10, retry_max_s=60))
+    plan = Backoff(StreamSettings(retry_s=10, retry_max_s=60))
     assert [plan.failed(now) for now in (0, 10, 30, 70, 130)] == [10, 20, 40, 60, 60]
     plan.proved()
     assert plan.failed(200) == 10
 
 
 def test_no_more_than_five_restarts_a_minute_however_short_the_retry() -> None:
-    plan = RetryPlan(StreamSettings(retry_s=0.5, retry_max_s=1))
+    plan = Backoff(StreamSettings(retry_s=0.5, retry_max_s=1))
     now, opened = 0.0, []
     while now < 300:
         plan.opened(now)
@@ -72,7 +72,7 @@ def test_no_more_than_five_restarts_a_minute_however_short_the_retry() -> None:
         plan.proved()
         now += plan.failed(now)
     for start in range(240):
-        assert sum(start <= moment < start + 60 for moment in opened) <= 5
+        assert sum(start <= record < start + 60 for record in opened) <= 5
     assert len(opened) >= 20
 
 
@@ -280,15 +280,15 @@ def test_recordings_play_at_their_own_pace_with_the_time_of_now() -> None:
         return False
 
     frames = (Frame("gate", n, 50.0 + n / 5, np.zeros((12, 16, 3), np.uint8)) for n in range(6))
-    played = [(f.index, f.time_s, clock.now) for f in play(frames, wait=wait, clock=clock, wall=lambda: 9e8)]
+    played = [(f.index, f.time_s, clock.now) for f in play_realtime(frames, wait=wait, clock=clock, wall=lambda: 9e8)]
     assert [index for index, _, _ in played] == list(range(6))
-    np.testing.assert_allclose([moment for _, moment, _ in played], 9e8 + np.arange(6) / 5)
+    np.testing.assert_allclose([record for _, record, _ in played], 9e8 + np.arange(6) / 5)
     np.testing.assert_allclose([now for _, _, now in played], 1000 + np.arange(6) / 5)
 
 
 def test_playing_stops_at_once_when_told() -> None:
     frames = (frame(n) for n in range(5))
-    assert len(list(play(frames, wait=lambda _: True, clock=Clock()))) == 1
+    assert len(list(play_realtime(frames, wait=lambda _: True, clock=Clock()))) == 1
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Calla
     assert sighting.thumbnail.is_file()
     kinds = {event.kind for event in system.events.after(0)}
     assert {"sighting", "camera_state"} <= kinds
-    assert system.answering.batched_crops > system.answering.batches
+    assert system.model_server.batched_crops > system.model_server.batches
 
 
 def test_stopping_keeps_everything_that_was_acknowledged(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
     now = time.time()
     system.gallery.add(vector, "gate", 1, now - 90_000, now - 89_000, picture)
     kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture)
-    assert system.forget_old() == {"gate": 1}
+    assert system.expire_sightings() == {"gate": 1}
     assert list(system.gallery.sightings()) == [kept]
 
 
@@ -136,13 +136,13 @@ def test_cameras_and_retention_are_looked_after_however_often_that_fails(
                 raise RuntimeError("can't start new thread")
             work()
 
-        place = system.roster if name == "look" else system
+        place = system.pool if name == "look" else system
         monkeypatch.setattr(place, name, work_or_fail)
 
-    fails("look", system.roster.look)
-    fails("forget_old", system.forget_old)
+    fails("look", system.pool.poll)
+    fails("expire_sightings", system.expire_sightings)
     system.start()
-    until(lambda: system.cameras()["gate"].frames > 0 and turns["forget_old"] > 3)
+    until(lambda: system.cameras()["gate"].frames > 0 and turns["expire_sightings"] > 3)
     assert caplog.text.count("can't start new thread") >= 4
 
 
@@ -160,12 +160,12 @@ def test_a_clock_that_jumps_ahead_deletes_nobody_until_it_stays(make: Callable[.
 
     def turn(*, wall: float, steady: float) -> tuple[dict[str, int], bool]:
         hours["wall"], hours["steady"] = hours["wall"] + wall, hours["steady"] + steady
-        gone = system.forget_old()
-        return gone, "jumped" in system.notices.of("clock")
+        gone = system.expire_sightings()
+        return gone, "jumped" in system.alerts.of("clock")
 
     assert turn(wall=0.1, steady=0.1) == ({"gate": 1}, False)
     assert turn(wall=960.1, steady=0.1) == ({}, True)
-    assert "960.0 hours ahead" in system.notices.of("clock")
+    assert "960.0 hours ahead" in system.alerts.of("clock")
     assert turn(wall=-960, steady=0) == ({}, False)  # set right again
     assert turn(wall=-30, steady=0) == ({}, False)
     assert turn(wall=30, steady=0) == ({}, True)

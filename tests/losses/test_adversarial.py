@@ -14,7 +14,7 @@ from reid_mtda.losses.adversarial import (
     reverse_gradient,
 )
 from reid_mtda.losses.alignment import ALIGNMENTS
-from reid_mtda.losses.confusion import class_confusion_loss
+from reid_mtda.losses.mcc import class_confusion_loss
 from reid_mtda.models.discriminator import Discriminator
 
 
@@ -78,8 +78,8 @@ def test_our_judge_learns_to_tell_domains_apart(loss):
     descent = torch.optim.SGD(judge.parameters(), lr=0.1, momentum=0.9)
     for _ in range(60):
         apart = {f"{name}_features": torch.randn(32, 4) + 3 * shift for name, shift in (("source", 1), ("target", -1))}
-        beliefs = {f"{name}_logits": torch.randn(32, 3) for name in ("source", "target")}
-        value = loss(**apart, **beliefs, discriminator=judge, delta=0.0)
+        soft_targets = {f"{name}_logits": torch.randn(32, 3) for name in ("source", "target")}
+        value = loss(**apart, **soft_targets, discriminator=judge, delta=0.0)
         descent.zero_grad()
         value.backward()
         descent.step()
@@ -91,7 +91,7 @@ def test_cdan_with_equal_beliefs_is_dann():
     for name in ("source_logits", "target_logits"):
         given[name] = torch.zeros(6, 3, dtype=torch.float64)
 
-    def judge(features, beliefs):
+    def judge(features, soft_targets):
         return features.sum(1)
 
     torch.testing.assert_close(
@@ -103,10 +103,10 @@ def test_cdan_counts_sure_pictures_more():
     given = outputs()
     given["source_logits"] = torch.tensor([[50.0, 0, 0]] + [[0.0, 0, 0]] * 5, dtype=torch.float64)
     first, last = (torch.zeros(6, dtype=torch.float64).index_fill(0, torch.tensor([i]), 3.0) for i in (0, 5))
-    verdicts = {"sure": first, "unsure": last}
+    domain_logits = {"sure": first, "unsure": last}
     losses = {
         name: float(cdan_loss(**given, discriminator=lambda f, b, v=v: v.repeat(2), delta=1.0).detach())
-        for name, v in verdicts.items()
+        for name, v in domain_logits.items()
     }
     assert losses["sure"] != pytest.approx(losses["unsure"])
 
@@ -121,23 +121,23 @@ def test_beliefs_give_the_adversary_no_gradient():
 def test_the_randomised_map_keeps_inner_products_on_average():
     torch.manual_seed(0)
     judge = Discriminator(64, num_classes=32, hidden=2, random_dim=2000)
-    judge.judge = torch.nn.Identity()
-    features, beliefs = torch.randn(2, 64), torch.rand(2, 32)
-    mapped = (features @ judge.get_buffer("of_feature")) * (beliefs @ judge.get_buffer("of_belief"))
-    exact = (features[0] @ features[0]) * (beliefs[0] @ beliefs[0])
+    judge.head = torch.nn.Identity()
+    features, soft_targets = torch.randn(2, 64), torch.rand(2, 32)
+    mapped = (features @ judge.get_buffer("of_feature")) * (soft_targets @ judge.get_buffer("of_belief"))
+    exact = (features[0] @ features[0]) * (soft_targets[0] @ soft_targets[0])
     assert judge.randomised
     assert float(mapped[0] @ mapped[0]) == pytest.approx(float(exact), rel=0.35)
 
 
 def test_mcc_agrees_with_its_definition_and_is_zero_for_sure_and_diverse_beliefs():
     logits = torch.randn(6, 4, dtype=torch.float64)
-    belief = (logits / 2.5).softmax(1)
-    entropy = [-sum(p * math.log(p) for p in row) for row in belief.tolist()]
+    soft_target = (logits / 2.5).softmax(1)
+    entropy = [-sum(p * math.log(p) for p in row) for row in soft_target.tolist()]
     weights = [1 + math.exp(-h) for h in entropy]
     weights = [6 * w / sum(weights) for w in weights]
     between = 0.0
     for j in range(4):
-        row = [sum(weights[i] * belief[i, j] * belief[i, k] for i in range(6)) for k in range(4)]
+        row = [sum(weights[i] * soft_target[i, j] * soft_target[i, k] for i in range(6)) for k in range(4)]
         between += sum(float(row[k] / sum(row)) for k in range(4) if k != j) / 4
     assert float(class_confusion_loss(logits=logits)) == pytest.approx(between, abs=1e-9)
     assert float(class_confusion_loss(logits=100 * torch.eye(4))) == pytest.approx(0.0, abs=1e-6)

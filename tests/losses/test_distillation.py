@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reid_mtda.losses.distillation.beliefs import belief_loss, published_kl_loss
 from reid_mtda.losses.distillation.features import feature_loss
 from reid_mtda.losses.distillation.logits import kl_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
+from reid_mtda.losses.distillation.soft_targets import published_kl_loss, soft_target_loss
 
 
 def rows(seed, n=6, d=5):
@@ -82,13 +82,13 @@ def test_the_published_kl_is_the_other_direction_and_nearly_agrees_at_tau_20():
 
 def test_cached_beliefs_teach_as_the_logits_would():
     student, teacher = rows(1), rows(0)
-    cached = belief_loss(student=student, beliefs=(teacher / 2).softmax(1), temperature=2.0)
+    cached = soft_target_loss(student=student, soft_targets=(teacher / 2).softmax(1), temperature=2.0)
     torch.testing.assert_close(cached, kl_loss(student=student, teacher=teacher, temperature=2.0))
 
 
 def test_a_sure_belief_is_cross_entropy():
     student, labels = rows(1), torch.tensor([0, 1, 2, 3, 4, 0])
-    hard = belief_loss(student=student, beliefs=functional.one_hot(labels, 5).double())
+    hard = soft_target_loss(student=student, soft_targets=functional.one_hot(labels, 5).double())
     torch.testing.assert_close(hard, functional.cross_entropy(student, labels))
 
 

@@ -33,14 +33,14 @@ def test_batch_hard_triplets_agree_with_a_naive_loop(seed, rows, identities):
 
 
 def test_a_negative_counts_only_where_strangers_are_allowed():
-    """On a line: the anchor pair at 0 and 1, a stranger at 1.5 and one at 3; the near one is not to be sought."""
+    """On a line: the anchor pair at 0 and 1, a negative at 1.5 and one at 3; the near one is not to be sought."""
     embeddings = torch.tensor([[0.0], [1.0], [1.5], [3.0]])
     labels = torch.tensor([0, 0, 1, 2])
     everyone = triplet_loss(embeddings=embeddings, labels=labels, margin=0.3)
     assert float(everyone) == pytest.approx((0.0 + 0.8) / 2, abs=1e-5)
     allowed = torch.ones(4, 4, dtype=torch.bool)
     allowed[2], allowed[:, 2] = False, False
-    assert float(triplet_loss(embeddings=embeddings, labels=labels, margin=0.3, strangers=allowed)) == 0.0
+    assert float(triplet_loss(embeddings=embeddings, labels=labels, margin=0.3, negative_mask=allowed)) == 0.0
 
 
 def test_a_batch_without_triplets_gives_zero_and_a_zero_gradient():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reid_mtda.errors import ModelError
-from reid_mtda.models.backbones import GeM, build_backbone
+from reid_mtda.models.backbones import BasicBlock, GeM, build_backbone
 
 CROPS = torch.zeros(2, 3, 64, 32)
 
@@ -17,6 +17,19 @@ def test_features_have_the_size_told_in_train_and_eval(arch, dim, pooling):
     for mode in (True, False):
         feature = net.train(mode)(CROPS + torch.rand(2, 3, 64, 32))
         assert feature.shape == (2, dim) and bool(torch.isfinite(feature).all())
+
+
+@pytest.mark.parametrize("width", [4, 7, 8])
+def test_a_narrow_net_leaves_out_rows_before_its_strided_shortcut(width):
+    """oneDNN corrupts memory in the strided one's backward pass below eight channels; the result is the same."""
+    net, _ = build_backbone(f"resnet10_w{width}")
+    maps = torch.randn(2, width, 8, 6)
+    convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert all(m.stride == (1, 1) or m.in_channels >= 8 for m in convolutions)
+    block = next(b for b in net.modules() if isinstance(b, BasicBlock) and b.conv1.stride == (2, 2)).eval()
+    inner = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(maps)))))
+    direct = torch.nn.functional.conv2d(maps, block.shortcut[0].weight, stride=2)
+    assert torch.allclose(block(maps), torch.relu(inner + block.shortcut[1](direct)), atol=1e-6)
 
 
 @pytest.mark.parametrize("arch", ["osnet_ain_x0_25", "resnet18", "mobilenetv2_x1_0", "shufflenet", "mlfn"])

@@ -1,4 +1,4 @@
-"""What the service's tests share; the helpers themselves stand in ``town.py``."""
+"""What the service's tests share; the helpers themselves stand in ``running.py``."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from town import model_folder, town
+from service_fixtures import model_folder, running
 
-__all__ = ["model_folder", "town"]
+__all__ = ["model_folder", "running"]

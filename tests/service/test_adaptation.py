@@ -29,10 +29,10 @@ SETTINGS = ServiceSettings(live=LiveSettings(streams=StreamSettings(retry_s=0.2,
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """Two cameras, one of them opted in."""
-    write_site(tmp_path / "town", duration=40)
-    with (tmp_path / "town" / "gate.yaml").open("a", encoding="utf-8") as file:
+    write_site(tmp_path / "running", duration=40)
+    with (tmp_path / "running" / "gate.yaml").open("a", encoding="utf-8") as file:
         file.write("keep_for_adaptation: true\n")
-    return load_site(tmp_path / "town")
+    return load_site(tmp_path / "running")
 
 
 def raising(error: BaseException | type[BaseException], crops: Path):
@@ -88,7 +88,7 @@ def test_from_kept_crops_to_a_candidate(
         again = adapt_cameras(site, config, out, crops=state / "crops")
         assert again.manifest == adapted.manifest and not (out / "crops").exists()
 
-        report = service.models.judge("admin", "first")
+        report = service.models.head("admin", "first")
         (entry,) = service.audit.entries(action="candidate_judged")
         assert entry.detail["model_id"] == adapted.manifest.model_id and entry.detail["passes"] == report.passes
 
@@ -136,7 +136,7 @@ def test_a_camera_added_while_running_is_learnt_from_where_it_was_opted_in(site:
 def test_without_crops_or_consent_there_is_nothing_to_learn_from(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder, expected the crops that a service kept"):
         take_crops(site, tmp_path / "nowhere", tmp_path / "run")
-    (tmp_path / "town" / "gate.yaml").unlink()
+    (tmp_path / "running" / "gate.yaml").unlink()
     (tmp_path / "crops").mkdir()
     with pytest.raises(DataError, match="no camera is opted in; write 'keep_for_adaptation: true'"):
-        take_crops(load_site(tmp_path / "town"), tmp_path / "crops", tmp_path / "run")
+        take_crops(load_site(tmp_path / "running"), tmp_path / "crops", tmp_path / "run")

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 from builders import ROOT
-from town import PEOPLE, REASON, SECRET_URL, Town, crop_of, png_of, show_live
+from service_fixtures import PEOPLE, REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.types import Tracklet
@@ -24,7 +24,7 @@ BODIES = {
     "POST /cameras": {"name": "tunnel", "url": "synthetic://street?camera=tunnel"},
     "POST /tokens": {"user": "carl", "role": "viewer"},
     "POST /erasures": {"sighting_ids": [999], "reason": "asked for it"},
-    "POST /model/verdicts": {"name": "nobody"},
+    "POST /model/comparisons": {"name": "nobody"},
     "POST /model/promotions": {"name": "nobody"},
 }
 """A body that is understood, by route."""
@@ -34,27 +34,27 @@ def search_sighting(client, number: int, **more):
     return client.post(f"{API}/search", json={"sighting_id": number, **REASON, **more})
 
 
-def test_a_sighting_is_found_again_in_the_other_cameras(town: Town) -> None:
-    answer = search_sighting(town.client("operator"), town.numbers[1, "gate"], k=2).json()
+def test_a_sighting_is_found_again_in_the_other_cameras(running: RunningService) -> None:
+    answer = search_sighting(running.client("operator"), running.numbers[1, "gate"], k=2).json()
     found = {hit["sighting_id"] for hit in answer["hits"]}
-    assert found == {town.numbers[1, "market"], town.numbers[1, "plaza"]}
+    assert found == {running.numbers[1, "market"], running.numbers[1, "plaza"]}
     assert answer["gallery_size"] == 12 and answer["hits"][0]["rank"] == 1
     assert answer["hits"][0]["start"].endswith("Z")
 
 
-def test_an_uploaded_picture_finds_its_person(town: Town) -> None:
-    client = town.client("operator")
+def test_an_uploaded_picture_finds_its_person(running: RunningService) -> None:
+    client = running.client("operator")
     files = {"picture": ("p.png", png_of(crop_of(2)), "image/png")}
     answer = client.post(f"{API}/search/picture", files=files, data={**REASON, "k": "3"}).json()
     assert {hit["sighting_id"] for hit in answer["hits"]} == {
-        town.numbers[2, camera] for camera in ("gate", "market", "plaza")
+        running.numbers[2, camera] for camera in ("gate", "market", "plaza")
     }
     assert client.get(f"{API}/search/{answer['search_id']}").json()["hits"] == answer["hits"]
 
 
-def test_a_person_picked_live_is_found(town: Town) -> None:
-    show_live(town, "gate", 3, track_id=77)
-    client = town.client("operator")
+def test_a_person_picked_live_is_found(running: RunningService) -> None:
+    show_live(running, "gate", 3, track_id=77)
+    client = running.client("operator")
     picture = client.get(f"{API}/cameras/gate/picture")
     people = json.loads(picture.headers["X-People"])
     assert picture.headers["content-type"] == "image/jpeg" and people[0]["track_id"] == 77
@@ -64,29 +64,29 @@ def test_a_person_picked_live_is_found(town: Town) -> None:
     assert client.post(f"{API}/cameras/gate/picks", json={"track_id": 1}).status_code == 404
 
 
-def test_filters_of_camera_time_and_score(town: Town) -> None:
-    client, number = town.client("operator"), town.numbers[0, "gate"]
+def test_filters_of_camera_time_and_score(running: RunningService) -> None:
+    client, number = running.client("operator"), running.numbers[0, "gate"]
     assert {h["camera"] for h in search_sighting(client, number, cameras=["market"]).json()["hits"]} == {"market"}
-    late = search_sighting(client, number, start_s=town.began + 500).json()["hits"]
+    late = search_sighting(client, number, start_s=running.began + 500).json()["hits"]
     assert {hit["camera"] for hit in late} == {"plaza"}
     assert len(search_sighting(client, number, min_score=0.95).json()["hits"]) == 2
     nowhere = search_sighting(client, number, cameras=["nowhere", "market"]).json()
     assert {hit["camera"] for hit in nowhere["hits"]} == {"market"} and nowhere["unknown_cameras"] == ["nowhere"]
-    town.service.cameras.remove("ann", "market")  # its sightings stay, and so does their camera
+    running.service.cameras.remove("ann", "market")  # its sightings stay, and so does their camera
     gone = search_sighting(client, number, cameras=["market"]).json()
     assert gone["hits"] and gone["unknown_cameras"] == []
 
 
-def test_a_camera_of_others_is_as_unknown_as_one_that_is_not_there(town: Town) -> None:
-    client = town.client("operator", cameras=["gate"])
-    answer = search_sighting(client, town.numbers[0, "gate"], cameras=["plaza", "nowhere", "gate"]).json()
+def test_a_camera_of_others_is_as_unknown_as_one_that_is_not_there(running: RunningService) -> None:
+    client = running.client("operator", cameras=["gate"])
+    answer = search_sighting(client, running.numbers[0, "gate"], cameras=["plaza", "nowhere", "gate"]).json()
     assert answer["unknown_cameras"] == ["nowhere", "plaza"]
 
 
-def test_rights_hold_on_objects_not_on_routes(town: Town) -> None:
-    client = town.client("operator", cameras=["gate", "market"])
-    plaza = town.numbers[1, "plaza"]
-    hits = search_sighting(client, town.numbers[1, "gate"], k=100).json()["hits"]
+def test_rights_hold_on_objects_not_on_routes(running: RunningService) -> None:
+    client = running.client("operator", cameras=["gate", "market"])
+    plaza = running.numbers[1, "plaza"]
+    hits = search_sighting(client, running.numbers[1, "gate"], k=100).json()["hits"]
     assert {hit["camera"] for hit in hits} == {"gate", "market"}
     assert {row["camera"] for row in client.get(f"{API}/sightings").json()["sightings"]} == {"gate", "market"}
     assert client.get(f"{API}/sightings", params={"camera": "plaza"}).json()["sightings"] == []
@@ -127,26 +127,28 @@ def test_rights_hold_on_objects_not_on_routes(town: Town) -> None:
         ("reviewer", "POST", "/model/calibration", None),
     ],
 )
-def test_lesser_roles_are_refused(town: Town, role: str, method: str, path: str, body: dict | None) -> None:
-    answer = town.client(role).request(method, API + path, json=body)
+def test_lesser_roles_are_refused(
+    running: RunningService, role: str, method: str, path: str, body: dict | None
+) -> None:
+    answer = running.client(role).request(method, API + path, json=body)
     assert answer.status_code == 403
     assert answer.json()["error"]["kind"] == "forbidden"
 
 
-def test_an_admin_of_some_cameras_makes_and_reads_no_tokens_and_reads_no_audit(town: Town) -> None:
-    client = town.client("admin", cameras=["gate"])
+def test_an_admin_of_some_cameras_makes_and_reads_no_tokens_and_reads_no_audit(running: RunningService) -> None:
+    client = running.client("admin", cameras=["gate"])
     assert client.get(f"{API}/tokens").status_code == 403
     assert client.post(f"{API}/tokens", json={"user": "x", "role": "admin"}).status_code == 403
     assert client.get(f"{API}/audit").status_code == 403
     erased = client.post(f"{API}/erasures", json={"camera": "market", "reason": "asked for"}).json()
     assert erased["sightings"] == []
-    foreign = {"sighting_ids": [town.numbers[0, "market"]], "reason": "asked for"}
+    foreign = {"sighting_ids": [running.numbers[0, "market"]], "reason": "asked for"}
     assert client.post(f"{API}/erasures", json=foreign).json()["sightings"] == []
-    assert len(town.service.system.gallery) == 12
+    assert len(running.service.system.gallery) == 12
 
 
-def test_every_route_but_health_wants_a_token(town: Town) -> None:
-    visitor = town.visitor()
+def test_every_route_but_health_wants_a_token(running: RunningService) -> None:
+    visitor = running.visitor()
     paths = visitor.get(f"{API}/openapi.json").json()["paths"]
     assert len(paths) > 20
     for path, methods in paths.items():
@@ -178,17 +180,17 @@ def test_every_route_but_health_wants_a_token(town: Town) -> None:
         ([1, 2], "body"),
     ],
 )
-def test_wrong_searches_are_named(town: Town, body: object, complaint: str) -> None:
-    answer = town.client("operator").post(f"{API}/search", json=body)
+def test_wrong_searches_are_named(running: RunningService, body: object, complaint: str) -> None:
+    answer = running.client("operator").post(f"{API}/search", json=body)
     assert answer.status_code == 422 and complaint in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("cameras", [["x" * 65], ["gate"] * 1001])
-def test_no_endless_list_of_cameras_gets_into_the_audit(town: Town, cameras: list[str]) -> None:
+def test_no_endless_list_of_cameras_gets_into_the_audit(running: RunningService, cameras: list[str]) -> None:
     files, data = {"picture": ("p.png", png_of(crop_of(0)), "image/png")}, {**REASON, "cameras": cameras}
-    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=data)
+    answer = running.client("operator").post(f"{API}/search/picture", files=files, data=data)
     assert answer.status_code in (400, 422)
-    assert not town.service.audit.entries(action="search")
+    assert not running.service.audit.entries(action="search")
 
 
 def huge_png() -> bytes:
@@ -217,14 +219,14 @@ def huge_png() -> bytes:
         (png_of(crop_of(0)[:4, :4]), "too small"),
     ],
 )
-def test_what_is_no_picture_is_refused(town: Town, data: bytes, complaint: str) -> None:
+def test_what_is_no_picture_is_refused(running: RunningService, data: bytes, complaint: str) -> None:
     files = {"picture": ("p.png", data, "image/png")}
-    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=REASON)
+    answer = running.client("operator").post(f"{API}/search/picture", files=files, data=REASON)
     assert answer.status_code == 422 and complaint in answer.json()["error"]["message"]
 
 
-def test_huge_bodies_are_refused_with_and_without_a_stated_length(town: Town) -> None:
-    client = town.client("operator")
+def test_huge_bodies_are_refused_with_and_without_a_stated_length(running: RunningService) -> None:
+    client = running.client("operator")
     stated = client.post(f"{API}/search", content=b"x" * 300_000)
     assert stated.status_code == 413
     unstated = client.post(
@@ -235,8 +237,10 @@ def test_huge_bodies_are_refused_with_and_without_a_stated_length(town: Town) ->
     assert lying.status_code == 400
 
 
-def test_pages_of_sightings_go_on_where_the_last_ended(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    client, seen, before = town.client("viewer"), [], None
+def test_pages_of_sightings_go_on_where_the_last_ended(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, seen, before = running.client("viewer"), [], None
     monkeypatch.delattr(Gallery, "numbers")  # a page must not read all of them
     while True:
         page = client.get(f"{API}/sightings", params={"limit": 5, **({"before": before} if before else {})}).json()
@@ -244,16 +248,16 @@ def test_pages_of_sightings_go_on_where_the_last_ended(town: Town, monkeypatch: 
         before = page["next"]
         if before is None:
             break
-    assert seen == sorted(town.numbers.values(), reverse=True)
+    assert seen == sorted(running.numbers.values(), reverse=True)
 
 
-def test_a_thumbnail_is_a_picture_that_no_cache_keeps(town: Town) -> None:
-    answer = town.client("viewer").get(f"{API}/sightings/{town.numbers[0, 'gate']}/thumbnail")
+def test_a_thumbnail_is_a_picture_that_no_cache_keeps(running: RunningService) -> None:
+    answer = running.client("viewer").get(f"{API}/sightings/{running.numbers[0, 'gate']}/thumbnail")
     assert answer.content[:2] == b"\xff\xd8" and answer.headers["cache-control"] == "no-store"
 
 
-def test_cameras_are_added_by_the_list_and_passwords_stay_inside(town: Town) -> None:
-    client = town.client("admin")
+def test_cameras_are_added_by_the_list_and_passwords_stay_inside(running: RunningService) -> None:
+    client = running.client("admin")
     body = {"name": "tunnel", "url": "synthetic://street?camera=tunnel&duration=20"}
     assert client.post(f"{API}/cameras", json=body).status_code == 201
     assert client.post(f"{API}/cameras", json=body).status_code == 422
@@ -268,26 +272,26 @@ def test_cameras_are_added_by_the_list_and_passwords_stay_inside(town: Town) -> 
     assert client.get(f"{API}/cameras/tunnel").status_code == 404
 
 
-def test_pausing_is_shown(town: Town) -> None:
-    client = town.client("operator")
+def test_pausing_is_shown(running: RunningService) -> None:
+    client = running.client("operator")
     assert client.post(f"{API}/cameras/gate/resume").json()["state"] != "paused"
     assert client.post(f"{API}/cameras/gate/pause").json()["state"] == "paused"
 
 
-def test_a_search_and_its_kept_answer_belong_to_one_person(town: Town) -> None:
-    mine, other = town.client("operator", user="ann"), town.client("admin", user="bob")
-    made = search_sighting(mine, town.numbers[0, "gate"]).json()["search_id"]
+def test_a_search_and_its_kept_answer_belong_to_one_person(running: RunningService) -> None:
+    mine, other = running.client("operator", user="ann"), running.client("admin", user="bob")
+    made = search_sighting(mine, running.numbers[0, "gate"]).json()["search_id"]
     assert mine.get(f"{API}/search/{made}").status_code == 200
     assert other.get(f"{API}/search/{made}").status_code == 404
-    body = {"search_id": made, "sighting_id": town.numbers[0, "market"], "decision": "same"}
+    body = {"search_id": made, "sighting_id": running.numbers[0, "market"], "decision": "same"}
     assert other.post(f"{API}/reviews", json=body).status_code == 404
 
 
 def test_a_kept_answer_goes_with_the_right_to_its_camera_and_after_two_hours(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine, narrower = town.client("operator", user="ann"), town.client("operator", user="ann", cameras=["market"])
-    made = search_sighting(mine, town.numbers[0, "gate"]).json()["search_id"]
+    mine, narrower = running.client("operator", user="ann"), running.client("operator", user="ann", cameras=["market"])
+    made = search_sighting(mine, running.numbers[0, "gate"]).json()["search_id"]
     assert narrower.get(f"{API}/search/{made}").status_code == 404
     assert narrower.get(f"/searches/{made}/picture").status_code == 404
     assert mine.get(f"/searches/{made}/picture").content[:2] == b"\xff\xd8"
@@ -295,14 +299,14 @@ def test_a_kept_answer_goes_with_the_right_to_its_camera_and_after_two_hours(
     assert mine.get(f"{API}/search/{made}").status_code == 404
 
 
-def test_four_eyes(town: Town) -> None:
+def test_four_eyes(running: RunningService) -> None:
     ann, bob, ann_too = (
-        town.client("operator", user="ann"),
-        town.client("reviewer", user="bob"),
-        town.client("reviewer", user="ann"),
+        running.client("operator", user="ann"),
+        running.client("reviewer", user="bob"),
+        running.client("reviewer", user="ann"),
     )
-    made = search_sighting(ann, town.numbers[0, "gate"]).json()["search_id"]
-    body = {"search_id": made, "sighting_id": town.numbers[0, "market"], "decision": "same"}
+    made = search_sighting(ann, running.numbers[0, "gate"]).json()["search_id"]
+    body = {"search_id": made, "sighting_id": running.numbers[0, "market"], "decision": "same"}
     review = ann.post(f"{API}/reviews", json=body).json()
     assert review["state"] == "open" and review["first_user"] == "ann"
     assert ann.post(f"{API}/reviews", json=body).status_code == 409
@@ -311,20 +315,20 @@ def test_four_eyes(town: Town) -> None:
     decided = bob.post(f"{API}/reviews/{review['id']}/decision", json={"decision": "same"}).json()
     assert decided["state"] == "confirmed" and decided["second_user"] == "bob"
     assert bob.post(f"{API}/reviews/{review['id']}/decision", json={"decision": "different"}).status_code == 409
-    stranger = town.client("reviewer", user="cleo", cameras=["plaza"])
-    assert stranger.get(f"{API}/reviews").json() == []
-    assert stranger.get(f"{API}/reviews/{review['id']}/picture").status_code == 404
+    negative = running.client("reviewer", user="cleo", cameras=["plaza"])
+    assert negative.get(f"{API}/reviews").json() == []
+    assert negative.get(f"{API}/reviews/{review['id']}/picture").status_code == 404
     assert bob.get(f"{API}/reviews/{review['id']}/picture").content[:2] == b"\xff\xd8"
 
 
-def test_erasure_takes_everything_and_gives_a_receipt(town: Town) -> None:
-    admin = town.client("admin")
-    number = town.numbers[0, "market"]
-    made = search_sighting(admin, town.numbers[0, "gate"]).json()["search_id"]
+def test_erasure_takes_everything_and_gives_a_receipt(running: RunningService) -> None:
+    admin = running.client("admin")
+    number = running.numbers[0, "market"]
+    made = search_sighting(admin, running.numbers[0, "gate"]).json()["search_id"]
     admin.post(f"{API}/reviews", json={"search_id": made, "sighting_id": number, "decision": "same"})
-    thumbnail = town.service.system.gallery.lookup([number])[number].thumbnail
+    thumbnail = running.service.system.gallery.lookup([number])[number].thumbnail
     assert thumbnail.is_file()
-    kept, boxes = town.service.system.kept, np.zeros((2, 4), np.float32)
+    kept, boxes = running.service.system.kept, np.zeros((2, 4), np.float32)
     for track_id in (1, 11):
         kept.take(Tracklet("market", track_id, (crop_of(0),) * 2, boxes, np.arange(2), np.arange(2.0)))
     receipt = admin.post(f"{API}/erasures", json={"sighting_ids": [number, 999_999], "reason": "asked for"}).json()
@@ -336,13 +340,13 @@ def test_erasure_takes_everything_and_gives_a_receipt(town: Town) -> None:
     entry = admin.get(f"{API}/audit", params={"action": "erasure"}).json()["entries"][0]
     assert (entry["number"], entry["hash"]) == (receipt["receipt"], receipt["hash"])
     gone = admin.post(
-        f"{API}/erasures", json={"camera": "plaza", "before_s": town.began + 700, "reason": "asked for"}
+        f"{API}/erasures", json={"camera": "plaza", "before_s": running.began + 700, "reason": "asked for"}
     ).json()
-    assert gone["sightings"] == [town.numbers[0, "plaza"], town.numbers[1, "plaza"]]
+    assert gone["sightings"] == [running.numbers[0, "plaza"], running.numbers[1, "plaza"]]
 
 
-def test_numbers_read_under_another_model_erase_nobody(town: Town) -> None:
-    admin, number = town.client("admin"), town.numbers[0, "market"]
+def test_numbers_read_under_another_model_erase_nobody(running: RunningService) -> None:
+    admin, number = running.client("admin"), running.numbers[0, "market"]
     body = {"sighting_ids": [number], "reason": "asked for"}
     refused = admin.post(f"{API}/erasures", json={**body, "model_id": "0" * 16})
     assert refused.status_code == 409 and "read them anew" in refused.text
@@ -361,17 +365,19 @@ def test_numbers_read_under_another_model_erase_nobody(town: Town) -> None:
         ('{"camera": "nosuch", "reason": "asked"}', 404),
     ],
 )
-def test_an_erasure_that_says_something_else_than_it_does_erases_nobody(town: Town, body: str, status: int) -> None:
-    admin, before = town.client("admin"), len(town.service.system.gallery)
+def test_an_erasure_that_says_something_else_than_it_does_erases_nobody(
+    running: RunningService, body: str, status: int
+) -> None:
+    admin, before = running.client("admin"), len(running.service.system.gallery)
     headers = {"Content-Type": "application/json"}
     assert admin.post(f"{API}/erasures", content=body, headers=headers).status_code == status
-    assert len(town.service.system.gallery) == before
+    assert len(running.service.system.gallery) == before
 
 
-def test_the_audit_tells_who_searched_what_and_why(town: Town) -> None:
-    operator, admin = town.client("operator", user="ann"), town.client("admin")
-    search_sighting(operator, town.numbers[0, "gate"])
-    operator.get(f"{API}/sightings/{town.numbers[0, 'market']}")
+def test_the_audit_tells_who_searched_what_and_why(running: RunningService) -> None:
+    operator, admin = running.client("operator", user="ann"), running.client("admin")
+    search_sighting(operator, running.numbers[0, "gate"])
+    operator.get(f"{API}/sightings/{running.numbers[0, 'market']}")
     entries = admin.get(f"{API}/audit").json()["entries"]
     opened, searched = entries[0], entries[1]
     assert (opened["action"], opened["user"]) == ("sighting_opened", "ann")
@@ -381,10 +387,10 @@ def test_the_audit_tells_who_searched_what_and_why(town: Town) -> None:
     assert admin.get(f"{API}/audit/verification").json()["is_sound"]
 
 
-def test_tokens_are_made_once_and_revoked_at_once(town: Town) -> None:
-    admin = town.client("admin")
+def test_tokens_are_made_once_and_revoked_at_once(running: RunningService) -> None:
+    admin = running.client("admin")
     made = admin.post(f"{API}/tokens", json={"user": "dora", "role": "viewer", "cameras": ["gate"]}).json()
-    dora = town.visitor()
+    dora = running.visitor()
     dora.headers["Authorization"] = f"Bearer {made['token']}"
     assert dora.get(f"{API}/me").json() == {"user": "dora", "role": "viewer", "cameras": ["gate"]}
     assert made["token"] not in admin.get(f"{API}/tokens").text
@@ -393,24 +399,24 @@ def test_tokens_are_made_once_and_revoked_at_once(town: Town) -> None:
     assert admin.delete(f"{API}/tokens/{made['id']}").status_code == 404
 
 
-def test_no_match_is_said_once_calibrated(town: Town) -> None:
-    """Twenty people on view at once are 190 certain negatives; a stranger then reaches no threshold."""
-    gallery = town.service.system.gallery
+def test_no_match_is_said_once_calibrated(running: RunningService) -> None:
+    """Twenty people on view at once are 190 certain negatives; a negative then reaches no threshold."""
+    gallery = running.service.system.gallery
     for n in range(20):
         crop = crop_of(n % len(PEOPLE), n)
-        gallery.add(town.service.system.embed_one(crop), "gate", 900 + n, town.began, town.began + 5, crop)
-    thresholds = town.client("admin").post(f"{API}/model/calibration").json()
+        gallery.add(running.service.system.embed_one(crop), "gate", 900 + n, running.began, running.began + 5, crop)
+    thresholds = running.client("admin").post(f"{API}/model/calibration").json()
     assert thresholds[0]["negatives"] >= 190
-    stranger = crop_of(0)
-    stranger[:] = (250, 0, 250)
-    files = {"picture": ("p.png", png_of(stranger), "image/png")}
-    answer = town.client("operator").post(f"{API}/search/picture", files=files, data=REASON).json()
+    negative = crop_of(0)
+    negative[:] = (250, 0, 250)
+    files = {"picture": ("p.png", png_of(negative), "image/png")}
+    answer = running.client("operator").post(f"{API}/search/picture", files=files, data=REASON).json()
     assert answer["is_calibrated"] and answer["matches"] == 0 and answer["hits"]
 
 
-def test_opened_pictures_are_audited_with_the_search_once_and_a_page_s_are_not(town: Town) -> None:
-    ann, number = town.client("operator", user="ann"), town.numbers[0, "market"]
-    picture, audit = f"{API}/sightings/{number}/thumbnail", town.service.audit
+def test_opened_pictures_are_audited_with_the_search_once_and_a_page_s_are_not(running: RunningService) -> None:
+    ann, number = running.client("operator", user="ann"), running.numbers[0, "market"]
+    picture, audit = f"{API}/sightings/{number}/thumbnail", running.service.audit
 
     def opened(action: str) -> list[tuple[str, str | None]]:
         found = audit.entries(action=action)
@@ -420,61 +426,61 @@ def test_opened_pictures_are_audited_with_the_search_once_and_a_page_s_are_not(t
     for _ in range(3):
         assert ann.get(picture).status_code == 200
     assert opened("picture_opened") == [("ann", None)]
-    made = search_sighting(ann, town.numbers[0, "gate"]).json()["search_id"]
+    made = search_sighting(ann, running.numbers[0, "gate"]).json()["search_id"]
     for _ in range(3):
         ann.get(picture)
     assert opened("picture_opened") == [("ann", made), ("ann", None)]
     ann.get(f"{API}/sightings/{number}")
-    page, _ = town.signed_in("operator", user="ann")
+    page, _ = running.signed_in("operator", user="ann")
     page.get(f"/sightings/{number}")
     assert page.get(picture).status_code == 200
-    town.client("viewer", user="bob").get(f"{API}/sightings/{number}")
+    running.client("viewer", user="bob").get(f"{API}/sightings/{number}")
     assert opened("sighting_opened") == [("bob", None), ("ann", made), ("ann", made)]
     assert len(opened("picture_opened")) == 2
 
 
-def test_metrics_are_prometheus_text(town: Town) -> None:
-    client = town.client("admin")
-    search_sighting(client, town.numbers[0, "gate"])
+def test_metrics_are_prometheus_text(running: RunningService) -> None:
+    client = running.client("admin")
+    search_sighting(client, running.numbers[0, "gate"])
     text = client.get("/metrics").text
     assert 'reid_frames_total{camera="gate"}' in text
     assert "reid_gallery_size 12.0" in text and "reid_search_seconds_count 1.0" in text
 
 
-def test_readiness_tells_nothing_but_that(town: Town) -> None:
-    assert town.visitor().get(f"{API}/ready").json() == {"status": "ready"}
-    town.service.closing.set()
-    assert town.visitor().get(f"{API}/ready").status_code == 503
+def test_readiness_tells_nothing_but_that(running: RunningService) -> None:
+    assert running.visitor().get(f"{API}/ready").json() == {"status": "ready"}
+    running.service.closing.set()
+    assert running.visitor().get(f"{API}/ready").status_code == 503
 
 
 def test_a_fault_of_ours_shows_no_traceback_and_is_counted(
-    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    running: RunningService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(town.service.queries, "sighting", lambda *_: 1 / 0)
-    answer = town.client("viewer").get(f"{API}/sightings/1")
+    monkeypatch.setattr(running.service.queries, "sighting", lambda *_: 1 / 0)
+    answer = running.client("viewer").get(f"{API}/sightings/1")
     assert answer.status_code == 500
     assert "ZeroDivision" not in answer.text and answer.json()["error"]["kind"] == "internal"
     assert "ZeroDivision" in caplog.text
-    page, _ = town.signed_in("viewer")
+    page, _ = running.signed_in("viewer")
     assert page.get("/sightings/1").status_code == 500
     for one in (answer, page.get("/sightings/1")):
         assert "default-src 'none'" in one.headers["content-security-policy"]
         assert one.headers["cache-control"] == "no-store"
-    assert 'reid_http_requests_total{status="5xx"} 3.0' in town.service.metrics.text().decode()
+    assert 'reid_http_requests_total{status="5xx"} 3.0' in running.service.metrics.text().decode()
 
 
-def test_the_pages_table_of_the_api_is_the_api_with_its_roles(town: Town) -> None:
+def test_the_pages_table_of_the_api_is_the_api_with_its_roles(running: RunningService) -> None:
     """Every route is listed once, with a role that is not turned away for its role; the role below gets nothing."""
     text = (ROOT / "reid_mtda" / "service" / "README.md").read_text(encoding="utf-8").partition("## The API")[2]
     table = re.findall(r"^\| (\w+) \| (.*)$", text, re.M)[1:]
     rows = {role: re.findall(r"`((?:GET|POST|DELETE) /[^`]+)`", line) for role, line in table}
-    paths = town.client("admin").get(f"{API}/openapi.json").json()["paths"]
+    paths = running.client("admin").get(f"{API}/openapi.json").json()["paths"]
     routes = [
         f"{method.upper()} {path.removeprefix(API)}" for path in paths if path.startswith(API) for method in paths[path]
     ]
     assert sorted(route for row in rows.values() for route in row) == sorted(routes)
-    visitor = town.visitor()
-    clients = [visitor, visitor, *(town.client(role) for role in ("viewer", "operator", "reviewer", "admin"))]
+    visitor = running.visitor()
+    clients = [visitor, visitor, *(running.client(role) for role in ("viewer", "operator", "reviewer", "admin"))]
     for number, (role, row) in enumerate(rows.items()):
         for route in row:
             method, path = route.split(" ")
@@ -494,32 +500,32 @@ def test_the_pages_table_of_the_api_is_the_api_with_its_roles(town: Town) -> Non
             assert answer.status_code not in (401, 403), f"{route} by {role}"
 
 
-def test_a_camera_that_only_the_gallery_knows_is_known(town: Town) -> None:
-    system, crop = town.service.system, crop_of(0)
-    system.gallery.add(system.embed_one(crop), "cellar", 1, town.began, town.began + 1, crop)
-    answer = search_sighting(town.client("operator"), town.numbers[0, "gate"], cameras=["cellar", "attic"]).json()
+def test_a_camera_that_only_the_gallery_knows_is_known(running: RunningService) -> None:
+    system, crop = running.service.system, crop_of(0)
+    system.gallery.add(system.embed_one(crop), "cellar", 1, running.began, running.began + 1, crop)
+    answer = search_sighting(running.client("operator"), running.numbers[0, "gate"], cameras=["cellar", "attic"]).json()
     assert [hit["camera"] for hit in answer["hits"]] == ["cellar"] and answer["unknown_cameras"] == ["attic"]
 
 
-def test_an_admin_of_some_cameras_reads_no_verdict_on_others(town: Town) -> None:
-    assert town.client("admin", cameras=["market"]).get(f"{API}/model/candidates").status_code == 403
+def test_an_admin_of_some_cameras_reads_no_verdict_on_others(running: RunningService) -> None:
+    assert running.client("admin", cameras=["market"]).get(f"{API}/model/candidates").status_code == 403
 
 
-def test_retention_says_that_the_clock_is_in_doubt(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(town.service.system._clock_watch, "look", lambda: "the clock jumped 9 hours ahead")
-    refused = town.client("admin").post(f"{API}/retention")
+def test_retention_says_that_the_clock_is_in_doubt(running: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running.service.system._clock_watch, "look", lambda: "the clock jumped 9 hours ahead")
+    refused = running.client("admin").post(f"{API}/retention")
     assert refused.status_code == 409 and "jumped 9 hours" in refused.json()["error"]["message"]
 
 
-def test_how_many_sightings_other_cameras_have_is_not_told(town: Town) -> None:
-    limited, whole = town.client("operator", cameras=["market"]), town.client("operator")
-    number, picture = town.numbers[0, "market"], {"picture": ("p.png", png_of(crop_of(0)))}
+def test_how_many_sightings_other_cameras_have_is_not_told(running: RunningService) -> None:
+    limited, whole = running.client("operator", cameras=["market"]), running.client("operator")
+    number, picture = running.numbers[0, "market"], {"picture": ("p.png", png_of(crop_of(0)))}
     for client, size in ((limited, 4), (whole, 12)):
         assert search_sighting(client, number).json()["gallery_size"] == size
         assert client.get(f"{API}/model").json()["gallery_size"] == size
         assert client.post(f"{API}/search/picture", data=REASON, files=picture).json()["gallery_size"] == size
-    town.service.system.disk.message = "sightings are not stored: /srv/gallery: no space left"
+    running.service.system.disk.message = "sightings are not stored: /srv/gallery: no space left"
     for role, is_told in (("viewer", False), ("operator", True)):
-        browser, _ = town.signed_in(role)
+        browser, _ = running.signed_in(role)
         for page in ("/", "/status"):
             assert ("/srv/gallery" in browser.get(page).text) == is_told

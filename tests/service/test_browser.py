@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from builders import is_required
-from town import REASON, SECRET_URL, Town, crop_of, png_of, show_live
+from service_fixtures import REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
 from reid_mtda.site import Camera, Travel
@@ -43,20 +43,20 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture
-def address(town: Town) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(town.service), port=0, log_level="error"))
+def address(running: RunningService) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(create_app(running.service), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
         time.sleep(0.01)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    town.service.closing.set()
+    running.service.closing.set()
     server.should_exit = True
     thread.join(10)
 
 
 @pytest.fixture
-def browse(chromium, address: str, town: Town) -> Iterator[object]:
+def browse(chromium, address: str, running: RunningService) -> Iterator[object]:
     """(role, screen) -> a page signed in; whatever its console complains about fails the test."""
     complaints: list[str] = []
     contexts = []
@@ -69,7 +69,7 @@ def browse(chromium, address: str, town: Town) -> Iterator[object]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda told: complaints.append(told.text) if "Content Security" in told.text else None)
         page.goto(address + "/")
-        page.get_by_label("Access token").fill(town.token(role, user=user, cameras=cameras))
+        page.get_by_label("Access token").fill(running.token(role, user=user, cameras=cameras))
         page.keyboard.press("Enter")
         page.wait_for_url(address + "/")
         return page
@@ -80,8 +80,8 @@ def browse(chromium, address: str, town: Town) -> Iterator[object]:
     assert not complaints
 
 
-def test_search_by_click_filter_and_confirm_by_two(browse, town: Town) -> None:
-    show_live(town, "gate", 1)
+def test_search_by_click_filter_and_confirm_by_two(browse, running: RunningService) -> None:
+    show_live(running, "gate", 1)
     page = browse("operator", user="ann")
     page.get_by_role("button", name="Search for this person before gate").click()
     page.get_by_label("Purpose").fill(REASON["purpose"])
@@ -132,11 +132,16 @@ def test_a_forbidden_page_says_so(browse) -> None:
     assert page.get_by_role("link", name="Search").count() == 0
 
 
-def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, town: Town) -> None:
+def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, running: RunningService) -> None:
     page, other = browse("viewer"), browse("viewer", user="guest", cameras=["market"])
     before = page.locator("#strip li").count()
-    town.service.system.events.tell(
-        "sighting", "gate", sighting_id=town.numbers[0, "gate"], track_id=0, start_s=town.began, end_s=town.began + 1
+    running.service.system.events.publish(
+        "sighting",
+        "gate",
+        sighting_id=running.numbers[0, "gate"],
+        track_id=0,
+        start_s=running.began,
+        end_s=running.began + 1,
     )
     page.locator("#strip li.new").wait_for()
     assert page.locator("#strip li").count() in (before + 1, 12)
@@ -145,30 +150,30 @@ def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, town:
 
 
 def test_what_goes_wrong_and_is_mended_appears_as_it_happens(
-    browse, town: Town, monkeypatch: pytest.MonkeyPatch
+    browse, running: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, other = browse("operator"), browse("viewer")
-    notes, system = page.locator("#notes"), town.service.system
-    system.lookouts.clear()  # they would find that the folder is there
+    notes, system = page.locator("#notes"), running.service.system
+    system.periodic_checks.clear()  # they would find that the folder is there
     with monkeypatch.context() as patch:
-        patch.setattr("reid_mtda.live.disk.free_disk_mb", lambda folder: 300.0)
-        system._look_at_disk()
+        patch.setattr("reid_mtda.live.disk_guard.free_disk_mb", lambda folder: 300.0)
+        system._check_disk()
         notes.locator(".bad", has_text="pictures are not stored, sightings are").wait_for()
         other.locator("#notes .bad").wait_for()
-        system.notices.put("site", "the folder is gone")
+        system.alerts.put("site", "the folder is gone")
         notes.locator(".warn", has_text="the folder is gone").wait_for()
         page.reload()  # what was wrong before is on the page, and mended there as well
         assert notes.locator("p").count() == 2
-    system._look_at_disk()
+    system._check_disk()
     notes.locator(".ok", has_text="there is room on the disk again").wait_for()
-    system.notices.put("site", "")
+    system.alerts.put("site", "")
     notes.locator(".warn").wait_for(state="detached")
     assert notes.locator("p").count() == 1 and other.locator("#notes .warn").count() == 0
 
 
-def test_cameras_that_come_and_go_do_so_on_the_page(browse, town: Town) -> None:
-    show_live(town, "gate", 0)
-    page, system = browse("operator"), town.service.system
+def test_cameras_that_come_and_go_do_so_on_the_page(browse, running: RunningService) -> None:
+    show_live(running, "gate", 0)
+    page, system = browse("operator"), running.service.system
     page.locator("button.person").wait_for()
     system.add_camera("yard", Camera(url=SECRET_URL))
     page.locator('.camera[data-camera="yard"]').wait_for()
@@ -177,25 +182,25 @@ def test_cameras_that_come_and_go_do_so_on_the_page(browse, town: Town) -> None:
     page.locator('.camera[data-camera="market"]').wait_for(state="detached")
     assert page.locator(".camera").count() == 3
     page.locator("button.person").wait_for()  # and the others go on
-    stream = system.roster._cameras["gate"].stream
+    stream = system.pool._cameras["gate"].stream
     stream._ticks.extend(stream._clock() - wait for wait in (0.8, 0.6, 0.4, 0.2, 0.0))
     page.locator('.camera[data-camera="gate"] .fps', has_text="5.0 fps").wait_for()
 
 
-def test_whoever_left_before_the_click_is_said_to_have_left(browse, town: Town) -> None:
-    show_live(town, "gate", 0)
+def test_whoever_left_before_the_click_is_said_to_have_left(browse, running: RunningService) -> None:
+    show_live(running, "gate", 0)
     page = browse("operator")
     page.locator("button.person").wait_for()
-    town.service.system.worker("gate").picture = None
+    running.service.system.worker("gate").picture = None
     page.locator("button.person").click()
     page.locator("#notes .bad", has_text="Nobody was picked: camera 'gate': person 5 has left the picture").wait_for()
-    show_live(town, "gate", 1)
+    show_live(running, "gate", 1)
     page.locator("button.person").click()
     page.wait_for_url("**/search?pick=*")
 
 
-def test_the_keyboard_reaches_content_and_people(browse, town: Town) -> None:
-    show_live(town, "gate", 0)
+def test_the_keyboard_reaches_content_and_people(browse, running: RunningService) -> None:
+    show_live(running, "gate", 0)
     page = browse("operator")
     page.locator("button.person").wait_for()
     page.keyboard.press("Tab")
@@ -210,9 +215,9 @@ def test_the_keyboard_reaches_content_and_people(browse, town: Town) -> None:
 
 
 def test_a_picture_with_its_camera_and_time_leaves_out_who_could_not_be_there(
-    browse, town: Town, tmp_path: Path
+    browse, running: RunningService, tmp_path: Path
 ) -> None:
-    camera = town.service.system.roster._cameras["gate"]
+    camera = running.service.system.pool._cameras["gate"]
     camera.settings = camera.settings.model_copy(update={"neighbours": {"market": Travel(min_s=5, max_s=600)}})
     picture = tmp_path / "somebody.png"
     picture.write_bytes(png_of(crop_of(2)))

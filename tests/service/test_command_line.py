@@ -13,12 +13,12 @@ from pathlib import Path
 import cv2
 import pytest
 import uvicorn
-from town import REASON, Town, crop_of
+from service_fixtures import REASON, RunningService, crop_of
 
 from reid_mtda import cli
-from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
 from reid_mtda.service.audit import FILE, Audit
+from reid_mtda.service.auth import Role
 
 WHY = ("--purpose", REASON["purpose"], "--case", REASON["case_reference"])
 
@@ -40,17 +40,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Calla
 
 
 @pytest.fixture
-def address(town: Town) -> Iterator[str]:
+def address(running: RunningService) -> Iterator[str]:
     """The town's service on a port of this machine."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(create_app(town.service), log_level="error"))
+        server = uvicorn.Server(uvicorn.Config(create_app(running.service), log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         deadline = time.monotonic() + 10
         while not server.started and time.monotonic() < deadline:
             time.sleep(0.01)
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        town.service.closing.set()
+        running.service.closing.set()
         server.should_exit = True
         thread.join(10)
 
@@ -73,41 +73,60 @@ def columns(table: str) -> list[list[str]]:
 
 
 def test_a_service_and_its_gallery_on_disk_give_one_table(
-    run, town: Town, address: str, picture: Path, model_folder: Path
+    run, running: RunningService, address: str, picture: Path, model_folder: Path
 ) -> None:
     code, online, err = run(
-        "search", picture, "--server", address, "--token", town.token("operator"), *WHY, "-k", "3", "--camera", "plaza"
+        "search",
+        picture,
+        "--server",
+        address,
+        "--token",
+        running.token("operator"),
+        *WHY,
+        "-k",
+        "3",
+        "--camera",
+        "plaza",
     )
     assert code == 0 and "reach the threshold" in err
     code, offline, _ = run(
-        "search", picture, "--model", model_folder, "--gallery", town.folder / "gallery", "-k", "3", "--camera", "plaza"
+        "search",
+        picture,
+        "--model",
+        model_folder,
+        "--gallery",
+        running.folder / "gallery",
+        "-k",
+        "3",
+        "--camera",
+        "plaza",
     )
     assert code == 0 and columns(online) == columns(offline) and len(columns(online)) == 4
     assert columns(online)[1][0] == "1" and columns(online)[1][2] == "plaza"
-    (entry, *_) = town.service.audit.entries(action="search")
+    (entry, *_) = running.service.audit.entries(action="search")
     assert entry.detail["purpose"] == REASON["purpose"] and entry.detail["cameras"] == ["plaza"]
 
 
 def test_the_token_comes_from_the_environment_and_json_is_the_services(
-    run, town: Town, address: str, picture: Path, monkeypatch: pytest.MonkeyPatch
+    run, running: RunningService, address: str, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REID_MTDA_TOKEN", town.token("operator"))
-    since = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(town.began + 500))
+    monkeypatch.setenv("REID_MTDA_TOKEN", running.token("operator"))
+    since = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(running.began + 500))
     code, out, _ = run("search", picture, "--server", address, *WHY, "--since", since, "--min-score", "0.9", "--json")
     found = json.loads(out)
-    assert code == 0 and [hit["sighting_id"] for hit in found["hits"]] == [town.numbers[2, "plaza"]]
+    assert code == 0 and [hit["sighting_id"] for hit in found["hits"]] == [running.numbers[2, "plaza"]]
     code, out, err = run("search", picture, "--server", address, *WHY, "--camera", "plazza")
     assert code == 0 and "nobody found among 12" in err and "camera 'plazza' is not among those" in err
 
 
 def test_refusals_of_the_service_and_of_wrong_options_are_one_line(
-    run, town: Town, address: str, picture: Path, tmp_path: Path
+    run, running: RunningService, address: str, picture: Path, tmp_path: Path
 ) -> None:
     online = ("search", picture, "--server", address)
-    token = ("--token", town.token("operator"))
+    token = ("--token", running.token("operator"))
     refused(run(*online, "--token", "rmt_wrong_wrong", *WHY), "token")
     refused(run(*online, "--token", "rmt\n", *WHY), "token: holds letters")
-    refused(run(*online, "--token", town.token("viewer"), *WHY), "operator")
+    refused(run(*online, "--token", running.token("viewer"), *WHY), "operator")
     refused(run(*online, *WHY), "Missing option '--token'", "reid-mtda search --help")
     refused(run(*online, *token, "--case", "x-1"), "Missing option '--purpose'")
     refused(run(*online, *token, "--purpose", "x", "--case", "x-1"), "say why you search")
@@ -123,13 +142,13 @@ def test_refusals_of_the_service_and_of_wrong_options_are_one_line(
     refused(run("search", picture, "--server", f"http://127.0.0.1:{port}", *token, *WHY), "cannot be reached")
 
 
-def test_an_intact_audit_is_said_with_count_and_head(run, town: Town) -> None:
+def test_an_intact_audit_is_said_with_count_and_head(run, running: RunningService) -> None:
     for _ in range(3):
-        town.service.audit.add("ann", "search", case="x-1")
-    last = town.service.audit.entries(limit=1)[0]
-    code, out, err = run("audit", "verify", town.folder / "state")  # beside the running service
+        running.service.audit.add("ann", "search", case="x-1")
+    last = running.service.audit.entries(limit=1)[0]
+    code, out, err = run("audit", "verify", running.folder / "state")  # beside the running service
     assert code == 0 and out == f"intact: {last.number} entries, head {last.number}:{last.hash}\n" and not err
-    assert run("audit", "verify", town.folder / "state", "--head", f"{last.number}:{last.hash}")[0] == 0
+    assert run("audit", "verify", running.folder / "state", "--head", f"{last.number}:{last.hash}")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -163,17 +182,19 @@ def test_what_is_no_audit_and_no_head_is_said(run, tmp_path: Path) -> None:
     assert "verify" in run("audit", "--help")[1]
 
 
-def test_a_lost_token_is_made_anew_from_the_state_folder(run, town: Town, address: str, picture: Path) -> None:
-    state = town.folder / "state"
+def test_a_lost_token_is_made_anew_from_the_state_folder(
+    run, running: RunningService, address: str, picture: Path
+) -> None:
+    state = running.folder / "state"
     code, out, _ = run("token", state, "--user", "ann", "--role", "operator", "--days", "2")
-    assert code == 0 and town.service.access.identify(out.strip()).role is Role.OPERATOR
+    assert code == 0 and running.service.auth.identify(out.strip()).role is Role.OPERATOR
     code, _, err = run("search", picture, "--server", address, "--token", out.strip(), *WHY)
     assert code == 0
-    (entry, *_) = town.service.audit.entries(action="token_created")
+    (entry, *_) = running.service.audit.entries(action="token_created")
     assert (entry.user, entry.detail["for_user"], entry.detail["role"]) == ("command line", "ann", "operator")
     for arguments, message in (
         (("token", state, "--user", "ann", "--role", "king"), "--role: got 'king', expected one of viewer, operator"),
-        (("token", town.folder, "--user", "ann"), "expected the state folder of a service"),
+        (("token", running.folder, "--user", "ann"), "expected the state folder of a service"),
         (("token", state, "--user", "ann", "--days", "0"), "days: got 0, expected more than 0"),
     ):
         code, out, err = run(*arguments)

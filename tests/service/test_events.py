@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from town import Town
+from service_fixtures import RunningService
 
 from reid_mtda.live.events import Events
 from reid_mtda.service import api
-from reid_mtda.service.access import Principal
+from reid_mtda.service.auth import Principal
 
 
 class Browser:
@@ -19,13 +19,15 @@ class Browser:
         return False
 
 
-def listen(town: Town, who: Principal, *, last: int = 0, meanwhile: Callable[[], None] = lambda: None) -> str:
+def listen(
+    running: RunningService, who: Principal, *, last: int = 0, meanwhile: Callable[[], None] = lambda: None
+) -> str:
     """What the stream gives; the token is revoked as soon as it begins, so it must end. ``meanwhile``: at each turn."""
     told = []
-    town.service.access.revoke(who.token_id)
+    running.service.auth.revoke(who.token_id)
 
     async def hear() -> None:
-        async for text in api._events(Browser(), who, town.service, last):
+        async for text in api._events(Browser(), who, running.service, last):
             told.append(text)
             meanwhile()
 
@@ -39,21 +41,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_HEARTBEAT_S", 0.1)
 
 
-def test_a_revoked_token_hears_no_more_however_busy_the_site(town: Town) -> None:
-    who = town.service.access.identify(town.token("operator"))
+def test_a_revoked_token_hears_no_more_however_busy_the_site(running: RunningService) -> None:
+    who = running.service.auth.identify(running.token("operator"))
 
     def busy() -> None:
-        town.service.system.events.tell("sighting", "gate", sighting_id=1)
+        running.service.system.events.publish("sighting", "gate", sighting_id=1)
 
-    assert "event: sighting" in listen(town, who, meanwhile=busy)  # it ended by itself
-    assert town.service.listeners == 0
+    assert "event: sighting" in listen(running, who, meanwhile=busy)  # it ended by itself
+    assert running.service.listeners == 0
 
 
-def test_what_was_erased_is_told_to_who_sees_its_camera_and_paths_to_operators(town: Town) -> None:
-    gone = [town.numbers[0, "gate"], town.numbers[1, "gate"], town.numbers[0, "plaza"]]
-    town.client("admin").post("/api/v1/erasures", json={"sighting_ids": gone, "reason": "asked for it"})
-    town.service.system.events.tell(
-        "disk", None, room="vectors", message="pictures are not stored: /srv/gallery: no space left"
+def test_what_was_erased_is_told_to_who_sees_its_camera_and_paths_to_operators(running: RunningService) -> None:
+    gone = [running.numbers[0, "gate"], running.numbers[1, "gate"], running.numbers[0, "plaza"]]
+    running.client("admin").post("/api/v1/erasures", json={"sighting_ids": gone, "reason": "asked for it"})
+    running.service.system.events.publish(
+        "disk", None, level="vectors", message="pictures are not stored: /srv/gallery: no space left"
     )
     for role, cameras, counts, hears_of_disk in (
         ("viewer", ["gate"], ['"count": 2'], False),
@@ -61,49 +63,49 @@ def test_what_was_erased_is_told_to_who_sees_its_camera_and_paths_to_operators(t
         ("operator", ["plaza"], ['"count": 1'], True),
         ("viewer", ["market"], [], False),
     ):
-        who = town.service.access.identify(town.token(role, cameras=cameras))
-        text = listen(town, who)
+        who = running.service.auth.identify(running.token(role, cameras=cameras))
+        text = listen(running, who)
         assert text.count("event: erased") == len(counts) and all(count in text for count in counts)
         assert ("/srv/gallery" in text) == hears_of_disk and "pictures are not stored" in text
 
 
-def test_signing_out_ends_the_sessions_stream_and_no_other(town: Town) -> None:
-    token = town.token("operator")
-    access = town.service.access
-    sessions = [access.open_session(token)[0] for _ in range(2)]
-    gone, stays = (access.resume(session) for session in sessions)
-    access.close_session(sessions[0])
-    assert not api._still_valid(town.service, gone)
-    assert api._still_valid(town.service, stays) and api._still_valid(town.service, access.identify(token))
+def test_signing_out_ends_the_sessions_stream_and_no_other(running: RunningService) -> None:
+    token = running.token("operator")
+    auth = running.service.auth
+    sessions = [auth.open_session(token)[0] for _ in range(2)]
+    gone, stays = (auth.resume(session) for session in sessions)
+    auth.close_session(sessions[0])
+    assert not api._still_valid(running.service, gone)
+    assert api._still_valid(running.service, stays) and api._still_valid(running.service, auth.identify(token))
 
 
 @pytest.mark.parametrize("clock_s", [60.0, -3600.0])
 def test_who_comes_back_after_a_restart_hears_what_came_since(
-    town: Town, monkeypatch: pytest.MonkeyPatch, clock_s: float
+    running: RunningService, monkeypatch: pytest.MonkeyPatch, clock_s: float
 ) -> None:
     before = Events()
     for _ in range(50):
-        before.tell("sighting", "gate")
+        before.publish("sighting", "gate")
     restarted_ns = time.time_ns() + int(clock_s * 1e9)
     with monkeypatch.context() as later:
         later.setattr("time.time_ns", lambda: restarted_ns)
-        town.service.system.events = after = Events()
-    after.tell("sighting", "gate", sighting_id=1)
-    who = town.service.access.identify(town.token("viewer"))
-    text = listen(town, who, last=before.last)
+        running.service.system.events = after = Events()
+    after.publish("sighting", "gate", sighting_id=1)
+    who = running.service.auth.identify(running.token("viewer"))
+    text = listen(running, who, last=before.last)
     assert text.count("event: sighting") == 1 and f"id: {after.last}\n" in text
 
 
-def test_notices_are_for_operators_and_cameras_for_those_who_see_them(town: Town) -> None:
-    system = town.service.system
-    system.lookouts.clear()  # they would find that nothing is wrong
-    system.notices.put("model", "its folder /srv/model is gone")
-    system.notices.put("camera gate", "gate.yaml is broken")
-    for role, cameras, heard in (
+def test_notices_are_for_operators_and_cameras_for_those_who_see_them(running: RunningService) -> None:
+    system = running.service.system
+    system.periodic_checks.clear()  # they would find that nothing is wrong
+    system.alerts.put("model", "its folder /srv/model is gone")
+    system.alerts.put("camera gate", "gate.yaml is broken")
+    for role, cameras, expected in (
         ("viewer", None, [False, False]),
         ("operator", None, [True, True]),
         ("operator", ["plaza"], [True, False]),
     ):
-        who = town.service.access.identify(town.token(role, cameras=cameras))
-        text = listen(town, who)
-        assert [words in text for words in ("/srv/model", "gate.yaml")] == heard
+        who = running.service.auth.identify(running.token(role, cameras=cameras))
+        text = listen(running, who)
+        assert [words in text for words in ("/srv/model", "gate.yaml")] == expected

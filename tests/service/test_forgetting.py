@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_models import finished, watch
-from town import REASON, Town, crop_of
+from service_fixtures import REASON, RunningService, crop_of
+from test_model_registry import finished, watch
 
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import AddedSighting
-from reid_mtda.live.gate import GateSample
+from reid_mtda.live.model_gate import GateSample
 from reid_mtda.runtime import load_exported
-from reid_mtda.service import models
-from reid_mtda.service.access import Principal, Role
+from reid_mtda.service import model_registry
+from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.review import Proposal
 from reid_mtda.service.run import running_service
@@ -28,41 +28,41 @@ API = "/api/v1"
 ANN = Principal("ann", Role.ADMIN, None, "id")
 
 
-def see(town: Town, camera: str, track_id: int, days_ago: float) -> int:
+def see(running: RunningService, camera: str, track_id: int, days_ago: float) -> int:
     """Somebody was seen."""
-    system, seen, crop = town.service.system, time.time() - 86400 * days_ago, crop_of(track_id % 4)
+    system, seen, crop = running.service.system, time.time() - 86400 * days_ago, crop_of(track_id % 4)
     system.samples._kept.setdefault(camera, []).append(GateSample(camera, track_id, seen, seen + 5, crop, crop))
     return system.gallery.add(system.embed_one(crop), camera, track_id, seen, seen + 5, crop)
 
 
-def propose(town: Town, query: int, candidate: int) -> int:
+def propose(running: RunningService, query: int, candidate: int) -> int:
     """A review of two sightings."""
-    rows = town.service.system.gallery.lookup([query, candidate])
+    rows = running.service.system.gallery.lookup([query, candidate])
     asked, found = sighting_key(rows[query]), sighting_key(rows[candidate])
     proposal = Proposal(asked, query, rows[query].camera, found, candidate, rows[candidate].camera, 0.9, "x-1", b"jpeg")
-    return town.service.reviews.propose(ANN, proposal, "same", audit=lambda number: None).id
+    return running.service.reviews.propose(ANN, proposal, "same", audit=lambda number: None).id
 
 
-def reviews(town: Town) -> list[int]:
-    return sorted(review.id for review in town.service.reviews.listed(ANN))
+def reviews(running: RunningService) -> list[int]:
+    return sorted(review.id for review in running.service.reviews.listed(ANN))
 
 
-def test_reviews_and_samples_grow_old_with_their_sightings(town: Town) -> None:
-    old, new, other = see(town, "gate", 900, 400), see(town, "market", 901, 1), see(town, "gate", 902, 1)
-    propose(town, old, new), propose(town, other, old)
-    stays = propose(town, other, new)
-    assert town.service.system.forget_old() == {"gate": 1}
-    assert reviews(town) == [stays]
-    for path in (town.folder / "state").glob("reviews.sqlite*"):  # the log of changes, too
+def test_reviews_and_samples_grow_old_with_their_sightings(running: RunningService) -> None:
+    old, new, other = see(running, "gate", 900, 400), see(running, "market", 901, 1), see(running, "gate", 902, 1)
+    propose(running, old, new), propose(running, other, old)
+    stays = propose(running, other, new)
+    assert running.service.system.expire_sightings() == {"gate": 1}
+    assert reviews(running) == [stays]
+    for path in (running.folder / "state").glob("reviews.sqlite*"):  # the log of changes, too
         assert b"gate/900/" not in path.read_bytes()
-    assert sorted(sample.track_id for sample in town.service.system.samples.all()) == [901, 902]
+    assert sorted(sample.track_id for sample in running.service.system.samples.all()) == [901, 902]
 
 
-def test_each_turn_that_let_somebody_go_has_a_receipt(town: Town, model_folder: Path) -> None:
-    see(town, "gate", 900, 400)
-    town.service.system.stop(3)
-    site = Site("town", town.folder, {"gate": Camera(url="synthetic://street?camera=gate&duration=20")})
-    with running_service(site, model_folder, town.folder / "gallery", town.folder / "state") as service:
+def test_each_turn_that_let_somebody_go_has_a_receipt(running: RunningService, model_folder: Path) -> None:
+    see(running, "gate", 900, 400)
+    running.service.system.stop(3)
+    site = Site("running", running.folder, {"gate": Camera(url="synthetic://street?camera=gate&duration=20")})
+    with running_service(site, model_folder, running.folder / "gallery", running.folder / "state") as service:
         deadline = time.monotonic() + 20
         while not (entries := service.audit.entries(action="retention")):
             assert time.monotonic() < deadline, "no receipt"
@@ -70,34 +70,34 @@ def test_each_turn_that_let_somebody_go_has_a_receipt(town: Town, model_folder: 
     assert [(entry.user, entry.detail) for entry in entries] == [("service", {"removed": {"gate": 1}})]
 
 
-def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(town: Town) -> None:
-    review = propose(town, town.numbers[0, "gate"], town.numbers[0, "market"])
-    key = sighting_key(next(iter(town.service.system.gallery.lookup([town.numbers[0, "gate"]]).values())))
-    town.service.reviews.renumber({key: 7}.get)
-    moved = town.service.reviews.get(ANN, review)
+def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(running: RunningService) -> None:
+    review = propose(running, running.numbers[0, "gate"], running.numbers[0, "market"])
+    key = sighting_key(next(iter(running.service.system.gallery.lookup([running.numbers[0, "gate"]]).values())))
+    running.service.reviews.renumber({key: 7}.get)
+    moved = running.service.reviews.get(ANN, review)
     assert (moved.query_id, moved.candidate_id) == (7, 0)
 
 
-def promoted(town: Town, name: str = "turned") -> None:
+def promoted(running: RunningService, name: str = "turned") -> None:
     """A model in service, and the one before with its gallery set aside."""
-    watch(town)
-    town.service.models.promote("ann", name)
-    assert finished(town, town.client("admin"))["state"] == "done"
+    watch(running)
+    running.service.models.promote("ann", name)
+    assert finished(running, running.client("admin"))["state"] == "done"
 
 
 @pytest.mark.parametrize("part", ["reviews", "kept", "aside", "gallery"])
 def test_an_erasure_that_failed_half_way_completes_when_repeated(
-    town: Town, monkeypatch: pytest.MonkeyPatch, part: str
+    running: RunningService, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    promoted(town)
-    service, admin = town.service, town.client("admin")
+    promoted(running)
+    service, admin = running.service, running.client("admin")
     numbers = {(row.camera, row.track_id): number for number, row in service.system.gallery.sightings().items()}
     number = numbers["gate", 0]
-    propose(town, number, numbers["market", 1])
+    propose(running, number, numbers["market", 1])
     broken = {
         "reviews": (service.reviews, "forget"),
         "kept": (service.system.kept, "forget"),
-        "aside": (service.system.set_aside, "delete"),
+        "aside": (service.system.previous_gallery, "delete"),
         "gallery": (service.system.gallery, "delete"),
     }[part]
 
@@ -109,70 +109,72 @@ def test_an_erasure_that_failed_half_way_completes_when_repeated(
         patch.setattr(*broken, fail)
         assert admin.post(f"{API}/erasures", json=body).status_code == 507
     receipt = admin.post(f"{API}/erasures", json=body).json()
-    assert receipt["sightings"] == [number] and reviews(town) == []
-    for gallery in (service.system.gallery, service.system.set_aside):
+    assert receipt["sightings"] == [number] and reviews(running) == []
+    for gallery in (service.system.gallery, service.system.previous_gallery):
         assert ("gate", 0) not in {(row.camera, row.track_id) for row in gallery.sightings().values()}
 
 
 def test_whoever_is_let_go_while_the_model_changes_does_not_stand_up_again(
-    town: Town, monkeypatch: pytest.MonkeyPatch
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Retention at the worst moment: the new gallery answers, the old one is not set aside yet."""
-    system, threads = town.service.system, list[threading.Thread]()
-    see(town, "gate", 900, 400)
+    system, threads = running.service.system, list[threading.Thread]()
+    see(running, "gate", 900, 400)
     switch = system.switch
 
     def switch_and_forget(*arguments) -> Gallery:
         old = switch(*arguments)
-        threads.append(threading.Thread(target=system.forget_old))
+        threads.append(threading.Thread(target=system.expire_sightings))
         threads[0].start()
         threads[0].join(0.5)
         return old
 
     monkeypatch.setattr(system, "switch", switch_and_forget)
-    promoted(town)
+    promoted(running)
     threads[0].join(10)
-    for gallery in (system.gallery, system.set_aside):
+    for gallery in (system.gallery, system.previous_gallery):
         assert len(gallery) == 12 and 900 not in {row.track_id for row in gallery.sightings().values()}
 
 
-def test_whoever_is_let_go_while_a_gallery_is_made_is_not_in_it(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    see(town, "gate", 900, 400)
+def test_whoever_is_let_go_while_a_gallery_is_made_is_not_in_it(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    see(running, "gate", 900, 400)
 
     def carry_over(*arguments, **others) -> dict[int, int]:
         numbers = real(*arguments, **others)
-        town.service.system.forget_old()
+        running.service.system.expire_sightings()
         return numbers
 
-    real = models.carry_over
-    monkeypatch.setattr(models, "carry_over", carry_over)
-    promoted(town)
-    assert len(town.service.system.gallery) == len(town.service.system.set_aside) == 12
+    real = model_registry.carry_over
+    monkeypatch.setattr(model_registry, "carry_over", carry_over)
+    promoted(running)
+    assert len(running.service.system.gallery) == len(running.service.system.previous_gallery) == 12
 
 
-def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(town: Town) -> None:
+def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(running: RunningService) -> None:
     """Numbers are read once nothing can change any more: the same one is another person's in the new gallery."""
-    system, admin = town.service.system, town.client("admin")
+    system, admin = running.service.system, running.client("admin")
     before, manifest = system.gallery, system.manifest
-    embed, other = load_exported(town.folder / "candidates" / "turned")
-    after = Gallery.open(town.folder / "new", other)
+    embed, other = load_exported(running.folder / "candidates" / "turned")
+    after = Gallery.open(running.folder / "new", other)
     turned = np.asarray(embed(to_model_input([crop_of(0)], other.preprocess))[0])
     for _, row in sorted(before.sightings().items(), reverse=True):
         after.add(turned, row.camera, row.track_id, row.start_s, row.end_s, crop_of(0))
-    body = {"sighting_ids": [town.numbers[0, "gate"]], "model_id": manifest.model_id, "reason": "asked for it"}
+    body = {"sighting_ids": [running.numbers[0, "gate"]], "model_id": manifest.model_id, "reason": "asked for it"}
     answers: list[int] = []
     with system.galleries_lock:
         asking = threading.Thread(target=lambda: answers.append(admin.post(f"{API}/erasures", json=body).status_code))
         asking.start()
         time.sleep(0.5)
-        system.set_aside = system.switch(embed, other, after)
+        system.previous_gallery = system.switch(embed, other, after)
     asking.join(10)
     assert answers == [409] and len(after) == len(before)
 
 
-def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(town: Town) -> None:
+def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(running: RunningService) -> None:
     """Crops to adapt to are kept after the sighting is added: an erasure in between waits for them."""
-    system, is_added, asked = town.service.system, threading.Event(), threading.Event()
+    system, is_added, asked = running.service.system, threading.Event(), threading.Event()
     tracklet = Tracklet(
         "gate", 990, (crop_of(1),), np.zeros((1, 4), np.float32), np.zeros(1, np.int64), np.array([1e9])
     )
@@ -188,11 +190,11 @@ def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(town: Town) ->
     rows = np.asarray([system.embed_one(crop_of(1))])
     future: Future[np.ndarray] = Future()
     future.set_result(rows)
-    worker._pending.append((system.answering.serving, tracklet, future))
+    worker._pending.append((system.model_server.serving, tracklet, future))
     adding = threading.Thread(target=lambda: worker._collect(1.0))
     adding.start()
     assert is_added.wait(5)
-    admin, body = town.client("admin"), {"camera": "gate", "reason": "asked for it"}
+    admin, body = running.client("admin"), {"camera": "gate", "reason": "asked for it"}
     erasing = threading.Thread(target=lambda: admin.post(f"{API}/erasures", json=body))
     erasing.start()
     asked.set()
@@ -201,30 +203,30 @@ def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(town: Town) ->
     assert not system.kept.count().get("gate") and not [s for s in system.samples.all() if s.camera == "gate"]
 
 
-def test_sightings_of_a_camera_that_nobody_knows_are_told_of(town: Town) -> None:
-    see(town, "cellar", 900, 400)
-    assert town.service.system.forget_old() == {}
-    assert "sightings of cellar stay" in town.service.system.notices.of("retention")
-    erased = town.client("admin").post(f"{API}/erasures", json={"camera": "cellar", "reason": "too old"})
+def test_sightings_of_a_camera_that_nobody_knows_are_told_of(running: RunningService) -> None:
+    see(running, "cellar", 900, 400)
+    assert running.service.system.expire_sightings() == {}
+    assert "sightings of cellar stay" in running.service.system.alerts.of("retention")
+    erased = running.client("admin").post(f"{API}/erasures", json={"camera": "cellar", "reason": "too old"})
     assert erased.status_code == 201
-    town.service.system.forget_old()
-    assert town.service.system.notices.of("retention") == ""
+    running.service.system.expire_sightings()
+    assert running.service.system.alerts.of("retention") == ""
 
 
-def test_what_the_audit_cannot_note_is_not_decided(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_audit_cannot_note_is_not_decided(running: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise StorageError("audit: no space left")
 
-    client, reviewer = town.client("operator", user="ann"), town.client("reviewer", user="bob")
-    asked = client.post(f"{API}/search", json={"sighting_id": town.numbers[0, "gate"], **REASON}).json()
+    client, reviewer = running.client("operator", user="ann"), running.client("reviewer", user="bob")
+    asked = client.post(f"{API}/search", json={"sighting_id": running.numbers[0, "gate"], **REASON}).json()
     body = {"search_id": asked["search_id"], "sighting_id": asked["hits"][0]["sighting_id"], "decision": "same"}
     with monkeypatch.context() as full:
-        full.setattr(town.service.audit, "add", refuse)
+        full.setattr(running.service.audit, "add", refuse)
         assert client.post(f"{API}/reviews", json=body).status_code == 507
     assert client.get(f"{API}/reviews").json() == []
     number = client.post(f"{API}/reviews", json=body).json()["id"]
     with monkeypatch.context() as full:
-        full.setattr(town.service.audit, "add", refuse)
+        full.setattr(running.service.audit, "add", refuse)
         assert reviewer.post(f"{API}/reviews/{number}/decision", json={"decision": "same"}).status_code == 507
     assert client.get(f"{API}/reviews").json()[0]["state"] == "open"
     assert reviewer.post(f"{API}/reviews/{number}/decision", json={"decision": "same"}).json()["state"] == "confirmed"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from town import Town
+from service_fixtures import RunningService
 
 from reid_mtda.schema import load_yaml, read_yaml
 from reid_mtda.service.metrics import SampledRecall
@@ -16,29 +16,29 @@ from reid_mtda.types import SearchAnswer
 CONFIGS = Path(__file__).parents[2] / "configs" / "live"
 
 
-def fill(town: Town, count: int = 60) -> None:
-    rng, dim = np.random.default_rng(0), town.service.system.manifest.embedding_dim
+def fill(running: RunningService, count: int = 60) -> None:
+    rng, dim = np.random.default_rng(0), running.service.system.manifest.embedding_dim
     for n in range(count):
         vector = rng.normal(size=dim).astype(np.float32)
         vector /= np.linalg.norm(vector)
-        town.service.system.gallery.add(vector, "gate", 1000 + n, n, n + 1, np.zeros((16, 8, 3), np.uint8))
+        running.service.system.gallery.add(vector, "gate", 1000 + n, n, n + 1, np.zeros((16, 8, 3), np.uint8))
 
 
-def exported(town: Town) -> set[str]:
-    fill(town)
-    for number in town.numbers.values():
-        vector = town.service.system.gallery.vector(number)
+def exported(running: RunningService) -> set[str]:
+    fill(running)
+    for number in running.numbers.values():
+        vector = running.service.system.gallery.vector(number)
         for _ in range(3):
-            town.service.system.observed.sighting("gate", vector, np.stack([vector, vector]))
-    town.service.metrics.searched(0.01)
-    town.service.metrics.answered(200)
-    town.service.system.notices.put("camera gate", "its file is broken")
-    town.service.calibration.renew()
-    return set(re.findall(r"^(reid_\w+)", town.service.metrics.text().decode(), re.MULTILINE))
+            running.service.system.drift_monitor.sighting("gate", vector, np.stack([vector, vector]))
+    running.service.metrics.searched(0.01)
+    running.service.metrics.answered(200)
+    running.service.system.alerts.put("camera gate", "its file is broken")
+    running.service.calibration.renew()
+    return set(re.findall(r"^(reid_\w+)", running.service.metrics.text().decode(), re.MULTILINE))
 
 
-def test_dashboard_and_alerts_ask_only_for_what_is_exported(town: Town) -> None:
-    names = exported(town)
+def test_dashboard_and_alerts_ask_only_for_what_is_exported(running: RunningService) -> None:
+    names = exported(running)
     dashboard = json.loads((CONFIGS / "grafana.json").read_text())
     asked = {
         name for panel in dashboard["panels"] for t in panel["targets"] for name in re.findall(r"reid_\w+", t["expr"])
@@ -58,11 +58,13 @@ def test_the_presets_load() -> None:
             load_yaml(path, ServiceSettings)
 
 
-def test_sampled_recall_is_one_for_exact_and_less_for_a_poor_index(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert SampledRecall(town.service.system).now() is None  # too few to say
-    fill(town)
-    assert SampledRecall(town.service.system).now() == 1
-    gallery = town.service.system.gallery
+def test_sampled_recall_is_one_for_exact_and_less_for_a_poor_index(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert SampledRecall(running.service.system).now() is None  # too few to say
+    fill(running)
+    assert SampledRecall(running.service.system).now() == 1
+    gallery = running.service.system.gallery
     search = type(gallery).search
 
     def poor(self, vector, k, **filters) -> SearchAnswer:
@@ -70,5 +72,5 @@ def test_sampled_recall_is_one_for_exact_and_less_for_a_poor_index(town: Town, m
         return SearchAnswer(answer.model_id, answer.gallery_size, answer.hits[::2])
 
     monkeypatch.setattr(type(gallery), "search", poor)
-    recall = SampledRecall(town.service.system).now()
+    recall = SampledRecall(running.service.system).now()
     assert recall is not None and 0.4 < recall < 0.7

@@ -18,16 +18,16 @@ with warnings.catch_warnings():
     from starlette.testclient import TestClient
 
 from colour_model import write_colour_model
-from test_models import watch
-from town import REASON, Town, crop_of
+from service_fixtures import REASON, RunningService, crop_of
+from test_model_registry import watch
 
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.runtime import read_manifest, write_cameras
-from reid_mtda.service.access import Role
 from reid_mtda.service.app import create_app
+from reid_mtda.service.app_state import AppState
+from reid_mtda.service.auth import Role
 from reid_mtda.service.cameras import FILE
-from reid_mtda.service.context import Service
 from reid_mtda.service.queries import number_of
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
@@ -38,7 +38,7 @@ SECRET = "pa55word"
 ADDED = {"name": "yard", "url": f"rtsp://user:{SECRET}@127.0.0.1:1/yard?key={SECRET}", "retention_days": 2}
 
 
-Start = Callable[..., AbstractContextManager[tuple[Service, TestClient]]]
+Start = Callable[..., AbstractContextManager[tuple[AppState, TestClient]]]
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def start(tmp_path: Path, model_folder: Path) -> Start:
         gone: str = "",
         model: Path = model_folder,
         gallery: Path = tmp_path / "gallery",
-    ) -> Iterator[tuple[Service, TestClient]]:
+    ) -> Iterator[tuple[AppState, TestClient]]:
         settings = ServiceSettings(allowed_hosts=allowed, candidates=str(tmp_path / "candidates"))
         there = {name: camera for name, camera in cameras.items() if name != gone}
-        site, state = Site("town", tmp_path, there), tmp_path / "state"
+        site, state = Site("running", tmp_path, there), tmp_path / "state"
         with running_service(site, model, gallery, state, settings) as service:
-            token, _ = service.access.create("ann", Role.ADMIN, days=1, created_by="test")
+            token, _ = service.auth.create("ann", Role.ADMIN, days=1, created_by="test")
             yield (
                 service,
                 TestClient(
@@ -90,7 +90,7 @@ def test_cameras_are_found_as_they_were_left(start: Start, tmp_path: Path) -> No
         assert sorted(cameras) == ["market", "yard"]
         assert cameras["yard"]["retention_days"] == 2 and cameras["yard"]["state"] == "paused"
         assert cameras["market"]["state"] == "paused"
-        assert service.system.roster._cameras["yard"].stream._url == ADDED["url"]  # its password is still there
+        assert service.system.pool._cameras["yard"].stream._url == ADDED["url"]  # its password is still there
         assert client.post(f"{API}/cameras/gate/restore").status_code == 201
         assert client.post(f"{API}/cameras/gate/restore").status_code == 422
         assert client.post(f"{API}/cameras/yard/restore").status_code == 422
@@ -118,19 +118,19 @@ def test_an_address_no_longer_allowed_is_left_out_and_named_without_its_password
         assert names(client) == ["gate", "market"]
         (entry,) = client.get(f"{API}/audit", params={"action": "camera_refused"}).json()["entries"]
         assert "host '127.0.0.1' is not allowed" in entry["detail"]["reason"]
-        assert "yard" in client.get(f"{API}/notices").text
-        paths = (f"{API}/audit", f"{API}/cameras", f"{API}/notices", "/metrics")
+        assert "yard" in client.get(f"{API}/alerts").text
+        paths = (f"{API}/audit", f"{API}/cameras", f"{API}/alerts", "/metrics")
         shown = "".join(client.get(path).text for path in paths)
     assert "yard" in caplog.text and SECRET not in caplog.text and SECRET not in shown
     with start() as (_, client):  # the settings allow it again
-        assert names(client) == ["gate", "market", "yard"] and client.get(f"{API}/notices").json() == {}
+        assert names(client) == ["gate", "market", "yard"] and client.get(f"{API}/alerts").json() == {}
     with start(allowed=()) as (_, client):  # it can be removed all the same, address and all
         assert client.delete(f"{API}/cameras/yard").status_code == 204
         assert client.delete(f"{API}/cameras/yard").status_code == 404
-        assert client.get(f"{API}/notices").json() == {}
+        assert client.get(f"{API}/alerts").json() == {}
     assert not [path for path in (tmp_path / "state").iterdir() if SECRET.encode() in path.read_bytes()]
     with start() as (service, client):
-        assert names(client) == ["gate", "market"] and service.system.roster.former == {"yard": 2.0}
+        assert names(client) == ["gate", "market"] and service.system.pool.former == {"yard": 2.0}
 
 
 def test_what_the_system_refuses_is_not_kept(start: Start) -> None:
@@ -168,7 +168,7 @@ def test_sightings_of_a_removed_camera_grow_old_after_a_restart_too(start: Start
             for camera in ("yard", "market"):  # the file of the market goes while nobody looks
                 gallery.add(vector, camera, age_days, seen, seen + 5, crop_of(0))
     with start(gone="market") as (service, _):
-        service.system.forget_old()  # the supervisor does it at its first turn, too
+        service.system.expire_sightings()  # the supervisor does it at its first turn, too
         left = [(row.camera, row.track_id) for row in service.system.gallery.sightings().values()]
         assert sorted(left) == [("market", 1), ("yard", 1)]
 
@@ -194,7 +194,7 @@ def test_one_can_go_back_to_the_model_before_after_a_restart(start: Start, tmp_p
                     service.system.embed_one(crop), camera, 10 * person + place, seen, seen + 5, crop
                 )
         for name in ("turned1", "turned2"):  # the second is what a restart must come back with
-            watch(Town(service, tmp_path, {}, 0.0))
+            watch(RunningService(service, tmp_path, {}, 0.0))
             assert client.post(f"{API}/model/promotions", json={"name": name}).status_code == 202
             assert wait_for_job(client)["state"] == "done"
             first, before = client.get(f"{API}/model").json()["model_id"], first
@@ -207,7 +207,7 @@ def test_one_can_go_back_to_the_model_before_after_a_restart(start: Start, tmp_p
         rows = client.get(f"{API}/sightings").json()["sightings"]
         gone = next(row["sighting_id"] for row in rows if row["track_id"] == 11)
         client.post(f"{API}/erasures", json={"sighting_ids": [gone], "reason": "asked for"})
-        assert len(service.system.set_aside) == len(rows) - 1
+        assert len(service.system.previous_gallery) == len(rows) - 1
         assert client.post(f"{API}/model/rollback").status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert client.get(f"{API}/model").json()["model_id"] == before
@@ -250,7 +250,7 @@ def test_drift_is_measured_against_what_was_seen_before_the_restart(start: Start
             for name in ("gate", "market"):
                 client.post(f"{API}/cameras/{name}/pause")
             for _ in range(count):
-                service.system.observed.sighting("yard", vector, vector[None])
+                service.system.drift_monitor.sighting("yard", vector, vector[None])
             assert client.get(f"{API}/model").json()["drift"]["yard"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -261,16 +261,16 @@ def test_each_model_has_what_its_cameras_looked_like(start: Start, tmp_path: Pat
     for folder, mean in ((tmp_path / "asked", axes[0]), (tmp_path / "candidates" / "turned", axes[1])):
         write_cameras(folder, read_manifest(folder), {"gate": mean[None]})
 
-    def drift(service: Service, client: TestClient) -> float:
+    def drift(service: AppState, client: TestClient) -> float:
         for _ in range(20):
-            service.system.observed.sighting("gate", axes[0], axes[:1])
+            service.system.drift_monitor.sighting("gate", axes[0], axes[:1])
         return client.get(f"{API}/model").json()["drift"]["gate"]
 
     with start(model=tmp_path / "asked") as (service, client):
         for name in ("gate", "market"):
             client.post(f"{API}/cameras/{name}/pause")
         assert drift(service, client) == pytest.approx(0.0, abs=1e-6)
-        watch(Town(service, tmp_path, {}, 0.0))
+        watch(RunningService(service, tmp_path, {}, 0.0))
         assert client.post(f"{API}/model/promotions", json={"name": "turned"}).status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert drift(service, client) == pytest.approx(1.0, abs=1e-6)
@@ -309,7 +309,7 @@ def test_a_start_looks_up_the_sightings_of_reviews_and_no_others(
         assert service.reviews.renumber(lambda key: number_of(service.system.gallery, key)) == 0
 
 
-def see(service: Service, track_id: int) -> None:
+def see(service: AppState, track_id: int) -> None:
     """Somebody walks past the gate, and is added to the gallery that answers."""
     crop, seen, system = crop_of(track_id % 4), time.time() - 600 + track_id, service.system
     system.gallery.add(system.embed_one(crop), "gate", track_id, seen, seen + 5, crop)
@@ -339,7 +339,7 @@ def test_a_kill_while_the_model_changes_loses_nobody(
 
         switch = service.system.switch
         monkeypatch.setattr(service.system, "switch", killed)
-        watch(Town(service, tmp_path, {}, 0.0))
+        watch(RunningService(service, tmp_path, {}, 0.0))
         client.post(f"{API}/model/promotions", json={"name": "turned"})
         assert wait_for_job(client)["state"] == "failed"
     expected = [1, 2] if moment == "switch" else [1, 2, 3, 4]
@@ -353,9 +353,9 @@ def test_a_kill_while_the_model_changes_loses_nobody(
         assert client.get(f"{API}/model/candidates").json()["job"] is None
 
 
-def promote(service: Service, client: TestClient, tmp_path: Path, name: str) -> str:
+def promote(service: AppState, client: TestClient, tmp_path: Path, name: str) -> str:
     """Put a candidate in service; how the job ended."""
-    watch(Town(service, tmp_path, {}, 0.0))
+    watch(RunningService(service, tmp_path, {}, 0.0))
     assert client.post(f"{API}/model/promotions", json={"name": name}).status_code == 202
     return wait_for_job(client)["state"]
 
@@ -374,7 +374,7 @@ def test_a_gallery_that_nobody_reaches_does_not_stay(
             raise StorageError("the disk is full")
 
         with monkeypatch.context() as patch:
-            patch.setattr("reid_mtda.service.models.keep_serving", full)
+            patch.setattr("reid_mtda.service.model_registry.keep_serving", full)
             assert promote(service, client, tmp_path, "turned") == "failed"
         assert list(made.iterdir()) == [] and tracks(service.system.gallery) == [1]
         assert promote(service, client, tmp_path, "turned") == "done"
@@ -404,7 +404,7 @@ def test_what_a_model_saw_that_does_not_answer_any_more_stays_within_reach(
         write_colour_model(other["model"], turn=2)
     with start(**other) as (service, client):
         assert wait_for_job(client)["state"] == "done"
-        assert tracks(service.system.gallery) == tracks(service.system.set_aside) == [1, 2]
+        assert tracks(service.system.gallery) == tracks(service.system.previous_gallery) == [1, 2]
         number = next(n for n, row in service.system.gallery.sightings().items() if row.track_id == 1)
         client.post(f"{API}/erasures", json={"sighting_ids": [number], "reason": "asked for"})
         see(service, 3)
@@ -414,7 +414,7 @@ def test_what_a_model_saw_that_does_not_answer_any_more_stays_within_reach(
     if what == "its folder went":
         (tmp_path / "elsewhere").rename(folder)
     with start(**other) as (service, client):  # one can go back, and nobody is lost
-        assert tracks(service.system.gallery) == [2, 3] and tracks(service.system.set_aside) == [2]
+        assert tracks(service.system.gallery) == [2, 3] and tracks(service.system.previous_gallery) == [2]
         assert client.post(f"{API}/model/rollback").status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert tracks(service.system.gallery) == [2, 3]

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from builders import reid_mtda
-from town import REASON
+from service_fixtures import REASON
 
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
@@ -131,8 +131,8 @@ def test_over_tls_with_a_certificate_of_its_own(site: Path, model_folder: Path, 
     assert process.address.startswith("https://")
     with process.client() as client:
         assert len(client.cameras()) == 2
-    with Client(process.address, process.token) as stranger, pytest.raises(ServerError, match="cannot be reached"):
-        stranger.cameras()
+    with Client(process.address, process.token) as negative, pytest.raises(ServerError, match="cannot be reached"):
+        negative.cameras()
     assert (site / "gallery-service" / "key.pem").stat().st_mode & 0o077 == 0
 
 
@@ -190,7 +190,7 @@ HOLD = (
 
 
 def test_one_service_has_a_state_folder_and_nobody_else_reads_it(model_folder: Path, tmp_path: Path) -> None:
-    site, state = Site("town", tmp_path, {}), tmp_path / "new" / "state"
+    site, state = Site("running", tmp_path, {}), tmp_path / "new" / "state"
     with running_service(site, model_folder, tmp_path / "gallery", state):
         assert state.stat().st_mode & 0o077 == 0
     held = tmp_path / "held"

@@ -45,7 +45,7 @@ def test_our_order_of_work_gives_the_weights_and_buffers_of_the_published_one(de
     check_same_weights(tmp_path, detached=detached)
 
 
-@pytest.mark.parametrize("switches", [{"batchnorm": "shared"}, {"reuse_lesson": True}])
+@pytest.mark.parametrize("switches", [{"batchnorm": "shared"}, {"reuse_teacher_output": True}])
 def test_a_switch_that_changes_the_mathematics_is_caught(switches, tmp_path):
     with pytest.raises(AssertionError, match="differs"):
         check_same_weights(tmp_path, **switches)

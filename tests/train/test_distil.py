@@ -17,8 +17,8 @@ from reid_mtda.train.curriculum import joining_steps
 from reid_mtda.train.distil import distil, progressive_beta, update_average
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.draws import SourcePeople
-from reid_mtda.train.lessons import Lesson, Teaching, give_lesson
 from reid_mtda.train.prototypes import Prototypes
+from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
@@ -37,16 +37,16 @@ def sets(tmp_path_factory):
 
 def lessons_of(targets):
     return {
-        camera: give_lesson(build_embedder(SPEC, seed=10 + n), target, PREPROCESS)
+        camera: compute_teacher_outputs(build_embedder(SPEC, seed=10 + n), target, PREPROCESS)
         for n, (camera, target) in enumerate(targets.items())
     }
 
 
-def run_distil(folder, sets, lessons=None, **settings):
+def run_distil(folder, sets, teacher_outputs=None, **settings):
     folder.mkdir(parents=True, exist_ok=True)
     source, targets = sets
     return distil(
-        build_embedder(SPEC, seed=2), lessons or lessons_of(targets), targets, source, PREPROCESS,
+        build_embedder(SPEC, seed=2), teacher_outputs or lessons_of(targets), targets, source, PREPROCESS,
         DistilSettings(**{**SMALL, **settings}), Run(folder, 0),
     )  # fmt: skip
 
@@ -69,18 +69,18 @@ def test_beta_is_geometric():
 
 
 def test_each_teacher_teaches_its_own_cameras_crops(sets, tmp_path, monkeypatch):
-    """Lessons that tell camera and row: what reaches the loss must belong to the pictures in the batch."""
+    """Teacher outputs that tell camera and row: what reaches the loss must belong to the pictures in the batch."""
     targets = sets[1]
     crops = {camera: len(target) for camera, target in targets.items()}
-    lessons = {
-        camera: Lesson(
+    teacher_outputs = {
+        camera: TeacherOutputs(
             embedding=torch.nn.functional.normalize(torch.randn(n, 16), dim=1),
             logits=torch.stack([torch.full((n,), float(number)), torch.arange(n).float(), *torch.zeros(4, n)], dim=1),
         )
         for number, (camera, n) in enumerate(crops.items())
     }
     pictures = {camera: load_pictures(target.paths, PREPROCESS) for camera, target in targets.items()}
-    units, heard = [], []
+    units, seen = [], []
     load, kl = module.load_pictures, module.kl_loss
 
     def watched_load(paths, preprocess):
@@ -90,24 +90,26 @@ def test_each_teacher_teaches_its_own_cameras_crops(sets, tmp_path, monkeypatch)
         return loaded
 
     def watched_kl(*, student, teacher, temperature):
-        heard.append(teacher[:, :2].long().tolist())
+        seen.append(teacher[:, :2].long().tolist())
         return kl(student=student, teacher=teacher, temperature=temperature)
 
     monkeypatch.setattr(module, "load_pictures", watched_load)
     monkeypatch.setattr(module, "kl_loss", watched_kl)
     monkeypatch.setattr(module, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0)
-    run_distil(tmp_path, sets, lessons=lessons)
+    run_distil(tmp_path, sets, teacher_outputs=teacher_outputs)
     names = list(crops)
-    for rows in heard:
+    for rows in seen:
         assert len({camera for camera, _ in rows}) == 1, "a teacher spoke of another camera's crops"
-    for number, row in (pair for rows in heard for pair in rows):
+    for number, row in (pair for rows in seen for pair in rows):
         offset = sum(crops[name] for name in names[:number])
         assert np.array_equal(units[0][offset + row], pictures[names[number]].resized[row])
 
 
 def test_a_ready_made_teacher_without_logits_teaches_by_similarity(sets, tmp_path):
-    lessons = {camera: Lesson(lesson.embedding, None) for camera, lesson in lessons_of(sets[1]).items()}
-    run_distil(tmp_path, sets, lessons=lessons)
+    teacher_outputs = {
+        camera: TeacherOutputs(teacher_output.embedding, None) for camera, teacher_output in lessons_of(sets[1]).items()
+    }
+    run_distil(tmp_path, sets, teacher_outputs=teacher_outputs)
     keys = {key for record in records(tmp_path) for key in record}
     assert {"gate/rows", "plaza/rows"} <= keys and not {"gate/logits", "plaza/logits"} & keys
 
@@ -123,10 +125,10 @@ def test_a_part_of_weight_zero_is_zero(sets, tmp_path, weight):
 def test_a_student_that_agrees_has_nothing_to_learn_from_its_teacher(sets, tmp_path):
     targets = sets[1]
     student = build_embedder(SPEC, seed=2).eval()
-    lesson = give_lesson(student, targets["gate"], PREPROCESS)
+    teacher_output = compute_teacher_outputs(student, targets["gate"], PREPROCESS)
     again = embed_pictures(student, load_pictures(targets["gate"].paths, PREPROCESS))
-    loss = module.kl_loss(student=again.logits, teacher=lesson.logits, temperature=4.0)
-    rows = module.similarity_rows_loss(student=again.embedding, teacher=lesson.embedding, temperature=0.2)
+    loss = module.kl_loss(student=again.logits, teacher=teacher_output.logits, temperature=4.0)
+    rows = module.similarity_rows_loss(student=again.embedding, teacher=teacher_output.embedding, temperature=0.2)
     assert float(loss) == pytest.approx(0, abs=1e-6) and float(rows) == pytest.approx(0, abs=1e-6)
 
 
@@ -173,15 +175,16 @@ KD_REID = {
 def test_kd_reid_steps_along_its_own_loss_alone(sets, tmp_path, monkeypatch):
     """The first step against one written down here: ||A_T - A_S||_F of each camera, their mean, plain SGD."""
     targets, batches = sets[1], []
-    pick = module.GroupSampler.batch
-    monkeypatch.setattr(
-        module.GroupSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1]
-    )
-    lessons = lessons_of(targets)
-    found = run_distil(tmp_path, sets, lessons, steps=1, **KD_REID)
+    pick = module.PKSampler.batch
+    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1])
+    teacher_outputs = lessons_of(targets)
+    found = run_distil(tmp_path, sets, teacher_outputs, steps=1, **KD_REID)
     (rows,) = batches
     paths = [path for target in targets.values() for path in target.paths]
-    pictures, teacher = load_pictures(paths, PREPROCESS), [lesson.embedding for lesson in lessons.values()]
+    pictures, teacher = (
+        load_pictures(paths, PREPROCESS),
+        [teacher_output.embedding for teacher_output in teacher_outputs.values()],
+    )
     student = build_embedder(SPEC, seed=2).train().to(memory_format=torch.channels_last)
     seen = student(pictures.normalised(pictures.unit(rows))).embedding
     loss, first = 0.0, 0
@@ -201,30 +204,30 @@ def test_kd_reid_steps_along_its_own_loss_alone(sets, tmp_path, monkeypatch):
 def test_a_ready_made_teacher_of_two_cameras_teaches_across_them_beside_an_adapted_one(sets, tmp_path):
     """Different sizes of embeddings; one space for the two, one for the third."""
     targets = {"gate": sets[1]["gate"], "hall": sets[1]["gate"], "plaza": sets[1]["plaza"]}
-    lessons = lessons_of(targets)
+    teacher_outputs = lessons_of(targets)
     for name in ("gate", "hall"):
         rows = torch.nn.functional.normalize(torch.randn(len(targets[name]), 5), dim=1)
-        lessons[name] = Lesson(rows, None, space="model")
-    run_distil(tmp_path, (sets[0], targets), lessons, identity_weight=0.0)
+        teacher_outputs[name] = TeacherOutputs(rows, None, teacher_id="model")
+    run_distil(tmp_path, (sets[0], targets), teacher_outputs, identity_weight=0.0)
     keys = {key for record in records(tmp_path) for key in record}
     assert {"model/rows", "plaza/rows", "plaza/logits"} <= keys
     assert not {"model/logits", "gate/rows", "hall/rows", "gate/logits"} & keys
 
 
 def test_the_order_of_lessons_does_not_matter(sets, tmp_path):
-    lessons = lessons_of(sets[1])
-    turned = dict(reversed(lessons.items()))
-    first, second = (run_distil(tmp_path / str(n), sets, given) for n, given in enumerate((lessons, turned)))
-    assert list(turned) != list(lessons) and same_weights(first, second)
+    teacher_outputs = lessons_of(sets[1])
+    turned = dict(reversed(teacher_outputs.items()))
+    first, second = (run_distil(tmp_path / str(n), sets, given) for n, given in enumerate((teacher_outputs, turned)))
+    assert list(turned) != list(teacher_outputs) and same_weights(first, second)
 
 
 def test_a_lesson_of_other_crops_is_refused(sets, tmp_path):
-    lessons = lessons_of(sets[1])
-    lessons["gate"] = Lesson(lessons["gate"].embedding[1:], lessons["gate"].logits[1:])
+    teacher_outputs = lessons_of(sets[1])
+    teacher_outputs["gate"] = TeacherOutputs(teacher_outputs["gate"].embedding[1:], teacher_outputs["gate"].logits[1:])
     with pytest.raises(
-        DataError, match=r"got a lesson of 19 crops for the 20 crops of gate, expected as many; let its"
+        DataError, match=r"got a teacher output of 19 crops for the 20 crops of gate, expected as many; let its"
     ):
-        run_distil(tmp_path, sets, lessons)
+        run_distil(tmp_path, sets, teacher_outputs)
 
 
 def test_each_domain_is_passed_alone_or_all_together(sets):
@@ -265,8 +268,8 @@ def test_crops_of_nobody_are_never_in_a_batch(sets, tmp_path, monkeypatch):
     gate = targets["gate"]
     nobody = np.where(np.arange(len(gate)) < 8, -1, gate.tracklets)
     seen = []
-    pick = module.GroupSampler.batch
-    monkeypatch.setattr(module.GroupSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    pick = module.PKSampler.batch
+    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
     run_distil(tmp_path, (None, {**targets, "gate": UnlabelledSet(gate.paths, "gate", nobody)}), steps=8)
     rows = set(np.concatenate(seen).tolist())
     assert not rows & set(range(8)) and rows & set(range(8, 20))
@@ -276,7 +279,7 @@ def test_a_camera_without_people_is_told(sets, tmp_path, caplog):
     source, targets = sets
     lonely = {**targets, "hall": UnlabelledSet(targets["gate"].paths[:3], "hall", np.full(3, -1))}
     run_distil(tmp_path, (source, lonely))
-    assert "hall: none of its crops belongs to a person found; its teacher is not heard" in caplog.text
+    assert "hall: none of its crops belongs to a person found; its teacher is left out" in caplog.text
     assert "gate" not in caplog.text
 
 
@@ -294,18 +297,25 @@ def test_people_are_sought_anew_with_the_averaged_student(sets, tmp_path, monkey
 def test_a_student_that_tells_nobody_apart_goes_on_with_the_teachers_people(sets, tmp_path, monkeypatch, caplog):
     untracked = {name: UnlabelledSet(target.paths, name) for name, target in sets[1].items()}
     truth = {name: target.tracklets for name, target in sets[1].items()}
-    lessons = {
-        name: Lesson(torch.nn.functional.one_hot(torch.from_numpy(truth[name])).float(), None) for name in untracked
+    teacher_outputs = {
+        name: TeacherOutputs(torch.nn.functional.one_hot(torch.from_numpy(truth[name])).float(), None)
+        for name in untracked
     }
     monkeypatch.setattr(
         module,
         "embed_targets",
-        lambda model, pictures, teaching, **_: {
-            name: np.zeros((int((teaching.target == n).sum()), 16), np.float32) for n, name in enumerate(teaching.names)
+        lambda model, pictures, pool, **_: {
+            name: np.zeros((int((pool.target == n).sum()), 16), np.float32) for n, name in enumerate(pool.names)
         },
     )
     run_distil(
-        tmp_path, (sets[0], untracked), lessons, steps=4, checkpoint_every=2, refresh=True, camera_normalised=False
+        tmp_path,
+        (sets[0], untracked),
+        teacher_outputs,
+        steps=4,
+        checkpoint_every=2,
+        refresh=True,
+        camera_normalised=False,
     )
     assert "step 2: the student tells no two people apart" in caplog.text
     assert len(records(tmp_path)) == 4
@@ -316,19 +326,17 @@ def test_strangers_are_sought_within_a_camera_of_a_set_alone(sets, tmp_path, mon
     cameras = np.arange(len(gate)) % 2
     whole = UnlabelledSet(gate.paths, "set", gate.tracklets * 2 + cameras, cameras)
     batches, told = [], []
-    pick, triplet = module.GroupSampler.batch, module.triplet_loss
-    monkeypatch.setattr(
-        module.GroupSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1]
-    )
-    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["strangers"]) or triplet(**roles))
+    pick, triplet = module.PKSampler.batch, module.triplet_loss
+    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1])
+    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["negatives"]) or triplet(**roles))
     run_distil(tmp_path, (None, {"set": whole}))
     wanted = [(cameras[rows][:, None] == cameras[rows]).tolist() for rows in batches]
-    assert [strangers.tolist() for strangers in told] == wanted and len(told) == 3
+    assert [negatives.tolist() for negatives in told] == wanted and len(told) == 3
 
 
 def lessons_with_recombined(targets, count=7):
     return {
-        camera: give_lesson(build_embedder(SPEC, seed=10 + n), target, PREPROCESS, recombined=count, seed=n)
+        camera: compute_teacher_outputs(build_embedder(SPEC, seed=10 + n), target, PREPROCESS, part_mixed=count, seed=n)
         for n, (camera, target) in enumerate(targets.items())
     }
 
@@ -336,38 +344,39 @@ def lessons_with_recombined(targets, count=7):
 def test_a_lesson_of_recombined_crops_says_of_each_what_its_teacher_says(sets):
     target = sets[1]["gate"]
     teacher = build_embedder(SPEC, seed=10)
-    own, extra = give_lesson(teacher, target, PREPROCESS, recombined=5, seed=1).parted()
-    plain = give_lesson(teacher, target, PREPROCESS)
+    own, extra = compute_teacher_outputs(teacher, target, PREPROCESS, part_mixed=5, seed=1).parted()
+    plain = compute_teacher_outputs(teacher, target, PREPROCESS)
     torch.testing.assert_close(own.embedding, plain.embedding)
     torch.testing.assert_close(own.logits, plain.logits)
-    again = embed_pictures(teacher, Pictures(extra.recombined, PREPROCESS))
-    assert len(extra.recombined) == len(extra.embedding) == 5
+    again = embed_pictures(teacher, Pictures(extra.part_mixed, PREPROCESS))
+    assert len(extra.part_mixed) == len(extra.embedding) == 5
     torch.testing.assert_close(extra.embedding, again.embedding)
 
 
 @pytest.mark.parametrize("batchnorm", ["shared", "per_domain"])
 def test_recombined_crops_reach_the_student_with_their_own_lesson(sets, tmp_path, monkeypatch, batchnorm):
-    """Teachers that agree with the student on everything but recombined crops: their rows are all there is to learn."""
-    heard = []
+    """Teachers that agree with the student on everything but part-mixed crops: their rows are all there is to learn."""
+    seen = []
 
     def watched(*, student, teacher, temperature):
-        heard.append((len(student), teacher.shape[1]))
+        seen.append((len(student), teacher.shape[1]))
         return student.sum() * 0
 
     monkeypatch.setattr(module, "similarity_rows_loss", watched)
-    lessons = lessons_with_recombined(sets[1])
-    settings = {"recombined": 7, "recombined_pictures": 6, "batchnorm": batchnorm}
-    run_distil(tmp_path / "with", sets, lessons=lessons, **settings)
-    with_extra = sum(count for count, _ in heard)
-    heard.clear()
-    plain = {camera: lesson.parted()[0] for camera, lesson in lessons.items()}
-    run_distil(tmp_path / "without", sets, lessons=plain, **settings)
-    assert with_extra == sum(count for count, _ in heard) + 3 * 2 * 3  # steps, cameras, recombined a camera
+    teacher_outputs = lessons_with_recombined(sets[1])
+    settings = {"part_mixed": 7, "part_mixed_pictures": 6, "batchnorm": batchnorm}
+    run_distil(tmp_path / "with", sets, teacher_outputs=teacher_outputs, **settings)
+    with_extra = sum(count for count, _ in seen)
+    seen.clear()
+    plain = {camera: teacher_output.parted()[0] for camera, teacher_output in teacher_outputs.items()}
+    run_distil(tmp_path / "without", sets, teacher_outputs=plain, **settings)
+    assert with_extra == sum(count for count, _ in seen) + 3 * 2 * 3  # steps, cameras, part-mixed a camera
 
 
 def test_recombined_crops_make_no_people(sets):
     with_extra, plain = (
-        Teaching.of(sets[1], lessons) for lessons in (lessons_with_recombined(sets[1]), lessons_of(sets[1]))
+        TargetPool.of(sets[1], teacher_outputs)
+        for teacher_outputs in (lessons_with_recombined(sets[1]), lessons_of(sets[1]))
     )
     assert len(with_extra.paths) == len(plain.paths) == len(with_extra.target)
     people = [t.pseudo_identities(t.embeddings(), cross_camera=True) for t in (with_extra, plain)]
@@ -376,8 +385,8 @@ def test_recombined_crops_make_no_people(sets):
 
 def batches_of(monkeypatch):
     """The crops of every target batch, as ``Pictures.unit`` is asked for them."""
-    seen, pick = [], module.GroupSampler.batch
-    monkeypatch.setattr(module.GroupSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    seen, pick = [], module.PKSampler.batch
+    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
     return seen
 
 
@@ -419,31 +428,33 @@ def test_simultaneous_tracklets_alone_are_strangers(sets, tmp_path, monkeypatch)
         spans[first == 4] = np.nan
         targets[name] = UnlabelledSet(target.paths, name, target.tracklets, spans=spans)
     told, triplet, seen = [], module.triplet_loss, batches_of(monkeypatch)
-    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["strangers"]) or triplet(**roles))
-    run_distil(tmp_path, (None, targets), strangers="simultaneous")
+    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["negatives"]) or triplet(**roles))
+    run_distil(tmp_path, (None, targets), negative_mask="simultaneous")
     person = np.concatenate([target.tracklets - target.tracklets.min() for target in targets.values()])
     camera = np.repeat([0, 1], [len(target) for target in targets.values()])
-    for rows, strangers in zip(seen, told, strict=True):
+    for rows, negatives in zip(seen, told, strict=True):
         for a, row in enumerate(rows):
             for b, other in enumerate(rows):
                 near = abs(person[row] - person[other]) <= 1 and 4 not in (person[row], person[other])
-                assert bool(strangers[a, b]) == (near and camera[row] == camera[other])
+                assert bool(negatives[a, b]) == (near and camera[row] == camera[other])
 
 
 def test_a_teachers_people_are_a_class_space_for_a_student_of_another_size(sets):
-    """Beliefs over the people of its own cameras alone, each crop nearest to its own person; the student likewise."""
+    """Soft targets over the people of its own cameras alone, each crop nearest to its own person; so the student."""
     targets = sets[1]
     rng = np.random.default_rng(0)
     people = {name: target.tracklets - target.tracklets.min() for name, target in targets.items()}
-    lessons = {
-        name: Lesson(torch.eye(8)[people[name]] if name == "gate" else torch.eye(5)[people[name]], None, space=name)
+    teacher_outputs = {
+        name: TeacherOutputs(
+            torch.eye(8)[people[name]] if name == "gate" else torch.eye(5)[people[name]], None, teacher_id=name
+        )
         for name in targets
     }
-    teaching = Teaching.of(targets, lessons)
+    pool = TargetPool.of(targets, teacher_outputs)
     identities = np.concatenate([people["gate"], people["plaza"] + 5])
     identities[:3] = -1
     embeddings = np.linalg.qr(rng.normal(size=(16, 16)))[0][np.maximum(identities, 0)].astype(np.float32)
-    prototypes = Prototypes.of(teaching, identities, embeddings)
+    prototypes = Prototypes.of(pool, identities, embeddings)
     assert prototypes.memory.tensor.shape == (10, 16) and prototypes.seen.sum() == 10
     own = np.arange(3, 10)
     student, teacher = prototypes.logits(
@@ -451,9 +462,7 @@ def test_a_teachers_people_are_a_class_space_for_a_student_of_another_size(sets)
     )
     assert student.shape == teacher.shape == (7, 5)
     assert teacher.argmax(1).tolist() == student.argmax(1).tolist() == people["gate"][own].tolist()
-    within = prototypes.memory_loss(
-        torch.from_numpy(embeddings[own]), own, temperature=1.0, cameras=teaching.camera[own]
-    )
+    within = prototypes.memory_loss(torch.from_numpy(embeddings[own]), own, temperature=1.0, cameras=pool.camera[own])
     everywhere = prototypes.memory_loss(torch.from_numpy(embeddings[own]), own, temperature=1.0)
     assert float(within) == pytest.approx(np.log(np.e + 4) - 1, rel=1e-5)
     assert float(everywhere) == pytest.approx(np.log(np.e + 9) - 1, rel=1e-5)
@@ -461,10 +470,10 @@ def test_a_teachers_people_are_a_class_space_for_a_student_of_another_size(sets)
 
 def test_centroids_follow_the_student_and_only_people_in_the_batch_move(sets):
     targets = sets[1]
-    lessons = lessons_of(targets)
-    teaching = Teaching.of(targets, lessons)
-    identities = np.repeat(np.arange(len(teaching.target) // 4), 4)
-    prototypes = Prototypes.of(teaching, identities, np.eye(16, dtype=np.float32)[identities])
+    teacher_outputs = lessons_of(targets)
+    pool = TargetPool.of(targets, teacher_outputs)
+    identities = np.repeat(np.arange(len(pool.target) // 4), 4)
+    prototypes = Prototypes.of(pool, identities, np.eye(16, dtype=np.float32)[identities])
     before = prototypes.memory.tensor
     prototypes.follow(torch.eye(16)[[15, 15]], np.array([0, 1]), momentum=0.0)
     assert torch.equal(prototypes.memory.tensor[1:], before[1:])
@@ -517,12 +526,12 @@ def check_prototypes(folder, sets, watched, **settings):
         assert loss == pytest.approx(float(wanted.detach()), rel=1e-4) and len(slots) == len(centroids)
         record = found[number // len(spaces)]
         assert record[f"{space}/prototypes"] == pytest.approx(record["beta"] / len(spaces) * 0.7 * loss, rel=1e-4)
-    teaching = watched["of"][0][0]
+    pool = watched["of"][0][0]
     for record, (held, (embeddings, rows), named, loss), (_, followed, momentum, _) in zip(
         found, watched["memory_loss"], watched["follow"], strict=True
     ):
         assert named["temperature"] == 0.2 and momentum == {"momentum": 0.25}
-        assert np.array_equal(named["cameras"], teaching.camera[rows]) and followed[1] is rows
+        assert np.array_equal(named["cameras"], pool.camera[rows]) and followed[1] is rows
         assert followed[0] is embeddings and embeddings.requires_grad
         assert (held.people[torch.from_numpy(rows)] >= 0).all()
         assert record["target/memory"] == pytest.approx(record["beta"] * 0.4 * float(loss.detach()), rel=1e-4)
@@ -567,8 +576,8 @@ def test_centroids_are_made_anew_of_the_people_sought_anew(sets, tmp_path, watch
     """A refresh that finds other people: crops are told apart by those, not by who was there before."""
     people, seek = [], module._identities
 
-    def others(teaching, spaces, settings):
-        found = seek(teaching, spaces, settings)
+    def others(pool, spaces, settings):
+        found = seek(pool, spaces, settings)
         people.append(found if not people else np.where(np.arange(len(found)) % 4 == 0, -1, found // 2))
         return people[-1]
 
@@ -590,7 +599,7 @@ def test_parts_of_weight_zero_are_not_computed(sets, tmp_path, watched):
 
 def test_simultaneous_strangers_want_times(sets, tmp_path):
     with pytest.raises(DataError, match="needs to know when tracklets were in view, and no crop says so"):
-        run_distil(tmp_path, sets, strangers="simultaneous")
+        run_distil(tmp_path, sets, negative_mask="simultaneous")
 
 
 def test_more_cameras_join_where_one_shows_nobody_else(sets, tmp_path):
@@ -617,11 +626,13 @@ def test_a_camera_of_few_crops_is_not_far_for_that(sets):
     student = build_embedder(SPEC, seed=2)
     few = UnlabelledSet(source.paths[::4], "few", source.labels[::4])  # one picture of each person
     given = {"few": few, "many": UnlabelledSet(source.paths, "many", source.labels)}
-    teaching = Teaching.of(given, {name: give_lesson(student, target, PREPROCESS) for name, target in given.items()})
+    pool = TargetPool.of(
+        given, {name: compute_teacher_outputs(student, target, PREPROCESS) for name, target in given.items()}
+    )
     people = SourcePeople.of(source, PREPROCESS, p=3, k=2, seed=0)
-    pictures, firsts = load_pictures(teaching.paths, PREPROCESS), []
+    pictures, firsts = load_pictures(pool.paths, PREPROCESS), []
     for seed in range(20):
-        steps = joining_steps(student, people, pictures, teaching, last=10, rng=np.random.default_rng(seed))
+        steps = joining_steps(student, people, pictures, pool, last=10, rng=np.random.default_rng(seed))
         assert sorted(steps) == [0, 10]
         firsts.append(int(steps.argmin()))
     assert 3 <= sum(firsts) <= 17, "the number of crops decides"

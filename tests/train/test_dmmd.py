@@ -9,7 +9,7 @@ import torch
 from builders import PREPROCESS, source_set, target_set
 
 from reid_mtda.data.batches import load_pictures
-from reid_mtda.losses.discrepancy import dissimilarity_mmd_loss
+from reid_mtda.losses.mmd import dissimilarity_mmd_loss
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import dmmd as module

@@ -93,7 +93,7 @@ def place(tmp_path_factory):
         variants={
             "alone": {"adapt": {"method": "cluster", "settings": {"epochs": 1, "steps_per_epoch": 2}}},
             "leak": {"tracklets": "identity", "distil": {"tracklets_are_identities": True}},
-            "ready": {"ready_made": str(folder / "ready"), "distil": {"batchnorm": "per_domain", "recombined": 6}},
+            "ready": {"ready_made": str(folder / "ready"), "distil": {"batchnorm": "per_domain", "part_mixed": 6}},
         },
     )
     return folder
@@ -169,7 +169,7 @@ def test_the_leak_alone_gets_true_identities(place, finished, monkeypatch, tmp_p
     monkeypatch.setattr(
         adapt_module,
         "distil",
-        lambda student, lessons, targets, *rest: seen.setdefault(rest[3].folder.name, targets) and student,
+        lambda student, teacher_outputs, targets, *rest: seen.setdefault(rest[3].folder.name, targets) and student,
     )
     monkeypatch.setattr(module, "score_run", lambda *_: [])
     monkeypatch.setattr(module, "plot_seeds", lambda *_: None)
@@ -188,14 +188,14 @@ def test_a_ready_made_teacher_stands_in_for_one_camera_or_for_all(place, finishe
     config, run = load_config(place / "preset.yaml"), Run(place / "out/0", 0)
     targets = load_benchmark(config.targets, run).unlabelled
     mixed = collect_lessons(run, targets, config.model_copy(update={"ready_made": {"camera2": str(place / "ready")}}))
-    assert mixed["camera1"].space == "" and mixed["camera1"].logits.shape[1] == 6
-    assert mixed["camera2"].space and mixed["camera2"].logits is None
+    assert mixed["camera1"].teacher_id == "" and mixed["camera1"].logits.shape[1] == 6
+    assert mixed["camera2"].teacher_id and mixed["camera2"].logits is None
     both = collect_lessons(run, targets, config.model_copy(update={"ready_made": {"*": str(place / "ready")}}))
-    assert {lesson.space for lesson in both.values()} == {mixed["camera2"].space}
+    assert {teacher_output.teacher_id for teacher_output in both.values()} == {mixed["camera2"].teacher_id}
     alone = build_embedder(EmbedderSpec(arch="resnet10_w8"), seed=5).eval()
-    from reid_mtda.train.lessons import give_lesson
+    from reid_mtda.train.teacher_outputs import compute_teacher_outputs
 
-    wanted = give_lesson(alone, targets["camera2"], Preprocess(height=48, width=24)).embedding.numpy()
+    wanted = compute_teacher_outputs(alone, targets["camera2"], Preprocess(height=48, width=24)).embedding.numpy()
     assert np.allclose(both["camera2"].embedding.numpy(), wanted, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Distillation of class beliefs (Hinton et al. 2015)."""
+"""Distillation of class probabilities (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def kl_loss(*, student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
-    """temperature^2 * KL(teacher || student) of softened beliefs, mean over the batch; the teacher is detached.
+    """temperature^2 * KL(teacher || student) of softened probabilities, mean over the batch; the teacher is detached.
 
     P1, eq. 6 states this direction; the published code computes KL(student || teacher) with the teacher attached.
 

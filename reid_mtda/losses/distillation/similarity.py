@@ -10,7 +10,7 @@ from torch.nn import functional
 def similarity_rows_loss(*, student: Tensor, teacher: Tensor, temperature: float = 0.1) -> Tensor:
     """Row-wise KL between softened similarity rows of one batch, each picture's similarity to itself left out.
 
-    KL(softmax(sim_T / tau) || softmax(sim_S / tau)) (relational KD as in Tung & Mori 2019, with beliefs for rows).
+    KL(softmax(sim_T / tau) || softmax(sim_S / tau)) (relational KD as in Tung & Mori 2019, with soft targets for rows).
 
     Args:
         student: embeddings (B, D_s), rows of length 1, B >= 2.

@@ -180,9 +180,9 @@ source.addEventListener("camera_state", (event) => {
 for (const kind of ["camera_added", "camera_removed", "camera_changed"]) source.addEventListener(kind, renewSoon);
 source.addEventListener("disk", (event) => {
   const told = JSON.parse(event.data);
-  note("disk", told.message, told.room === "pictures" ? "ok" : "bad");
+  note("disk", told.message, told.level === "pictures" ? "ok" : "bad");
 });
-source.addEventListener("notice", (event) => {
+source.addEventListener("alert", (event) => {
   const told = JSON.parse(event.data);
   note(told.subject, told.message);
 });

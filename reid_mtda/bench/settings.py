@@ -1,0 +1,98 @@
+"""What a closed-set benchmark is: data, budget, networks, rows, selection rule."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from reid_mtda.models.classifier import Arch
+from reid_mtda.schema import Strict, parse
+from reid_mtda.train.alignment import AlignmentSettings
+from reid_mtda.train.offline_kd import OfflineKDSettings
+from reid_mtda.train.progressive import ProgressiveSettings
+
+
+class Net(Strict):
+    """A network of ``models.classifier`` and the file of ImageNet weights it starts from, below ``--weights``."""
+
+    arch: Arch = "lenet"
+    width: float = 1.0
+    dropout: float = 0.5
+    weights: str | None = None
+
+
+class Budget(Strict):
+    """What every row gets alike: the comparison is of methods, not of budgets."""
+
+    epochs: int = Field(default=20, ge=1)
+    steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
+    batch_size: int = Field(default=32, ge=2)
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="10 where backbones start from ImageNet")
+    augmentation: tuple[str, ...] = ()
+
+
+Selection = Literal["last", "entropy", "mutual_information", "oracle"]
+
+
+class Row(Strict):
+    """One method of the table: its kind, and where its settings differ from those of the kind."""
+
+    kind: Literal[
+        "source_only",
+        "blending",
+        "per_target",
+        "merged",
+        "teachers",
+        "mean_of_teachers",
+        "progressive",
+        "progressive_single",
+        "staged",
+        "oracle",
+    ]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    teacher: dict[str, Any] = Field(default_factory=dict, description="where this row's teachers differ")
+    student: Net | None = Field(default=None, description="another student than the preset's")
+    selection: Selection | None = Field(default=None, description="another rule than the table's")
+    own_batchnorm: bool = Field(
+        default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"
+    )
+
+
+class BenchmarkConfig(Strict):
+    """A whole table."""
+
+    data: Literal["digits", "office31", "officehome", "imageclef"] = "digits"
+    size: int = Field(default=28, ge=28, le=512, description="pictures are (size, size)")
+    max_pictures: int = Field(default=0, ge=0, description="training pictures kept of each domain; 0: all")
+    sources: tuple[str, ...] = Field(default=(), description="empty: every domain in turn")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    selection: Selection = Field(
+        default="last", description="which epoch's weights are scored; oracle looks at target test labels"
+    )
+    teacher: Net = Net()
+    student: Net = Net()
+    budget: Budget = Budget()
+    source_only: AlignmentSettings = AlignmentSettings(alignment="none")
+    alignment: AlignmentSettings = AlignmentSettings()
+    progressive: ProgressiveSettings = ProgressiveSettings()
+    staged: OfflineKDSettings = OfflineKDSettings()
+    rows: dict[str, Row]
+
+
+def row_settings(config: BenchmarkConfig, row: Row, *, where: str = "rows") -> Any:
+    """The settings of a row: those of its kind, the common budget, the row's own differences."""
+    base: Strict = {
+        "source_only": config.source_only,
+        "oracle": config.source_only,
+        "progressive": config.progressive,
+        "progressive_single": config.progressive,
+        "staged": config.staged,
+    }.get(row.kind, config.alignment)
+    return parse(type(base), {**base.model_dump(), **config.budget.model_dump(), **row.settings}, where=where)
+
+
+def teacher_settings(config: BenchmarkConfig, row: Row) -> AlignmentSettings:
+    """The settings of a row's teachers: the preset's, the common budget, the row's own differences."""
+    values = {**config.alignment.model_dump(), **config.budget.model_dump(), **row.teacher}
+    return parse(AlignmentSettings, values, where="rows.*.teacher")

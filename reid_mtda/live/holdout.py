@@ -1,0 +1,72 @@
+"""The gate's labelled half: pictures whose people are known, ranked by the model that answers and by the candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reid_mtda.data.reid import DATASETS
+from reid_mtda.errors import ConfigError, DataError
+from reid_mtda.evaluate.retrieval import evaluate_split
+from reid_mtda.types import Embed, ModelManifest, RetrievalSplit
+
+
+@dataclass(frozen=True)
+class HoldoutComparison:
+    """One camera's mAP as fractions, over so many queries; ``is_worse``: lower by more than the tolerance."""
+
+    current: float
+    candidate: float
+    queries: int
+    is_worse: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """A labelled test; a candidate's mAP may lie below the current model's by ``tolerance`` at most, at each camera."""
+
+    split: RetrievalSplit
+    tolerance: float
+
+    def compare(
+        self, current: tuple[Embed, ModelManifest], candidate: tuple[Embed, ModelManifest]
+    ) -> dict[str, HoldoutComparison]:
+        """Comparisons by camera of the queries; a camera whose queries nobody can answer has none.
+
+        Raises:
+            ImageError: a picture is gone or damaged.
+            DataError: no query has a right answer in another camera.
+        """
+        before, after = (
+            evaluate_split(embed, manifest.preprocess, self.split).per_camera
+            for embed, manifest in (current, candidate)
+        )
+        return {
+            self._name(old.query_camid): HoldoutComparison(
+                old.mAP, new.mAP, old.num_valid_queries, old.mAP - new.mAP > self.tolerance
+            )
+            for old, new in zip(before, after, strict=True)
+            if old.num_valid_queries
+        }
+
+    def _name(self, camid: int | None) -> str:
+        names = self.split.camera_names
+        return names[camid] if camid is not None and camid < len(names) else f"camera {(camid or 0) + 1}"
+
+
+def load_holdout(given: str, tolerance: float) -> Holdout:
+    """Read the check set ``FOLDER`` (Market-1501's layout) or ``NAME:FOLDER`` with a name of ``data.reid.DATASETS``.
+
+    Raises:
+        ConfigError: no folder given.
+        DataError: nothing of the kind stands there, or it has no test half.
+    """
+    name, colon, folder = given.partition(":")
+    if not colon or name not in DATASETS:
+        name, folder = "market1501", given
+    if not folder.strip():
+        raise ConfigError(f"holdout: got {given!r}, expected FOLDER or NAME:FOLDER, NAME one of {', '.join(DATASETS)}")
+    _, split = DATASETS[name](Path(folder))
+    if not (len(split.query) and len(split.gallery)):
+        raise DataError(f"{folder}: a check set needs query/ and bounding_box_test/, got no test half; add them")
+    return Holdout(split, tolerance)

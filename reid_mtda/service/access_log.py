@@ -1,0 +1,52 @@
+"""Whoever looks at one sighting is audited, with the search that led them there.
+
+A page of thumbnails is no opening, and its browser's requests (those of a session) are not audited one by one: the page
+audits the sighting that is opened from it. Programs have no such page, so the first picture of a sighting that a token
+fetches is an opening, once for each search that found it, and again after two hours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.auth import Principal
+from reid_mtda.service.queries import sighting_key
+from reid_mtda.service.searches import KEPT_S, Searches
+from reid_mtda.types import Sighting
+
+_REMEMBERED = 10_000
+
+
+class AccessLog:
+    """Audits openings; ``search_id`` in the entry is the person's newest kept search that found the sighting."""
+
+    def __init__(self, audit: Audit, searches: Searches) -> None:
+        self._audit, self._searches = audit, searches
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[tuple[str, str, str | None], float] = OrderedDict()
+
+    def sighting(self, principal: Principal, number: int, sighting: Sighting) -> None:
+        """Somebody opened a sighting."""
+        found_by = self._searches.that_found(principal, number)
+        self._add(principal, "sighting_opened", number, sighting, found_by)
+
+    def picture(self, principal: Principal, number: int, sighting: Sighting) -> None:
+        """Somebody fetched a sighting's picture."""
+        if principal.session is not None:
+            return
+        found_by = self._searches.that_found(principal, number)
+        key, now = (principal.token_id, sighting_key(sighting), found_by), time.monotonic()
+        with self._lock:
+            if now - self._pictures.get(key, float("-inf")) < KEPT_S:
+                return
+            self._add(principal, "picture_opened", number, sighting, found_by)
+            self._pictures[key] = now
+            self._pictures.move_to_end(key)
+            while len(self._pictures) > _REMEMBERED:
+                self._pictures.popitem(last=False)
+
+    def _add(self, principal: Principal, action: str, number: int, sighting: Sighting, found_by: str | None) -> None:
+        self._audit.add(principal.user, action, sighting_id=number, camera=sighting.camera, search_id=found_by)

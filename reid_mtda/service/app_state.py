@@ -1,0 +1,133 @@
+"""The service's parts in one place, made once per process and handed to every request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastapi import Request
+
+from reid_mtda.live.holdout import load_holdout
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.live.url_policy import UrlPolicy
+from reid_mtda.service.access_log import AccessLog
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.auth import Auth, Principal, Role, Throttle
+from reid_mtda.service.calibration import Calibration
+from reid_mtda.service.cameras import Cameras
+from reid_mtda.service.metrics import Metrics
+from reid_mtda.service.model_registry import ModelRegistry
+from reid_mtda.service.queries import Queries, sighting_key
+from reid_mtda.service.review import Reviews
+from reid_mtda.service.searches import Searches
+from reid_mtda.service.serving_record import ServingRecord
+from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.types import Detect, Sighting
+
+
+@dataclass
+class AppState:
+    """What requests work with."""
+
+    system: LiveSystem
+    settings: ServiceSettings
+    auth: Auth
+    audit: Audit
+    reviews: Reviews
+    queries: Queries
+    searches: Searches
+    access_log: AccessLog
+    calibration: Calibration
+    metrics: Metrics
+    models: ModelRegistry
+    cameras: Cameras
+    throttle: Throttle = field(default_factory=Throttle)
+    closing: threading.Event = field(default_factory=threading.Event)
+    listeners: int = 0
+    secure_cookies: bool = False
+    started_s: float = field(default_factory=time.time)
+
+    def close(self) -> None:
+        """Close the service's files; the live system is stopped by whoever started it."""
+        self.closing.set()
+        for part in (self.auth, self.audit, self.reviews, self.cameras):
+            part.close()
+
+
+def make_app_state(
+    system: LiveSystem,
+    state: Path,
+    settings: ServiceSettings | None = None,
+    *,
+    serving: ServingRecord,
+    detect: Detect | None = None,
+) -> AppState:
+    """Put the parts together; ``state`` is the folder of the service's own files.
+
+    Args:
+        system: the live system, started or not.
+        state: made when missing, for its owner alone.
+        settings: of the service.
+        serving: the model that answers and where it lies.
+        detect: finds people in uploaded pictures; None: an upload is one person.
+    """
+    settings = settings or ServiceSettings()
+    state = Path(state)
+    audit = Audit(state)
+    calibration = Calibration(system, state, settings)
+    metrics = Metrics(system, calibration)
+    reviews = Reviews(state)
+    searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
+    candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
+    holdout = load_holdout(settings.holdout, settings.holdout_tolerance) if settings.holdout else None
+    policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
+    service = AppState(
+        system=system,
+        settings=settings,
+        auth=Auth(state),
+        audit=audit,
+        reviews=reviews,
+        queries=Queries(system, detect),
+        searches=searches,
+        access_log=AccessLog(audit, searches),
+        models=ModelRegistry(system, state, serving, audit, reviews, searches, candidates, holdout),
+        calibration=calibration,
+        metrics=metrics,
+        cameras=Cameras(system, state, policy, audit),
+    )
+    _follow_retention(service)
+    return service
+
+
+def _follow_retention(service: AppState) -> None:
+    """Let sightings that grow old take their reviews and kept answers along, and give each turn a receipt."""
+
+    def on_expire(rows: Collection[Sighting]) -> None:
+        keys = {sighting_key(row) for row in rows}
+        service.reviews.forget(keys)
+        service.searches.forget(keys)
+
+    def receipt(removed: dict[str, int]) -> None:
+        service.audit.add("service", "retention", removed=removed)
+
+    service.system.on_letting_go, service.system.on_retention = on_expire, receipt
+
+
+def alerts_of(service: AppState, who: Principal) -> dict[str, str]:
+    """What is wrong with the service, by subject, as far as it concerns somebody: operators, of cameras they see."""
+    if who.role < Role.OPERATOR:
+        return {}
+    found = service.system.alerts.all()
+    of_camera = {subject: subject.removeprefix("camera ") for subject in found if subject.startswith("camera ")}
+    return {
+        subject: text for subject, text in found.items() if subject not in of_camera or who.sees(of_camera[subject])
+    }
+
+
+def service_of(request: Request) -> AppState:
+    """The service behind a request."""
+    service: AppState = request.app.state.service
+    return service

@@ -1,0 +1,306 @@
+"""Who may do what: expiring tokens kept as hashes, sessions of the page, roles, and rights per camera."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from reid_mtda.errors import ReidError
+from reid_mtda.service.database import Database
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS tokens (
+    id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, user TEXT NOT NULL, role INTEGER NOT NULL, cameras TEXT,
+    created_s REAL NOT NULL, expires_s REAL NOT NULL, revoked_s REAL, created_by TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS sessions (
+    hash TEXT PRIMARY KEY, token_id TEXT NOT NULL REFERENCES tokens (id), expires_s REAL NOT NULL
+);
+"""
+_PREFIX = "rmt"
+_DAY_S = 86400.0
+_SESSION_S = 12 * 3600.0
+_MAX_DAYS = 3650.0
+
+
+class AccessError(ReidError):
+    """Not signed in, or not allowed; ``status`` is what HTTP calls it."""
+
+    def __init__(self, message: str, status: int, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.retry_after_s = status, retry_after_s
+
+
+class Role(IntEnum):
+    """What somebody may do; each may do all that those before it may."""
+
+    VIEWER = 1  # live pictures and camera health
+    OPERATOR = 2  # search, mark matches, pause cameras
+    REVIEWER = 3  # second pair of eyes
+    ADMIN = 4  # cameras, tokens, erasure, audit, models
+
+    @property
+    def label(self) -> str:
+        """Its name in words and JSON."""
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, label: str) -> Role:
+        """The role of that name.
+
+        Raises:
+            AccessError: there is none.
+        """
+        try:
+            return cls[label.upper()]
+        except KeyError:
+            known = ", ".join(role.label for role in cls)
+            raise AccessError(f"role: got {label!r}, expected one of {known}", 422) from None
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Somebody who showed a valid token. ``cameras`` None: all of them, also those still to come."""
+
+    user: str
+    role: Role
+    cameras: frozenset[str] | None
+    token_id: str
+    session: str | None = None
+
+    def need(self, role: Role) -> None:
+        """Refuse somebody of a lesser role.
+
+        Raises:
+            AccessError: 403.
+        """
+        if self.role < role:
+            raise AccessError(f"this needs the role {role.label}, you have {self.role.label}; ask an admin", 403)
+
+    def sees(self, camera: str) -> bool:
+        """Whether objects of ``camera`` exist for this person."""
+        return self.cameras is None or camera in self.cameras
+
+    def need_all_cameras(self) -> None:
+        """Refuse somebody whose rights are limited to some cameras.
+
+        Raises:
+            AccessError: 403.
+        """
+        if self.cameras is not None:
+            raise AccessError("this shows all cameras, your token is limited to some; ask an admin", 403)
+
+    def scope(self, wanted: Iterable[str] | None) -> tuple[str, ...] | None:
+        """The cameras of a request narrowed to those this person sees; None: all.
+
+        Cameras they do not see are left out silently, as if they did not exist.
+        """
+        if wanted is None:
+            return None if self.cameras is None else tuple(sorted(self.cameras))
+        return tuple(sorted(camera for camera in set(wanted) if self.sees(camera)))
+
+    @property
+    def csrf(self) -> str:
+        """What forms of this session carry; a page of another origin cannot know it."""
+        if self.session is None:
+            return ""
+        return hmac.new(self.session.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """A token as admins see it; the token itself is shown once, when made, and stored nowhere."""
+
+    id: str
+    user: str
+    role: Role
+    cameras: tuple[str, ...] | None
+    created_s: float
+    expires_s: float
+    revoked_s: float | None
+    created_by: str
+
+    def is_valid(self, now_s: float) -> bool:
+        """Neither revoked nor expired."""
+        return self.revoked_s is None and now_s < self.expires_s
+
+
+class Auth:
+    """Tokens and sessions in one file. A token is 256 random bits, so a plain hash of it cannot be turned back."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(Path(folder) / "access.sqlite", _SCHEMA)
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def create(
+        self, user: str, role: Role, *, days: float, cameras: Iterable[str] | None = None, created_by: str
+    ) -> tuple[str, TokenInfo]:
+        """Make a token: the text to hand over once, and what is kept of it.
+
+        Raises:
+            AccessError: an empty or overlong name, or a life out of range.
+        """
+        user = user.strip()
+        if not 1 <= len(user) <= 64 or not user.isprintable():
+            raise AccessError(f"user: got {user[:80]!r}, expected 1 to 64 printable characters", 422)
+        if not 0 < days <= _MAX_DAYS:
+            raise AccessError(f"days: got {days:g}, expected more than 0 and at most {_MAX_DAYS:g}", 422)
+        number, secret, now = secrets.token_hex(4), secrets.token_urlsafe(32), self._clock()
+        text = f"{_PREFIX}_{number}_{secret}"
+        listed = None if cameras is None else tuple(sorted(set(cameras)))
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+                (
+                    number,
+                    _hash(text),
+                    user,
+                    int(role),
+                    None if listed is None else json.dumps(listed),
+                    now,
+                    now + days * _DAY_S,
+                    created_by,
+                ),
+            )
+        return text, TokenInfo(number, user, role, listed, now, now + days * _DAY_S, None, created_by)
+
+    def tokens(self) -> list[TokenInfo]:
+        """All tokens, newest first."""
+        return [_info(row) for row in self._database.read("SELECT * FROM tokens ORDER BY created_s DESC, id")]
+
+    @property
+    def has_admin(self) -> bool:
+        """Somebody can still administer everything: an admin of some cameras makes no tokens."""
+        now = self._clock()
+        return any(
+            token.role is Role.ADMIN and token.cameras is None and token.is_valid(now) for token in self.tokens()
+        )
+
+    def revoke(self, token_id: str) -> bool:
+        """Make a token and its sessions worthless; False when there is none such."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                "UPDATE tokens SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL", (self._clock(), token_id)
+            ).rowcount
+            connection.execute("DELETE FROM sessions WHERE token_id = ?", (token_id,))
+        return bool(changed)
+
+    def identify(self, token: str) -> Principal:
+        """Who shows ``token``.
+
+        Raises:
+            AccessError: 401, whatever is wrong with it.
+        """
+        found = self._database.read("SELECT * FROM tokens WHERE hash = ?", (_hash(token),))
+        if not found or not (info := _info(found[0])).is_valid(self._clock()):
+            raise AccessError("the token is unknown, expired or revoked; ask an admin for a new one", 401)
+        return _principal(info)
+
+    def open_session(self, token: str) -> tuple[str, float]:
+        """Sign in: the session's secret for a cookie, and its seconds to live."""
+        principal = self.identify(token)
+        now, secret = self._clock(), secrets.token_urlsafe(32)
+        (info,) = self._database.read("SELECT expires_s FROM tokens WHERE id = ?", (principal.token_id,))
+        expires = min(now + _SESSION_S, float(info["expires_s"]))
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM sessions WHERE expires_s < ?", (now,))
+            connection.execute("INSERT INTO sessions VALUES (?, ?, ?)", (_hash(secret), principal.token_id, expires))
+        return secret, expires - now
+
+    def resume(self, session: str) -> Principal:
+        """Whose session it is.
+
+        Raises:
+            AccessError: 401, when it ended or its token did.
+        """
+        query = "SELECT t.*, s.expires_s AS until_s FROM sessions s JOIN tokens t ON t.id = s.token_id WHERE s.hash = ?"
+        found = self._database.read(query, (_hash(session),))
+        now = self._clock()
+        if not found or found[0]["until_s"] <= now or not (info := _info(found[0])).is_valid(now):
+            raise AccessError("your session has ended; sign in again", 401)
+        return _principal(info, session)
+
+    def close_session(self, session: str) -> None:
+        """Sign out."""
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM sessions WHERE hash = ?", (_hash(session),))
+
+
+class Throttle:
+    """Slows down whoever guesses tokens: after ``free`` failures each further one costs twice the wait of the last."""
+
+    def __init__(
+        self,
+        *,
+        free: int = 5,
+        longest_s: float = 300.0,
+        size: int = 10_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._free, self._longest_s, self._size, self._clock = free, longest_s, size, clock
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def check(self, address: str) -> None:
+        """Refuse an address that failed too often too lately.
+
+        Raises:
+            AccessError: 429, with the seconds to wait.
+        """
+        count, last = self._failures.get(address, (0, 0.0))
+        if count < self._free:
+            return
+        wait = min(2.0 ** min(count - self._free, 16), self._longest_s) - (self._clock() - last)
+        if wait > 0:
+            raise AccessError(f"too many failed sign-ins; wait {wait:.0f} s", 429, retry_after_s=max(1.0, round(wait)))
+
+    def failed(self, address: str) -> None:
+        """A token from ``address`` was wrong."""
+        count, last = self._failures.pop(address, (0, 0.0))
+        if self._clock() - last > 2 * self._longest_s:
+            count = 0
+        self._failures[address] = (count + 1, self._clock())
+        while len(self._failures) > self._size:
+            self._failures.pop(next(iter(self._failures)))
+
+    def passed(self, address: str) -> None:
+        """A token from ``address`` was right."""
+        self._failures.pop(address, None)
+
+
+def csrf_matches(principal: Principal, given: str) -> bool:
+    """Compare in constant time."""
+    return bool(given) and hmac.compare_digest(principal.csrf.encode(), given.encode())
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _info(row: sqlite3.Row) -> TokenInfo:
+    return TokenInfo(
+        id=row["id"],
+        user=row["user"],
+        role=Role(row["role"]),
+        cameras=None if row["cameras"] is None else tuple(json.loads(row["cameras"])),
+        created_s=row["created_s"],
+        expires_s=row["expires_s"],
+        revoked_s=row["revoked_s"],
+        created_by=row["created_by"],
+    )
+
+
+def _principal(info: TokenInfo, session: str | None = None) -> Principal:
+    cameras = None if info.cameras is None else frozenset(info.cameras)
+    return Principal(info.user, info.role, cameras, info.id, session)

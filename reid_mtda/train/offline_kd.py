@@ -1,0 +1,162 @@
+"""Staged distillation for closed label sets: frozen teachers speak once, then one student learns from all of them.
+
+The reference design's counterpart of ``progressive``: strong teachers (CDAN, MCC) are finished first, each passes
+each picture of its target once, and the student sees source and all targets in every step: forward KL at a low
+temperature on MixUp pictures, with the source's own labels beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from reid_mtda.data.augment import build_augmentation
+from reid_mtda.data.batches import Pictures
+from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.samplers import ShuffleSampler
+from reid_mtda.errors import DataError
+from reid_mtda.losses.distillation.soft_targets import soft_target_loss
+from reid_mtda.losses.mcc import class_confusion_loss
+from reid_mtda.models.classifier import Classifier
+from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import (
+    BatchNormSets,
+    Resumable,
+    cosine_decay,
+    optimise,
+    pass_domains,
+    rate_groups,
+    seeded_step,
+    set_learning_rate,
+)
+from reid_mtda.train.watch import EpochCallback, keep_last
+from reid_mtda.types import Preprocess
+
+
+class OfflineKDSettings(Strict):
+    """L = (1 - beta) CE(source) + beta / targets * sum_i tau^2 KL(teacher_i || student) on MixUp pictures of i."""
+
+    epochs: int = Field(default=20, ge=1)
+    steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
+    batch_size: int = Field(default=32, ge=2, description="source pictures a step, and pictures of each target")
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Adam, cosine")
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the learning rate of the head")
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0, description="tau, 2 to 4")
+    beta_start: float = Field(default=0.5, gt=0, lt=1)
+    beta_end: float = Field(default=0.9, gt=0, lt=1)
+    mixup: float = Field(default=0.4, ge=0, description="a of Beta(a, a); 0: pictures stay as they are")
+    confusion_weight: float = Field(default=0.0, ge=0, description="of the student's own MCC on each target")
+    batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
+    augmentation: tuple[str, ...] = ()
+    checkpoint_every: int = Field(default=200, ge=1)
+
+
+@torch.no_grad()
+def classify_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> Tensor:
+    """Logits (N, C) of a whole set in eval mode."""
+    was_training = model.training
+    model.eval()
+    starts = range(0, len(pictures), batch)
+    rows = [np.arange(start, min(start + batch, len(pictures))) for start in starts]
+    logits = torch.cat([model(pictures.normalised(pictures.unit(row))).logits for row in rows])
+    model.train(was_training)
+    return logits
+
+
+def distil_offline(
+    student: Classifier,
+    teacher_outputs: Mapping[str, Tensor],
+    source: LabelledPictures,
+    targets: Mapping[str, UnlabelledPictures],
+    preprocess: Preprocess,
+    settings: OfflineKDSettings,
+    run: Run,
+    progress: Progress = silent,
+    after_epoch: EpochCallback = keep_last,
+) -> Classifier:
+    """Train a copy of ``student`` on ``teacher_outputs``: for each target the logits (N, C) of its finished teacher.
+
+    Raises:
+        DataError: no target, or teacher outputs that do not fit the targets.
+        TrainingError: a loss that is not finite.
+    """
+    fits = teacher_outputs.keys() == targets.keys() and all(
+        len(teacher_outputs[name]) == len(targets[name]) for name in targets
+    )
+    if not targets or not fits:
+        raise DataError(
+            f"offline distillation: got teacher outputs of {sorted(teacher_outputs)} for {sorted(targets)}, "
+            "expected one for each picture"
+        )
+    model = copy.deepcopy(student).requires_grad_(True).train()
+    of_source = Pictures(source.pictures, preprocess)
+    of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
+    soft_targets = {
+        name: functional.softmax(logits / settings.temperature, 1) for name, logits in teacher_outputs.items()
+    }
+    labels = torch.from_numpy(source.labels)
+    pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
+    pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
+    augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
+    groups = rate_groups(model, head_rate=settings.head_rate)
+    optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    state = Resumable(run, {"student": model}, optimiser, every=settings.checkpoint_every)
+    per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
+    total = settings.epochs * per_epoch
+
+    for step in range(state.start(), total):
+        set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
+        beta = settings.beta_start * (settings.beta_end / settings.beta_start) ** (step / total)
+        rows_s = pick_source.batch(step)
+        rows = {name: sampler.batch(step) for name, sampler in pick.items()}
+        with seeded_step(run, step):
+            units, taught = [of_source.unit(rows_s)], {}
+            for name, seen in rows.items():
+                mixed = mix(of_target[name].unit(seen), soft_targets[name][torch.from_numpy(seen)], settings.mixup)
+                units.append(mixed[0])
+                taught[name] = mixed[1]
+            shown = of_source.normalised(augment(torch.cat(units)))
+            out_s, *out_t = pass_domains(model, shown, [len(unit) for unit in units], settings.batchnorm)
+        parts = {"classes": (1 - beta) * functional.cross_entropy(out_s.logits, labels[rows_s])}
+        for name, out in zip(taught, out_t, strict=True):
+            parts[f"{name}/logits"] = (beta / len(rows)) * soft_target_loss(
+                student=out.logits, soft_targets=taught[name], temperature=settings.temperature
+            )
+            if settings.confusion_weight:
+                parts[f"{name}/confusion"] = (beta / len(rows) * settings.confusion_weight) * class_confusion_loss(
+                    logits=out.logits
+                )
+        numbers = optimise(optimiser, parts, where="staged student", step=step)
+        if (step + 1) % per_epoch == 0:
+            run.record("staged", epoch=step // per_epoch + 1, beta=beta, **numbers)
+            after_epoch(step // per_epoch + 1, model)
+        state.save(step + 1)
+        progress("staged student", step + 1, total)
+    state.finish()
+    return model.eval()
+
+
+def mix(unit: Tensor, soft_targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """MixUp (Zhang et al. 2018): each picture (B, 3, h, w) and its soft targets (B, C) blended with another's.
+
+    The own share is at least a half; ``strength`` 0 leaves everything as it is.
+    """
+    if not strength:
+        return unit, soft_targets
+    concentration = torch.full((len(unit),), strength)
+    share = torch.distributions.Beta(concentration, concentration).sample()
+    share = torch.maximum(share, 1 - share)
+    other = torch.randperm(len(unit))
+    pictures = share.view(-1, 1, 1, 1)
+    return (
+        pictures * unit + (1 - pictures) * unit[other],
+        share[:, None] * soft_targets + (1 - share[:, None]) * soft_targets[other],
+    )

@@ -1,0 +1,111 @@
+"""The gate: an equal model passes, a bad one does not, and too little evidence is no evidence."""
+
+import numpy as np
+import pytest
+
+from reid_mtda.errors import ModelError
+from reid_mtda.live.model_gate import GateSample, GateSamples, compare_models, pair_auc
+from reid_mtda.types import ModelManifest, Preprocess, Tracklet
+
+CARD = ModelManifest("m" * 12, "colours", 3, Preprocess(8, 8, (0.5,) * 3, (0.5,) * 3), "nothing")
+
+
+def colour(crops: np.ndarray) -> np.ndarray:
+    rows = crops.mean(axis=(2, 3)) + 1e-3
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def blind(crops: np.ndarray) -> np.ndarray:
+    """Scores that have nothing to do with who is seen."""
+    rows = np.array([np.random.default_rng(int(abs(crop.sum()) * 1e4)).normal(size=3) for crop in crops])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def sample(camera: str, number: int, start: float | None = None) -> GateSample:
+    rng = np.random.default_rng(number)
+    coat = rng.integers(0, 255, 3)
+    early, late = (
+        np.clip(np.full((16, 8, 3), coat) + rng.integers(-8, 8, (16, 8, 3)), 0, 255).astype(np.uint8) for _ in range(2)
+    )
+    start = float(number) if start is None else start
+    return GateSample(camera, number, start, start + 5, early, late)
+
+
+@pytest.fixture
+def samples() -> list[GateSample]:
+    return [sample(camera, number) for camera in ("gate", "plaza") for number in range(60)]
+
+
+def test_the_same_model_is_no_worse(samples: list[GateSample]) -> None:
+    report = compare_models(samples, (colour, CARD), (colour, CARD))
+    assert report.passes and set(report.cameras) == {"gate", "plaza"}
+    assert report.cameras["gate"].current > 0.9
+
+
+def test_a_blind_model_is_stopped_and_the_way_back_is_open(samples: list[GateSample]) -> None:
+    report = compare_models(samples, (colour, CARD), (blind, CARD))
+    assert not report.passes and "worse at gate" in report.reason and "plaza" in report.reason
+    assert compare_models(samples, (blind, CARD), (colour, CARD)).passes
+
+
+def test_it_ends_before_the_next_batch_when_stopped(samples: list[GateSample]) -> None:
+    asked = []
+
+    def counted(crops: np.ndarray) -> np.ndarray:
+        asked.append(len(crops))
+        return colour(crops)
+
+    with pytest.raises(ModelError, match="stopped before the comparison"):
+        compare_models(samples, (colour, CARD), (counted, CARD), stopped=lambda: len(asked) == 2)
+    assert asked == [60, 60]  # of gate; plaza's were not begun
+
+
+def test_one_worse_camera_is_enough(samples: list[GateSample]) -> None:
+    def mixed(crops: np.ndarray) -> np.ndarray:
+        return blind(crops) if calls.pop(0) else colour(crops)
+
+    calls = [False, False, True, True]  # early and late of gate, then of plaza
+    report = compare_models(samples, (colour, CARD), (mixed, CARD))
+    assert not report.passes
+    assert (report.cameras["gate"].is_worse, report.cameras["plaza"].is_worse) == (False, True)
+
+
+def test_cameras_that_cannot_be_judged_are_named(samples: list[GateSample]) -> None:
+    """One with few people, one that saw nobody: whoever reads that nothing got worse must know where."""
+    few = [sample("yard", number) for number in range(9)]
+    report = compare_models([*samples, *few], (colour, CARD), (colour, CARD), cameras=["gate", "attic"])
+    assert report.passes and report.skipped == ("attic", "yard")
+    assert report.reason == "no worse at gate, plaza; not judged, too few people seen at once: attic, yard"
+    assert compare_models([*samples, *few], (colour, CARD), (blind, CARD)).reason.endswith(": yard")
+
+
+def test_nobody_together_is_no_evidence() -> None:
+    apart = [sample("gate", number, start=100.0 * number) for number in range(60)]
+    assert np.isnan(pair_auc(apart, colour, CARD)).all()
+    report = compare_models(apart, (colour, CARD), (colour, CARD))
+    assert not report.passes and report.skipped == ("gate",) and "too few" not in report.reason
+    assert not compare_models([], (colour, CARD), (colour, CARD)).passes
+
+
+def test_separation_is_the_share_of_others_below() -> None:
+    """By hand: three people at once, embeddings on an axis."""
+    angles = iter([[0.0, 0.5, 3.0], [0.1, 0.5, 0.4]])
+
+    def embed(crops: np.ndarray) -> np.ndarray:
+        turn = np.array(next(angles))
+        return np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(np.float32)
+
+    rows = [sample("gate", number, start=0.0) for number in range(3)]
+    assert pair_auc(rows, embed, CARD).tolist() == [1.0, 1.0, 0.5]
+
+
+def test_samples_are_bounded_and_can_be_forgotten() -> None:
+    kept = GateSamples(per_camera=5)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    for number in range(20):
+        for count in (1, 2):
+            boxes, frames, times = np.zeros((count, 4), np.float32), np.zeros(count, np.int64), np.zeros(count)
+            kept.take(Tracklet("gate", number, (picture,) * count, boxes, frames, times))
+    assert [one.track_id for one in kept.all()] == [15, 16, 17, 18, 19]
+    kept.forget("gate", [16, 17])
+    assert [one.track_id for one in kept.all()] == [15, 18, 19]
