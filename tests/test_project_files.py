@@ -62,3 +62,24 @@ def test_papers_cited_by_number_are_defined_with_title_and_venue():
     ]
     cited = {number for place in places for number in re.findall(r"\bP\d+\b", read(place))}
     assert cited == set(defined) == {"P1", "P2", "P3", "P4"}
+
+
+HOUSE = ROOT / "reid_mtda" / "README.md"
+
+
+def test_the_page_of_the_package_names_files_that_are_there():
+    named = {word for code in re.findall(r"`([^`\n]+)`", read(HOUSE)) for word in code.split()}
+    paths = {word for word in named if re.fullmatch(r"[a-z_/]+(\.py|/)", word)}
+    missing = {path for path in paths if not ((HOUSE.parent / path).exists() or (ROOT / path).exists())}
+    assert not missing and len(paths) > 20
+    tasks = re.findall(r"^\| .+ \| `([\w/]+(?:\.py|/))` \|$", read(HOUSE).partition("## Where is")[2], re.M)
+    assert len(tasks) >= 12 and all((HOUSE.parent / path).exists() for path in tasks)
+
+
+def test_the_page_of_the_package_has_the_layers_that_are_checked():
+    """Who adds a layer to pyproject.toml says on the page what it holds."""
+    contracts = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = [layer.replace("(", "").replace(")", "") for layer in contracts[0]["layers"]]
+    table = read(HOUSE).partition("## Folders")[2].partition("\n\n## ")[0]
+    shown = [cell.replace("`", "").replace("\\|", "|") for cell in re.findall(r"^\| (`.+?) \| [^`].*\|$", table, re.M)]
+    assert shown == layers
