@@ -72,7 +72,8 @@ class Camera(Strict):
     )
     start_time: str | None = Field(
         default=None,
-        description="When the first frame of a file was taken, ISO 8601 with zone; without it the file's own date.",
+        description="When the first frame of a recording was taken, ISO 8601 with zone; without it what the file says "
+        "itself, else the file's date less its length.",
         examples=["2026-03-01T08:00:00+00:00"],
     )
     retention_days: float = Field(

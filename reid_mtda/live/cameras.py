@@ -17,6 +17,9 @@ Start = Callable[[Callable[[], None], str], threading.Thread]
 """(work, name) -> the thread that does it; given by ``live.system``, which alone starts threads."""
 
 
+_MOST_READERS = 4  # of one camera; those that hang in foreign code are left behind, but not any number of them
+
+
 class CameraPool:
     """The cameras; safe to use from several threads.
 
@@ -137,11 +140,13 @@ class CameraPool:
         with self._lock:
             cameras = dict(self._cameras)
         for name, camera in cameras.items():
-            generation = camera.stream.needs_reader()
-            if generation is not None:
-                # Bound by default argument: each thread keeps its own camera and number.
-                work = lambda stream=camera.stream, number=generation: stream.read(number)  # noqa: E731
-                camera.readers.append(self._start_thread(work, f"read {name}"))
+            with self._lock:  # whoever stops or lists them sees every reader
+                camera.readers = [reader for reader in camera.readers if reader.is_alive()]
+                generation = camera.stream.needs_reader(may_open=len(camera.readers) < _MOST_READERS)
+                if generation is not None:
+                    # Bound by default argument: each thread keeps its own camera and number.
+                    work = lambda stream=camera.stream, number=generation: stream.read(number)  # noqa: E731
+                    camera.readers.append(self._start_thread(work, f"read {name}"))
             status = camera.stream.status
             if self._states.get(name) != status.state:
                 self._states[name] = status.state
@@ -157,7 +162,8 @@ class CameraPool:
             camera.stop.set()
         for camera in cameras:
             join(camera.thread, deadline)
-        return [reader for camera in cameras for reader in camera.readers]
+        with self._lock:
+            return [reader for camera in cameras for reader in camera.readers]
 
     def _known(self, name: str) -> RunningCamera:
         if name not in self._cameras:

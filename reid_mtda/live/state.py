@@ -50,7 +50,7 @@ class RunningCamera:
 
     def state(self, name: str) -> CameraState:
         """How it is, now."""
-        self.readers = [thread for thread in self.readers if thread.is_alive()]
+        alive = sum(thread.is_alive() for thread in self.readers)
         counts = self.worker.counts
         return CameraState(
             name=name,
@@ -66,7 +66,7 @@ class RunningCamera:
             failed=counts.failed,
             without_picture=counts.without_picture,
             pending=self.worker.pending,
-            hung_readers=max(0, len(self.readers) - 1),
+            hung_readers=max(0, alive - 1),
             seconds=dict(counts.seconds),
             delays_s=tuple(counts.delays_s),
         )

@@ -20,11 +20,13 @@ from reid_mtda.errors import ReidError
 from reid_mtda.live.url_policy import hide_secrets, is_live
 from reid_mtda.schema import Strict
 from reid_mtda.types import Frame
-from reid_mtda.vision.video import read_frames, redact_url
+from reid_mtda.vision.address import redact_url
+from reid_mtda.vision.video import FrameSource, read_frames
 
 log = logging.getLogger(__name__)
 
 _RATE_FRAMES = 30
+_LONGEST_GAP = 0.5  # of the stall limit: a recording's gap is played no longer, or it would pass for a stall
 
 
 class StreamState(StrEnum):
@@ -131,6 +133,7 @@ def play_realtime(
     wait: Callable[[float], bool],
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,
+    longest_gap_s: float = float("inf"),
 ) -> Iterator[Frame]:
     """Recorded ``frames`` in real time, stamped as if taken now; frames whose time has passed come at once.
 
@@ -139,12 +142,15 @@ def play_realtime(
         wait: waits so many seconds; True: stop.
         clock: seconds that never step back.
         wall: POSIX seconds.
+        longest_gap_s: a longer time between two frames is played as this.
     """
-    began = began_wall = first = None
+    began = began_wall = before = None
+    offset = 0.0
     for frame in frames:
-        if began is None or began_wall is None or first is None:
-            began, began_wall, first = clock(), wall(), frame.time_s
-        offset = frame.time_s - first
+        if began is None or began_wall is None or before is None:
+            began, began_wall, before = clock(), wall(), frame.time_s
+        offset += min(frame.time_s - before, longest_gap_s)
+        before = frame.time_s
         delay = began + offset - clock()
         if delay > 0 and wait(delay):
             return
@@ -203,11 +209,12 @@ class CameraStream:
             silent_s = 0.0 if is_left else now - self._silent_since
             return replace(self._status, fps=fps, dropped=self.newest.dropped, silent_s=silent_s)
 
-    def needs_reader(self) -> int | None:
+    def needs_reader(self, *, may_open: bool = True) -> int | None:
         """Called by the supervisor: the number of a new reader to start, or None.
 
         A reader that has brought no frame for too long is given up: it may hang in a driver. Its number is then out
-        of date and whatever it still brings is ignored. A new one follows when its time has come.
+        of date and whatever it still brings is ignored. A new one follows when its time has come, and not before
+        ``may_open``.
         """
         with self._lock:
             now, state = self._clock(), self._status.state
@@ -224,7 +231,8 @@ class CameraStream:
                     stalls=self._status.stalls + 1,
                 )
                 return None
-            if self._is_over or state in (StreamState.PAUSED, StreamState.ENDED) or now < self._retry_at:
+            is_left = self._is_over or state in (StreamState.PAUSED, StreamState.ENDED)
+            if is_left or now < self._retry_at or not may_open:
                 return None
             restarted = state is not StreamState.STOPPED
             self._generation += 1
@@ -273,17 +281,18 @@ class CameraStream:
 
     def _read_once(self, generation: int, wake: threading.Event) -> bool:
         """One pass over the source; True when it is to be played again."""
-        frames = self._open(self._url, self.camera, self._fps)
-        live = is_live(self._url)
+        source = self._open(self._url, self.camera, self._fps)
+        live = source.is_live if isinstance(source, FrameSource) else is_live(self._url)
+        frames = source
         if not live:
-            frames = play_realtime(frames, wait=wake.wait, clock=self._clock, wall=self._wall)
+            gap_s = _LONGEST_GAP * self._stall_s
+            frames = play_realtime(source, wait=wake.wait, clock=self._clock, wall=self._wall, longest_gap_s=gap_s)
         try:
             for frame in frames:
                 if not self._take(generation, frame):
                     return False
         finally:
-            close = getattr(frames, "close", None)
-            if close:
+            if close := getattr(source, "close", None):
                 close()
         if live:
             self._broke(generation, "the stream ended")

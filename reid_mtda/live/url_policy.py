@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.vision.video import STREAM_SCHEMES, redact_url
+from reid_mtda.synthetic.street import parse_url
+from reid_mtda.vision.address import STREAM_SCHEMES, credentials_hint, redact_url
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class UrlPolicy:
         """Refuse an address that is not on the list.
 
         Raises:
-            ConfigError: the scheme or host is not allowed, or the address is malformed.
+            ConfigError: the scheme or host is not allowed, or the address is malformed or cannot work.
         """
         shown = redact_url(url)
         if shown.startswith("***@"):  # a scheme read from such an address may be the user's name
@@ -34,6 +35,8 @@ class UrlPolicy:
             _ = parts.port
         except ValueError:
             raise ConfigError(f"{shown}: not an address, expected e.g. rtsp://host/path") from None
+        if parts.scheme in STREAM_SCHEMES and (hint := credentials_hint(url)):
+            raise ConfigError(f"{shown}: the host cannot be told from the password; {hint}")
         if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url) or "\\" in url:
             raise ConfigError("url: holds blanks, backslashes or control characters; expected e.g. rtsp://host/path")
         if parts.scheme not in self.schemes:
@@ -41,6 +44,8 @@ class UrlPolicy:
                 f"{shown}: scheme {parts.scheme or 'file'!r} is not allowed, expected {' or '.join(self.schemes)}; "
                 "cameras that read files or devices belong in the site's folder"
             )
+        if parts.scheme == "synthetic":
+            parse_url(url)
         known = {name.casefold().rstrip(".") for name in self.hosts}
         if parts.scheme in STREAM_SCHEMES and host.casefold() not in known:
             allowed = ", ".join(self.hosts) or "none"
@@ -73,5 +78,8 @@ def hide_secrets(message: str, url: str) -> str:
 
 
 def is_live(url: str) -> bool:
-    """Whether the source keeps its own time (a device or a network stream) instead of being played."""
+    """Whether an address looks like a live source's: a device or a network stream.
+
+    What is there may tell otherwise once it is open: a recording behind an address is none.
+    """
     return url.startswith("device:") or url.split("://", 1)[0].lower() in STREAM_SCHEMES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,24 @@ from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.runs import Progress, silent
 from reid_mtda.runtime import load_exported
 from reid_mtda.site import Camera, Site, resolve
-from reid_mtda.types import Detect, Frame, ImageArray, SearchAnswer
+from reid_mtda.types import Detect, ImageArray, SearchAnswer
+from reid_mtda.vision.address import redact_url
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.vision.tracklets import TrackletBuilder
-from reid_mtda.vision.video import frame_count_estimate, read_frames, redact_url
+from reid_mtda.vision.video import FrameSource, read_frames
 
 log = logging.getLogger(__name__)
 
 
-def site_frames(site: Site, name: str) -> tuple[Iterator[Frame], int | None]:
+def site_frames(site: Site, name: str) -> tuple[FrameSource, int | None]:
     """The frames of one camera as its file describes them, and how many to expect (None: not known)."""
     camera = site.cameras[name]
     url = resolve(site, camera.url)
     where = f"{site.folder / name}.yaml: start_time"
     start = None if camera.start_time is None else iso_time_s(camera.start_time, where=where)
-    return read_frames(url, camera=name, fps=camera.fps, start_time_s=start), frame_count_estimate(url, camera.fps)
+    source = read_frames(url, camera=name, fps=camera.fps, start_time_s=start)
+    return source, source.expected
 
 
 def iso_time_s(text: str, *, where: str) -> float:
