@@ -136,10 +136,10 @@ def test_cameras_and_retention_are_looked_after_however_often_that_fails(
                 raise RuntimeError("can't start new thread")
             work()
 
-        place = system.pool if name == "look" else system
+        place = system.pool if name == "poll" else system
         monkeypatch.setattr(place, name, work_or_fail)
 
-    fails("look", system.pool.poll)
+    fails("poll", system.pool.poll)
     fails("expire_sightings", system.expire_sightings)
     system.start()
     until(lambda: system.cameras()["gate"].frames > 0 and turns["expire_sightings"] > 3)
