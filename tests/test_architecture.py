@@ -2,8 +2,10 @@
 
 import json
 import pkgutil
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,33 @@ def test_import_contracts_hold():
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:]
     assert "0 broken" in done.stdout and "train" in done.stdout
+
+
+PLANTED = {
+    "layers": ("schema.py", "import reid_mtda.evaluate.ranking"),
+    "training is blind to scores, configuration and sites": ("losses/mmd.py", "import reid_mtda.evaluate.ranking"),
+    "live code runs without torch": ("vision/preprocess.py", "import torch"),
+    "HTTP only in service": ("evaluate/ranking.py", "import fastapi"),
+    "methods are strangers": ("train/dmmd.py", "import reid_mtda.train.distil"),
+}
+"""A violation of each contract by name: (file, line put at its end)."""
+
+
+def test_each_import_contract_finds_a_violation_planted_for_it(tmp_path):
+    ignore = shutil.ignore_patterns("__pycache__", "pages")
+    shutil.copytree(ROOT / "reid_mtda", tmp_path / "reid_mtda", ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    assert {contract["name"] for contract in settings["contracts"]} == set(PLANTED)
+    lint = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    for name, (file, line) in PLANTED.items():
+        place = tmp_path / "reid_mtda" / file
+        sound = place.read_text(encoding="utf-8")
+        place.write_text(f"{sound}\n{line}\n", encoding="utf-8")
+        here = {**environment(), "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(lint, capture_output=True, text=True, cwd=tmp_path, env=here, timeout=120, check=False)
+        place.write_text(sound, encoding="utf-8")
+        assert done.returncode == 1 and f"{name} BROKEN" in done.stdout, done.stdout[-2000:]
 
 
 def test_live_code_loads_no_torch():
