@@ -12,7 +12,7 @@ from builders import ROOT
 
 from reid_mtda.cli import app
 
-NOT_OURS = {".venv", "runs", "shared", "node_modules"}
+NOT_OURS = {".venv", ".pytest_cache", "runs", "shared", "node_modules"}
 PAGES = sorted(path for path in ROOT.rglob("*.md") if not NOT_OURS & set(path.relative_to(ROOT).parts))
 KEPT = ("configs/", "tools/", "tests/", "reid_mtda/", "cameras/street")
 """Folders of the repository: a path in them that a page names must be there. Other paths are the reader's."""
@@ -79,6 +79,27 @@ def test_commands_named_in_the_text_exist(page):
                                                "params", []) for name in param.opts}  # fmt: skip
             options = {word.split("=")[0] for word in words[2:] if word.startswith("-")}
             assert options <= known | {"--help"}, " ".join(words)
+
+
+def options():
+    """Options of every verb, those of groups included, and of the scripts in tools."""
+    verbs = list(typer.main.get_command(app).commands.values())
+    for verb in verbs:  # it grows
+        verbs += getattr(verb, "commands", {}).values()
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tools").glob("*.py"))
+    named = {name for verb in verbs for param in verb.params for name in param.opts}
+    return {"--help"} | named | set(re.findall(r'"(--[a-z-]+)"', scripts))
+
+
+@every_page
+def test_options_named_alone_in_the_text_exist(page):
+    """`--tls` or `serve --tls` in running text; other programs' options are written after their names."""
+    prose = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    verbs = typer.main.get_command(app).commands
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        first, *_ = words = code.split()
+        if first.startswith("--") or first in verbs:
+            assert {word.split("=")[0] for word in words if word.startswith("--")} <= options(), f"{page.name}: {code}"
 
 
 @every_page
