@@ -203,6 +203,24 @@ class CameraScores:
 
 
 @dataclass(frozen=True, eq=False)
+class PersonScores:
+    """Sums over the queries of each person, whom a bootstrap draws as a whole: all arrays (P,).
+
+    ``pids`` int64, rising; ``queries`` int64, those with a right answer, >= 1; ``ap`` and ``rank1`` float64, the sums
+    of their average precision and of their right first answers.
+    """
+
+    pids: IntArray
+    queries: IntArray
+    ap: DoubleArray
+    rank1: DoubleArray
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("pids", np.int64), ("queries", np.int64), ("ap", np.float64), ("rank1", np.float64)):
+            check_array(f"PersonScores.{name}", getattr(self, name), dtype, (len(self.pids),))
+
+
+@dataclass(frozen=True, eq=False)
 class RetrievalScores:
     """Retrieval quality as fractions: ``cmc`` float32 (R,), ``cmc[0]`` is rank-1."""
 
@@ -213,6 +231,7 @@ class RetrievalScores:
     num_valid_queries: int
     per_camera: tuple[CameraScores, ...] = ()
     per_camera_pair: tuple[CameraScores, ...] = ()
+    per_person: PersonScores | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluate.cosine import Floats, as_floats, cosine_scores, unit_rows
 from reid_mtda.evaluate.rerank import rerank_dist
-from reid_mtda.types import CameraScores, DoubleArray, IntArray, RetrievalScores
+from reid_mtda.types import CameraScores, DoubleArray, IntArray, PersonScores, RetrievalScores
 
 MAX_TABLE_CAMERAS = 64
 _CHUNK_BYTES = 32 * 2**20
@@ -121,6 +121,7 @@ class _Truth:
     ``by_pid[first[q]:last[q]]``.
     """
 
+    query_pids: IntArray
     query_camids: IntArray
     gallery_camids: IntArray
     order: IntArray
@@ -155,7 +156,7 @@ def _check_truth(
     first, last = (np.searchsorted(gp[by_pid], qp, side=side) for side in ("left", "right"))
     _check_answers(qp, qc, gp, gc, by_pid, first, last)
     starts = np.searchsorted(block, np.arange(block[-1] + 2))
-    return _Truth(qc, gc, order, block, starts, by_pid, first, last, with_tables)
+    return _Truth(qp, qc, gc, order, block, starts, by_pid, first, last, with_tables)
 
 
 def _ids(name: str, array: npt.ArrayLike, length: int) -> IntArray:
@@ -307,7 +308,17 @@ def _summary(truth: _Truth, overall: DoubleArray, within: DoubleArray, max_rank:
         num_valid_queries=len(ap),
         per_camera=tuple(per_camera),
         per_camera_pair=tuple(per_pair),
+        per_person=_by_person(truth.query_pids, overall),
     )
+
+
+def _by_person(query_pids: IntArray, lists: DoubleArray) -> PersonScores:
+    """Sums over each person's queries of lists (3, Q) that have a right answer."""
+    valid = ~np.isnan(lists[0])
+    ap, _, first = lists[:, valid]
+    pids, person = np.unique(query_pids[valid], return_inverse=True)
+    count, ap_sum, hits = (np.bincount(person, weights) for weights in (None, ap, first == 0))
+    return PersonScores(pids, count.astype(np.int64), ap_sum.astype(np.float64), hits.astype(np.float64))
 
 
 def _table_row(query_camid: int, gallery_camid: int | None, lists: DoubleArray) -> list[CameraScores]:

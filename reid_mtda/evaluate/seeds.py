@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reid_mtda.errors import DataError
+from reid_mtda.evaluate.bootstrap import Measure, interval, paired_interval, people_from_json
 from reid_mtda.evaluate.tables import plot
 from reid_mtda.runs import atomic_write
+from reid_mtda.types import PersonScores
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -66,22 +68,24 @@ def check_alike(runs: Sequence[dict[str, Any]]) -> list[int]:
 def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] | None = None) -> str:
     """Markdown: a row per method with mean and standard deviation over seeds, in percent, and what it costs.
 
-    ``scores`` stand in for the runs' own, e.g. those on other pictures.
+    In square brackets stands the 95 % interval of a bootstrap over people. A second table has the differences of the
+    student to every other row, seed by seed. ``scores`` stand in for the runs' own, e.g. those on other pictures.
     """
     runs = [read_run(folder) for folder in folders]
     if scores is not None:
         runs = [{**run, "scores": rows} for run, rows in zip(runs, scores, strict=True)]
     seeds = check_alike(runs)
     cameras = list(runs[0]["scores"][0]["per_camera"])
-    lines = [
-        "| method | mAP | rank-1 | rank-1, camera to camera | "
-        + " | ".join(f"mAP {camera}" for camera in cameras)
-        + " | weights | MACs | ms | train s | peak MB |",
-        "|---|" + "---|" * (8 + len(cameras)),
-    ]
+    centred = any("centred" in row for row in runs[0]["scores"])
+    heads = ["method", "mAP", "rank-1", *(["mAP, centred", "rank-1, centred"] if centred else [])]
+    heads += ["rank-1, camera to camera", *(f"mAP {camera}" for camera in cameras)]
+    heads += ["weights", "MACs", "ms", "train s", "peak MB"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for number, row in enumerate(runs[0]["scores"]):
         rows = [run["scores"][number] for run in runs]
-        cells = [_spread([each[key] for each in rows]) for key in ("mAP", "rank1")]
+        cells = [_with_interval(rows, key) for key in MEASURES]
+        if centred:
+            cells += [_with_interval([each.get("centred", {}) for each in rows], key) for key in MEASURES]
         cells.append(_spread([each.get("camera_to_camera", {}).get("rank1", np.nan) for each in rows]))
         cells += [_spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
         name = f"**{row['method']}**" if row["ours"] else row["method"]
@@ -96,34 +100,108 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
     lines += [
         "",
         f"{over} {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
-        f"ms: one crop through ONNX Runtime; train s, peak MB: of the row's own stage. "
+        f"[95 % interval, bootstrap over people]; centred: each camera's mean embedding of its unlabelled training "
+        f"crops subtracted; ms: one crop through ONNX Runtime; train s, peak MB: of the row's own stage. "
         f"Commit {commits}, torch {card['versions'].get('torch', '?')}, "
         f"{card['versions']['machine']}.",
     ]
     if recovered := _recovered(runs):
         lines[-1] = f"{recovered} {lines[-1]}"
-    return "\n".join(lines)
+    return "\n".join([*lines, *_differences(runs)])
+
+
+def _differences(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines of a table: the student minus every other row, by seed and on average; none where people are not kept."""
+    nothing: dict[str, Any] = {}
+    own = [next((row for row in run["scores"] if row["ours"]), nothing) for run in runs]
+    forms: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"": lambda row: row}
+    if all("centred" in row for row in own):
+        forms[", centred"] = lambda row: dict(row.get("centred", {}))
+    lines = []
+    for number, other in enumerate(runs[0]["scores"]):
+        cells = []
+        for form in forms.values():
+            pairs = [(form(row), form(run["scores"][number])) for row, run in zip(own, runs, strict=True)]
+            if not all(a.get("people") and b.get("people") for a, b in pairs):
+                cells += ["?", "?"]
+                continue
+            for key, measure in MEASURES.items():
+                by_seed = [100 * (a[key] - b[key]) for a, b in pairs]
+                bounds = paired_interval(_people([a for a, _ in pairs]), _people([b for _, b in pairs]), measure)
+                each = f" ({', '.join(f'{value:+.1f}' for value in by_seed)})" if len(by_seed) > 1 else ""
+                cells.append(f"{np.mean(by_seed):+.1f}{each} {_bounds(bounds)}")
+        if not other["ours"] and set(cells) != {"?"}:
+            lines.append(f"| {other['method']} | {' | '.join(cells)} |")
+    if not lines:
+        return []
+    heads = [f"{name}{form}" for form in forms for name in ("mAP", "rank-1")]
+    title = next((row["method"] for row in own if row), "")
+    return [
+        "",
+        f"| {title} minus | {' | '.join(heads)} |",
+        "|" + "---|" * (1 + len(heads)),
+        *lines,
+        "",
+        "Points, mean (each seed) [95 % interval of the paired difference, bootstrap over people].",
+    ]
+
+
+MEASURES: dict[str, Measure] = {"mAP": "ap", "rank1": "rank1"}
+"""Numbers that come with an interval, and what a person's share of them is called."""
+
+
+def _people(rows: Sequence[Mapping[str, Any]]) -> list[PersonScores]:
+    return [people_from_json(kept) for row in rows for kept in row["people"]]
+
+
+def _with_interval(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    text = _spread([row.get(key, np.nan) for row in rows])
+    if not all(row.get("people") for row in rows):
+        return text  # of a run from before people were kept
+    return f"{text} {_bounds(interval(_people(rows), MEASURES[key]))}"
+
+
+def _bounds(found: tuple[float, float]) -> str:
+    return f"[{100 * found[0]:.1f}, {100 * found[1]:.1f}]"
+
+
+_GOALS = {
+    "teachers, each on its camera": "the teachers",
+    "oracle (target labels)": "the oracle",
+}
 
 
 def _recovered(runs: Sequence[dict[str, Any]]) -> str:
-    """Which share of the way from source only to the teachers the student goes, in words; '' where that is unknown."""
+    """Which share of the way from source only to teachers and oracle the student goes, in words.
+
+    Nothing of a way that is unknown, or no longer than its own spread over seeds: a share of that says nothing.
+    """
     measures: dict[str, Callable[[dict[str, Any]], float]] = {
         "mAP": lambda row: float(row["mAP"]),
         "rank-1 from camera to camera": lambda row: float(row["camera_to_camera"]["rank1"]),
     }
-    said = []
-    for name, measure in measures.items():
-        shares = []
-        for run in runs:
-            rows = {row["method"]: row for row in run["scores"]}
-            try:
-                low, high = (measure(rows[method]) for method in ("source only", "teachers, each on its camera"))
-                own = measure(next(row for row in run["scores"] if row["ours"]))
-            except (KeyError, StopIteration):
-                return ""
-            shares.append((own - low) / (high - low) if high > low else np.nan)
-        said.append(f"{_spread(shares)} % by {name}")
-    return f"The student recovers {' and '.join(said)} of the way from source only to the teachers."
+    sentences = []
+    for goal, title in _GOALS.items():
+        said = []
+        for name, measure in measures.items():
+            ways, gains = [], []
+            for run in runs:
+                rows = {row["method"]: row for row in run["scores"]}
+                try:
+                    low, high = measure(rows["source only"]), measure(rows[goal])
+                    own = measure(next(row for row in run["scores"] if row["ours"]))
+                except (KeyError, StopIteration):
+                    break
+                ways.append(high - low)
+                gains.append(own - low)
+            else:
+                spread = float(np.std(ways, ddof=1)) if len(ways) > 1 else 0.0
+                if min(ways) > 0 and np.mean(ways) > spread:
+                    shares = [gain / way for gain, way in zip(gains, ways, strict=True)]
+                    said.append(f"{_spread(shares)} % by {name} ({100 * np.mean(gains):+.1f} points)")
+        if said:
+            sentences.append(f"The student recovers {' and '.join(said)} of the way from source only to {title}.")
+    return " ".join(sentences)
 
 
 def plot_seeds(folders: Sequence[Path], path: Path) -> None:

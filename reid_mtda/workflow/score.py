@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.retrieval import Features, embed_paths, embed_split, evaluate_features, name_cameras
+from reid_mtda.evaluate.bootstrap import people_to_json
+from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
 from reid_mtda.runtime import load_exported
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
-from reid_mtda.types import Embed, FloatArray, IdentitySet, Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
+from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
 from reid_mtda.workflow.adapt import ready_made
 from reid_mtda.workflow.cost import measure_cost, milliseconds
+from reid_mtda.workflow.embedded import EmbedSide, Opened, as_embed, by_camera, by_one, embed_test
 from reid_mtda.workflow.named import load_named
 
 SELECTION_RULE = "last weights"
@@ -49,9 +50,8 @@ ORDER = (
     OURS,
     OWN_BATCHNORM.format(OURS),
     "oracle (target labels)",
+    OWN_BATCHNORM.format("oracle (target labels)"),
 )
-Opened = tuple[Embed, Preprocess]
-"""A network at work and what its crops must look like."""
 
 
 def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
@@ -66,17 +66,6 @@ def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
     return load_named(config.test.name, config.test.root, where="test")[1]
 
 
-def as_embed(model: Embedder) -> Embed:
-    """A torch model as an ``Embed``."""
-    model.eval()
-
-    def embed(crops: FloatArray) -> FloatArray:
-        with torch.inference_mode():
-            return np.asarray(model(torch.from_numpy(crops)).embedding.numpy(), np.float32)
-
-    return embed
-
-
 def score_run(
     run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
@@ -84,8 +73,9 @@ def score_run(
 
     Rows: source only, the baselines that were trained, the teachers (each camera's pictures by its own teacher), their
     mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only, blending,
-    the merge and the student stand there a second time with BatchNorm statistics of each camera's unlabelled
-    ``targets``.
+    the merge, the student and the oracle stand there a second time with BatchNorm statistics of each camera's
+    unlabelled ``targets``. Every row has its numbers a second time, ``centred``: each camera's mean embedding, of its
+    unlabelled crops, subtracted.
     """
     path = run.folder / "scores.json"
     if path.exists():
@@ -97,13 +87,13 @@ def score_run(
     rows = []
     for name, file in _students(run, config).items():
         model = load_embedder(file, run=run)
-        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess)), targets), **cost})
         if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
             own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
-            rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own, tests)), **cost})
+            rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own), targets), **cost})
     small = {path.stem: _stored(path, preprocess, run) for path in sorted((run.folder / "per_camera").glob("*"))}
     if small:
-        rows.append({"method": "one small model per camera", **score_tests(tests, by_camera(small, tests)), **cost})
+        rows.append({"method": "one small model per camera", **score_tests(tests, by_camera(small), targets), **cost})
     rows += _score_teachers(run, config, tests, targets)
     rows.sort(key=lambda row: ORDER.index(row["method"]) if row["method"] in ORDER else len(ORDER))
     for row in rows:
@@ -171,9 +161,9 @@ def _score_teachers(
     else:
         embed, size = next(iter(teachers.values()))()
         cost["ms"] = milliseconds(embed, size)
-    each = [score_tests(tests, by_one(opened())) for opened in teachers.values()]
+    each = [score_tests(tests, by_one(opened()), targets) for opened in teachers.values()]
     return [
-        {"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers, tests)), **cost},
+        {"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers), targets), **cost},
         {"method": "mean of teachers", **mean_of(each), **_times(cost, len(each))},  # all of them see every picture
     ]
 
@@ -201,53 +191,35 @@ def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Prepr
     return opened
 
 
-def by_one(opened: Opened) -> Callable[[RetrievalSplit], Features]:
-    """Embed all pictures by one network."""
-    return lambda split: embed_split(*opened, split)
+def score_tests(
+    tests: Mapping[str, RetrievalSplit], embed: EmbedSide, targets: Mapping[str, UnlabelledSet] | None = None
+) -> dict[str, Any]:
+    """The numbers of one table row: of the one test, or the mean over data sets, each scored inside itself.
+
+    With unlabelled ``targets`` of the same cameras, ``centred`` holds the numbers of camera-centred embeddings.
+    """
+    plain: list[dict[str, Any]] = []
+    centred: list[dict[str, Any]] = []
+    for title, split in tests.items():
+        for found, features in zip((plain, centred), embed_test(split, title, embed, targets or {}), strict=True):
+            if features is not None:
+                found.append(describe(evaluate_features(features), split))
+    row = _over_sets(tests, plain)
+    return row | ({"centred": _over_sets(tests, centred)} if len(centred) == len(plain) else {})
 
 
-def by_camera(
-    models: Mapping[str, Callable[[], Opened]], tests: Mapping[str, RetrievalSplit]
-) -> Callable[[RetrievalSplit], Features]:
-    """Embed each camera's pictures by the network of its name, or of its data set's; one is in memory at a time."""
-
-    def embed(split: RetrievalSplit) -> Features:
-        title = next(name for name, test in tests.items() if test is split)
-        query, gallery = (_rows(side, models, name_cameras(split), title) for side in (split.query, split.gallery))
-        return Features(query, split.query.pids, split.query.camids, gallery, split.gallery.pids, split.gallery.camids)
-
-    return embed
-
-
-def _rows(
-    side: IdentitySet, models: Mapping[str, Callable[[], Opened]], names: tuple[str, ...], title: str
-) -> FloatArray:
-    rows: dict[int, FloatArray] = {}
-    for camid in np.unique(side.camids):
-        keys = (f"{title}-{names[camid]}", names[camid], title)
-        opened = next((models[key] for key in keys if key in models), None)
-        if opened is None:  # a camera that failed, or that the site lacks: its pictures stay zero and find nobody
-            continue
-        mine = np.flatnonzero(side.camids == camid)
-        embed, preprocess = opened()
-        rows |= dict(zip(mine.tolist(), embed_paths(embed, preprocess, [side.paths[row] for row in mine]), strict=True))
-    if not rows:
-        raise DataError(f"{title}: no camera of the test pictures has a network of its own, got {', '.join(models)}")
-    nothing = np.zeros_like(next(iter(rows.values())))
-    return np.stack([rows.get(number, nothing) for number in range(len(side))])
-
-
-def score_tests(tests: Mapping[str, RetrievalSplit], embed: Callable[[RetrievalSplit], Features]) -> dict[str, Any]:
-    """The numbers of one table row: of the one test, or the mean over data sets, each scored inside itself."""
-    each = {title: describe(evaluate_features(embed(split)), split) for title, split in tests.items()}
+def _over_sets(tests: Mapping[str, RetrievalSplit], each: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if len(each) == 1:
-        return next(iter(each.values()))
-    together = {key: mean_of([row[key] for row in each.values()]) for key in ("mAP", "mINP", "rank1", "cmc")}
+        return each[0]
+    together = {key: mean_of([row[key] for row in each]) for key in ("mAP", "mINP", "rank1", "cmc")}
     return {
         **together,
-        "camera_to_camera": mean_of([row["camera_to_camera"] for row in each.values()]),
-        "num_valid_queries": sum(row["num_valid_queries"] for row in each.values()),
-        "per_camera": {title: {"mAP": row["mAP"], "rank1": row["rank1"]} for title, row in each.items()},
+        "camera_to_camera": mean_of([row["camera_to_camera"] for row in each]),
+        "num_valid_queries": sum(row["num_valid_queries"] for row in each),
+        "people": [people for row in each for people in row["people"]],
+        "per_camera": {
+            title: {"mAP": row["mAP"], "rank1": row["rank1"]} for title, row in zip(tests, each, strict=True)
+        },
         "per_camera_pair": {},
     }
 
@@ -273,6 +245,7 @@ def describe(scores: RetrievalScores, split: RetrievalSplit) -> dict[str, Any]:
             "rank1": float(np.mean([row.rank1 for row in across])),
         },
         "num_valid_queries": scores.num_valid_queries,
+        "people": [people_to_json(scores.per_person)] if scores.per_person else [],
         "per_camera": {name(row.query_camid): {"mAP": row.mAP, "rank1": row.rank1} for row in scores.per_camera},
         "per_camera_pair": {
             f"{name(row.query_camid)} -> {name(row.gallery_camid)}": {"mAP": row.mAP, "rank1": row.rank1}

@@ -7,6 +7,7 @@ from sklearn.cluster import DBSCAN
 from reid_mtda.data import pseudo_labels as module
 from reid_mtda.data.association import camera_normalised
 from reid_mtda.data.pseudo_labels import (
+    count_people,
     density_clusters,
     jaccard_dist,
     join_tracklets,
@@ -184,3 +185,27 @@ def test_clusters_of_one_camera_are_told_where_there_are_several():
     assert single_camera(clusters, np.full(7, 4)).tolist() == [False] * 3
     assert single_camera(clusters, None).tolist() == [False] * 3
     assert single_camera(np.full(3, -1), np.arange(3)).tolist() == []
+
+
+@pytest.mark.parametrize("ids", [3, 12, 60])
+def test_people_are_counted_about(ids):
+    """Six crops of each, in two tracklets: far fewer are counted than tracklets, and none melt into few."""
+    rng = np.random.default_rng(ids)
+    pids = np.repeat(np.arange(ids), 6)
+    rows = rng.standard_normal((ids, 32))[pids] + 0.4 * rng.standard_normal((len(pids), 32))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    tracklets = np.repeat(np.arange(2 * ids), 3)
+    assert 0.6 * ids <= count_people(rows, tracklets) <= 1.3 * ids
+    assert 0.6 * ids <= count_people(rows) <= 2 * ids
+
+
+def test_tracklets_and_crops_in_no_cluster_are_people_of_their_own():
+    """40 crops without likeness: at most a few pairs are taken for one person by chance."""
+    rows = np.random.default_rng(0).standard_normal((40, 512)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    alone = count_people(rows)
+    assert 20 < alone <= 40
+    pairs = count_people(rows, np.repeat(np.arange(20), 2))
+    assert 8 < pairs <= 20
+    assert pairs < count_people(rows, np.append(np.repeat(np.arange(15), 2), [-1] * 10)) <= 25
+    assert count_people(np.zeros((0, 4), np.float32)) == 0

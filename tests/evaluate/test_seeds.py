@@ -122,7 +122,64 @@ def test_the_share_of_the_way_to_the_teachers_is_told_seed_by_seed(tmp_path: Pat
             for name, value in (("source only", 0.2), ("teachers, each on its camera", 0.6))
         ]
         (folder / "scores.json").write_text(json.dumps([*others, row]))
-    assert "recovers 62.5 ± 17.7 % by mAP and 62.5 ± 17.7 % by rank-1" in seeds_table(folders)
+    text = seeds_table(folders)
+    assert "recovers 62.5 ± 17.7 % by mAP (+25.0 points) and 62.5 ± 17.7 % by rank-1" in text
+    assert "source only to the teachers." in text and "the oracle" not in text
     (folders[1] / "scores.json").write_text(json.dumps([row]))
     with pytest.raises(DataError, match="their scores have other rows"):
         seeds_table(folders)
+
+
+def with_others(folders: list[Path], others: dict[str, list[float]]) -> list[Path]:
+    """The runs' student beside rows of these mAP, a seed each."""
+    for number, folder in enumerate(folders):
+        (row,) = json.loads((folder / "scores.json").read_text())
+        rows = [{**row, "ours": False, "method": name, "mAP": values[number]} for name, values in others.items()]
+        (folder / "scores.json").write_text(json.dumps([*rows, row]))
+    return folders
+
+
+def test_a_share_of_a_way_no_longer_than_its_spread_is_not_told(tmp_path: Path) -> None:
+    folders = [finished_run(tmp_path / str(seed), seed, 0.5) for seed in (1, 2)]
+    rows = {
+        "source only": [0.4, 0.4],
+        "teachers, each on its camera": [0.41, 0.6],
+        "oracle (target labels)": [0.6, 0.6],
+    }
+    text = seeds_table(with_others(folders, rows))
+    assert "50.0 ± 0.0 % by mAP (+10.0 points) of the way from source only to the oracle" in text
+    assert "% by mAP" not in text.split("to the oracle")[1] and "the teachers." not in text
+
+
+def with_people(folder: Path, ap: list[float], other: list[float]) -> Path:
+    """A student and a baseline with two queries of each person, plain and centred (a tenth of a point better)."""
+    (row,) = json.loads((folder / "scores.json").read_text())
+
+    def scored(values: list[float]) -> dict[str, object]:
+        sums = [2 * value for value in values]
+        people = [{"pids": list(range(len(values))), "queries": [2] * len(values), "ap": sums, "rank1": sums}]
+        mean = sum(values) / len(values)
+        return {"mAP": mean, "rank1": mean, "people": people}
+
+    rows = [{**row, **scored(values), "ours": values is ap, "method": name} for name, values in
+            (("blending", other), ("distilled student", ap))]  # fmt: skip
+    for each, values in zip(rows, (other, ap), strict=True):
+        each["centred"] = scored([value + 0.001 for value in values])
+    (folder / "scores.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_rows_come_with_intervals_and_differences_are_paired(tmp_path: Path) -> None:
+    """Everybody gains exactly two points, so the difference is sure while the rows are not."""
+    base = [0.1, 0.9, 0.4, 0.6, 0.5]
+    better = [value + 0.02 for value in base]
+    folders = [with_people(finished_run(tmp_path / str(seed), seed, 0.5), better, base) for seed in (1, 2)]
+    text = seeds_table(folders)
+    assert "| mAP, centred | rank-1, centred |" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| **distilled student** | ")]
+    cells = row.split(" | ")
+    assert cells[1].startswith("52.0 ± 0.0 [") and cells[3].startswith("52.1 ± 0.0 [")
+    low, high = (float(number) for number in cells[1].split("[")[1].rstrip("]").split(", "))
+    assert low < 45 and high > 59
+    assert "| distilled student minus | mAP | rank-1 | mAP, centred | rank-1, centred |" in text
+    assert "| blending |" + 4 * " +2.0 (+2.0, +2.0) [2.0, 2.0] |" in text

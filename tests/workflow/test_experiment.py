@@ -35,6 +35,7 @@ ROWS = [
     "distilled student",
     "distilled student, BatchNorm of each camera",
     "oracle (target labels)",
+    "oracle (target labels), BatchNorm of each camera",
     "distilled student, alone",
     "distilled student, leak",
     "distilled student, ready",
@@ -123,7 +124,8 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
     rows = {row["method"]: row for row in json.loads((place / "out/0/scores.json").read_text(encoding="utf-8"))}
     run, config = Run(place / "out/0", 0), load_config(place / "preset.yaml")
     split = load_benchmark(config.targets, run).tests["coats"]
-    from reid_mtda.workflow.score import as_embed, by_one, score_tests
+    from reid_mtda.workflow.embedded import as_embed, by_one
+    from reid_mtda.workflow.score import score_tests
 
     each = [
         score_tests({"coats": split}, by_one((as_embed(load_embedder(path)), config.input.preprocess())))["mAP"]

@@ -1,0 +1,126 @@
+"""How a row of a results table embeds pictures: by one network, or each camera's by its own; plain and centred."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from reid_mtda.centring import camera_means, centre
+from reid_mtda.data.pseudo_labels import count_people
+from reid_mtda.errors import DataError
+from reid_mtda.evaluate.retrieval import Features, embed_paths, name_cameras
+from reid_mtda.models.embedder import Embedder
+from reid_mtda.types import Embed, FloatArray, IdentitySet, IntArray, Preprocess, RetrievalSplit, UnlabelledSet
+
+Opened = tuple[Embed, Preprocess]
+"""A network at work and what its crops must look like."""
+
+EmbedSide = Callable[[IdentitySet, tuple[str, ...], str], FloatArray]
+"""Pictures, names of their cameras by camid, name of their data set -> float32 (N, D)."""
+
+MEAN_CROPS = 500
+"""Crops of a camera, evenly spread over those there are, of which its mean embedding is taken for a table."""
+
+
+def as_embed(model: Embedder) -> Embed:
+    """A torch model as an ``Embed``."""
+    model.eval()
+
+    def embed(crops: FloatArray) -> FloatArray:
+        with torch.inference_mode():
+            return np.asarray(model(torch.from_numpy(crops)).embedding.numpy(), np.float32)
+
+    return embed
+
+
+def by_one(opened: Opened) -> EmbedSide:
+    """Embed all pictures by one network."""
+    return lambda side, names, title: embed_paths(*opened, side.paths)
+
+
+def by_camera(models: Mapping[str, Callable[[], Opened]]) -> EmbedSide:
+    """Embed each camera's pictures by the network of its name, or of its data set's; one is in memory at a time.
+
+    Pictures of a camera without one, which failed or which the site lacks, become zeros and find nobody.
+    """
+
+    def embed(side: IdentitySet, names: tuple[str, ...], title: str) -> FloatArray:
+        rows: dict[int, FloatArray] = {}
+        for camid in np.unique(side.camids):
+            opened = next((models[key] for key in _keys(title, names[camid]) if key in models), None)
+            if opened is None:
+                continue
+            mine = np.flatnonzero(side.camids == camid)
+            network, preprocess = opened()
+            own = embed_paths(network, preprocess, [side.paths[row] for row in mine])
+            rows |= dict(zip(mine.tolist(), own, strict=True))
+        if not rows:
+            raise DataError(
+                f"{title}: no camera of the test pictures has a network of its own, got {', '.join(models)}"
+            )
+        nothing = np.zeros_like(next(iter(rows.values())))
+        return np.stack([rows.get(number, nothing) for number in range(len(side))])
+
+    return embed
+
+
+def embed_test(
+    split: RetrievalSplit, title: str, embed: EmbedSide, targets: Mapping[str, UnlabelledSet]
+) -> tuple[Features, Features | None]:
+    """Both sides of a test, plain, and with each camera's mean subtracted.
+
+    Means are those of the cameras' unlabelled crops among ``targets``; without any there are no centred features.
+    Every picture is embedded once, whatever it serves for.
+    """
+    names, query, gallery = name_cameras(split), split.query, split.gallery
+    crops = _unlabelled_crops(split, title, targets)
+    rows = _embed_once([query, gallery, *(side for side, _ in crops.values())], names, title, embed)
+    plain = Features(rows[0], query.pids, query.camids, rows[1], gallery.pids, gallery.camids)
+    if not crops:
+        return plain, None
+    embeddings = dict(zip(crops, rows[2:], strict=True))
+    people = {name: count_people(embeddings[name], tracklets) for name, (_, tracklets) in crops.items()}
+    means = camera_means(embeddings, people)
+    sides = [
+        centre(own, [names[camid] for camid in side.camids], means)
+        for own, side in zip(rows[:2], (query, gallery), strict=True)
+    ]
+    return plain, Features(sides[0], query.pids, query.camids, sides[1], gallery.pids, gallery.camids)
+
+
+def _embed_once(sides: Sequence[IdentitySet], names: tuple[str, ...], title: str, embed: EmbedSide) -> list[FloatArray]:
+    """The embeddings of each of ``sides``, of which several may hold one picture."""
+    camera = {path: camid for side in sides for path, camid in zip(side.paths, side.camids, strict=True)}
+    unknown = np.full(len(camera), -1, np.int64)
+    rows = embed(IdentitySet(tuple(camera), unknown, np.array(list(camera.values()), np.int64)), names, title)
+    place = {path: row for row, path in enumerate(camera)}
+    return [rows[[place[path] for path in side.paths]] for side in sides]
+
+
+def _unlabelled_crops(
+    split: RetrievalSplit, title: str, targets: Mapping[str, UnlabelledSet]
+) -> dict[str, tuple[IdentitySet, IntArray | None]]:
+    """Crops of each camera of a test that means may be taken of, and their tracklets; a camera without any is left out.
+
+    At most ``MEAN_CROPS`` of a camera, evenly spread.
+    """
+    found = {}
+    for camid, name in enumerate(name_cameras(split)):
+        target = next((targets[key] for key in _keys(title, name) if key in targets), None)
+        if target is None:
+            continue
+        own = np.arange(len(target)) if target.cameras is None else np.flatnonzero(target.cameras == camid)
+        if len(own) > MEAN_CROPS:
+            own = own[np.linspace(0, len(own) - 1, MEAN_CROPS).round().astype(np.int64)]
+        if len(own):
+            numbers = np.full((2, len(own)), [[-1], [camid]], np.int64)
+            crops = IdentitySet(tuple(target.paths[row] for row in own), numbers[0], numbers[1])
+            found[name] = crops, None if target.tracklets is None else target.tracklets[own]
+    return found
+
+
+def _keys(title: str, camera: str) -> tuple[str, str, str]:
+    """What a camera's network or target may be called."""
+    return f"{title}-{camera}", camera, title
