@@ -1,7 +1,9 @@
 """What the documents tell a user to type exists: verbs, options, make targets and files."""
 
 import ast
+import inspect
 import itertools
+import operator
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 import typer
 from builders import ROOT
 
+import reid_mtda
+import reid_mtda.types
 from reid_mtda.cli import app
 
 NOT_OURS = {".venv", ".pytest_cache", "runs", "shared", "node_modules"}
@@ -137,6 +141,36 @@ def test_links_to_a_heading_find_it(page):
 def test_python_blocks_can_be_parsed(page):
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         ast.parse(block)
+
+
+def calls(text):
+    """Calls of what ``import reid_mtda as rm`` offers in Python blocks: (dotted name, positions, keywords)."""
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.M | re.S):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("rm."):
+                yield ast.unparse(node.func)[3:], len(node.args), [keyword.arg for keyword in node.keywords]
+
+
+def check_call(name, positions, keywords):
+    target = operator.attrgetter(name)(reid_mtda)
+    inspect.signature(target).bind(*[None] * positions, **dict.fromkeys(keywords))
+
+
+@every_page
+@pytest.mark.skipif(not hasattr(reid_mtda, "load_model"), reason="the package does not offer load_model yet")
+def test_python_blocks_call_what_the_package_offers(page):
+    for call in calls(page.read_text(encoding="utf-8")):
+        check_call(*call)
+
+
+def test_a_call_that_does_not_exist_is_caught():
+    text = "```python\nrm.types.Preprocess(256, width=128)\nrm.types.Preprocess(256, depth=3)\nrm.types.No()\n```\n"
+    sound, depth, missing = calls(text)
+    check_call(*sound)
+    with pytest.raises(TypeError, match="depth"):
+        check_call(*depth)
+    with pytest.raises(AttributeError, match="No"):
+        check_call(*missing)
 
 
 def test_the_readme_starts_with_the_two_commands():
