@@ -55,6 +55,12 @@ class Camera(Strict):
         "path of an ONNX or OpenVINO person detector (relative to this file).",
         examples=["motion"],
     )
+    device: str = Field(
+        default="cpu",
+        description="Where a detector network runs: 'cpu'; for ONNX also 'cuda', 'tensorrt' or 'coreml', for OpenVINO "
+        "'gpu' or 'npu'; 'auto': the first of these that this machine has.",
+        examples=["cpu"],
+    )
     fps: float = Field(default=5.0, gt=0, le=60, description="Frames analysed per second.", examples=[5.0])
     min_height_px: int = Field(
         default=48,
@@ -96,8 +102,11 @@ class Camera(Strict):
     )
 
     def for_footage(self) -> dict[str, object]:
-        """The settings that may decide what footage gives, for a run's record; those of the service alone are not."""
-        return self.model_dump(exclude={"keep_for_adaptation", "neighbours"})
+        """The settings that may decide what footage gives, for a run's record.
+
+        Those of the service alone are not among them, nor is the device: all devices give what the CPU gives.
+        """
+        return self.model_dump(exclude={"device", "keep_for_adaptation", "neighbours"})
 
 
 @dataclass(frozen=True)

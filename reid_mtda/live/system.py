@@ -253,6 +253,7 @@ class LiveSystem:
                 min_score=camera.min_score,
                 min_height_px=camera.min_height_px,
                 threads=1,
+                device=camera.device,
             )
             # A motion detector must see every frame to learn the background.
             return detect if camera.detector == "motion" else motion_gated(detect)

@@ -22,11 +22,12 @@ from reid_mtda.runtime.session import Session, open_session, run_session
 from reid_mtda.types import Embed, FloatArray, ModelManifest, Preprocess, check_array
 
 
-def load_exported(folder: Path, *, threads: int | None = None) -> tuple[Embed, ModelManifest]:
+def load_exported(folder: Path, *, device: str = "cpu", threads: int | None = None) -> tuple[Embed, ModelManifest]:
     """Open a model folder.
 
     Args:
         folder: holds ``manifest.json`` and ``model.onnx``, or ``model.xml`` and ``model.bin``.
+        device: where it runs, as in ``networks.open_network``.
         threads: CPU threads of one call; None takes all this process may use.
 
     Returns:
@@ -44,7 +45,7 @@ def load_exported(folder: Path, *, threads: int | None = None) -> tuple[Embed, M
             f"{folder}: weights are not those of {MANIFEST}, got {found[:ID_DIGITS]}, expected {manifest.model_id}; "
             "the folder is damaged or mixed: export again"
         )
-    return _checked_embed(folder, open_session(folder, threads), manifest), manifest
+    return _checked_embed(folder, open_session(folder, threads, device), manifest), manifest
 
 
 def write_manifest(weights: Path, folder: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
@@ -74,7 +75,7 @@ def write_manifest(weights: Path, folder: Path, *, arch: str, preprocess: Prepro
 
 def finish_folder(part: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
     """Write the manifest of the weights that lie in ``part``, after one trial crop gave a vector."""
-    session = open_session(part, 1)
+    session = open_session(part, 1, "cpu")
     row = run_session(part, session, np.zeros((1, 3, preprocess.height, preprocess.width), np.float32))
     manifest = ModelManifest(
         model_id=hash_weights(weight_files(part))[:ID_DIGITS],

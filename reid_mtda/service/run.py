@@ -161,8 +161,13 @@ def upload_detector(site: Site) -> Detect | None:
         if camera.detector == "motion":
             continue
         with contextlib.suppress(ReidError):
-            name = resolve(site, camera.detector)
-            return load_detector(name, min_score=camera.min_score, min_height_px=camera.min_height_px, threads=1)
+            return load_detector(
+                resolve(site, camera.detector),
+                min_score=camera.min_score,
+                min_height_px=camera.min_height_px,
+                threads=1,
+                device=camera.device,
+            )
     return None
 
 

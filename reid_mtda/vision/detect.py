@@ -12,9 +12,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.networks import SUFFIXES, Network, open_network
 from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
 from reid_mtda.vision.motion import motion_detector
 
@@ -22,11 +22,15 @@ _NMS_IOU = 0.5
 _STRIDES = (8, 16, 32)
 _DEFAULT_SIDE_PX = 640  # where a graph leaves its input size open
 
-Infer = Callable[[FloatArray], FloatArray]
-"""float32 (1, 3, h, w) -> the network's first output."""
 
-
-def load_detector(name_or_path: str, *, min_score: float = 0.4, min_height_px: float = 48, threads: int = 0) -> Detect:
+def load_detector(
+    name_or_path: str,
+    *,
+    min_score: float = 0.4,
+    min_height_px: float = 48,
+    threads: int | None = None,
+    device: str = "cpu",
+) -> Detect:
     """Make a detector: uint8 (H, W, 3) RGB -> the people in it, boxes within the frame.
 
     Args:
@@ -34,22 +38,29 @@ def load_detector(name_or_path: str, *, min_score: float = 0.4, min_height_px: f
             path of a network in ONNX (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``).
         min_score: people scored lower are left out.
         min_height_px: people lower in the frame are left out.
-        threads: processor threads of a network, 0: as many as it likes.
+        threads: CPU threads of a network; None takes all this process may use.
+        device: where a network runs, as in ``networks.open_network``; what is no network runs on the CPU.
 
     Returns:
         The detector. A motion detector remembers what it saw: make one per camera, and use it on one thread.
 
     Raises:
-        ConfigError: a number out of range, or HOG where OpenCV has none.
-        ModelError: a file that is missing, no network, or one whose output layout is not known.
+        ConfigError: a number out of range, a device that is not there, or HOG where OpenCV has none.
+        ModelError: a file that is missing, no network, or one whose output layout is not known; a device whose results
+            differ from the CPU's.
     """
     if not 0 <= min_score <= 1:
         raise ConfigError(f"detector {name_or_path}: min_score must be 0..1, got {min_score}")
+    if name_or_path in ("motion", "hog") and device not in ("cpu", "auto"):
+        raise ConfigError(
+            f"detector {name_or_path}: got device {device!r}, expected 'cpu': it is no network; leave device out"
+        )
     if name_or_path == "motion":
         return _kept(motion_detector(min_height_px), 0.0, min_height_px)
     if name_or_path == "hog":
         return _kept(_hog(), min_score, min_height_px)
-    return _kept(_network(Path(name_or_path).expanduser(), threads, min_score), min_score, min_height_px)
+    found = _network(Path(name_or_path).expanduser(), threads, device, min_score)
+    return _kept(found, min_score, min_height_px)
 
 
 def _kept(detect: Detect, min_score: float, min_height_px: float) -> Detect:
@@ -106,12 +117,15 @@ class _Layout:
     unit: bool  # pixels 0..1 instead of 0..255
 
 
-def _network(path: Path, threads: int, min_score: float) -> Detect:
-    if path.suffix.lower() not in _OPENERS:
-        raise ModelError(f"{path}: not a detector, expected 'motion', 'hog' or a file ending in {', '.join(_OPENERS)}")
-    if not path.is_file():
-        raise ModelError(f"{path}: no such detector file; check the path")
-    infer, (height, width) = _OPENERS[path.suffix.lower()](path, threads)
+def _network(path: Path, threads: int | None, device: str, min_score: float) -> Detect:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(f"{path}: not a detector, expected 'motion', 'hog' or a file ending in {', '.join(SUFFIXES)}")
+    network = open_network(path, device=device, threads=threads)
+    height, width = _input_size(network)
+
+    def infer(tensor: FloatArray) -> FloatArray:
+        return np.asarray(network.run(tensor)[0], np.float32)
+
     layout = _layout(path, infer(np.zeros((1, 3, height, width), np.float32)).shape, height, width)
 
     def find(image: ImageArray) -> Detections:
@@ -234,63 +248,10 @@ def _fastestdet(shape: tuple[int, ...], height: int, width: int) -> _Layout | No
 _LAYOUTS = (_ssd, _yolox, _yolov8, _fastestdet)
 
 
-def _open_onnx(path: Path, threads: int) -> tuple[Infer, tuple[int, int]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise ModelError(f"{path}: not an ONNX network that can be loaded ({_short(error)}); get it again") from None
-    inputs = session.get_inputs()
-    size = _input_size(path, [list(item.shape) for item in inputs])
-
-    def infer(tensor: FloatArray) -> FloatArray:
-        return np.asarray(session.run(None, {inputs[0].name: tensor})[0], np.float32)
-
-    return infer, size
-
-
-def _open_openvino(path: Path, threads: int) -> tuple[Infer, tuple[int, int]]:
-    try:
-        import openvino
-    except ImportError:
-        raise ModelError(
-            f"{path}: an OpenVINO network needs the package openvino; run: pip install 'reid-mtda[openvino]', "
-            "or use an ONNX detector"
-        ) from None
-    if not path.with_suffix(".bin").is_file():
-        raise ModelError(f"{path}: its weights are missing, expected {path.with_suffix('.bin').name} beside it")
-    settings = {"PERFORMANCE_HINT": "LATENCY", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-    try:
-        network = openvino.Core().compile_model(str(path), "CPU", settings)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{path}: not an OpenVINO network that can be loaded ({_short(error)}); get it again"
-        ) from None
-    size = _input_size(
-        path, [[n.get_length() if n.is_static else None for n in item.partial_shape] for item in network.inputs]
-    )
-
-    def infer(tensor: FloatArray) -> FloatArray:
-        return np.asarray(network([tensor])[0], np.float32)
-
-    return infer, size
-
-
-_OPENERS: dict[str, Callable[[Path, int], tuple[Infer, tuple[int, int]]]] = {
-    ".onnx": _open_onnx,
-    ".xml": _open_openvino,
-}
-
-
-def _input_size(path: Path, shapes: list[list[object]]) -> tuple[int, int]:
+def _input_size(network: Network) -> tuple[int, int]:
     """(height, width) of the one picture that a detector takes."""
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (3, None) or isinstance(shapes[0][1], str):
-        raise ModelError(f"{path}: not a detector, got inputs of shape {shapes}, expected one 1x3xHxW")
-    height, width = (side if isinstance(side, int) and side > 0 else _DEFAULT_SIDE_PX for side in shapes[0][2:])
+    shapes = network.inputs
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (3, None):
+        raise ModelError(f"{network.path}: not a detector, got inputs of shape {shapes}, expected one 1x3xHxW")
+    height, width = (side or _DEFAULT_SIDE_PX for side in shapes[0][2:])
     return height, width
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

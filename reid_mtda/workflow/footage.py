@@ -55,7 +55,12 @@ def iso_time_s(text: str, *, where: str) -> float:
 def camera_detector(site: Site, name: str) -> Detect:
     """A detector of its own for one camera: a motion detector remembers what it saw."""
     camera = site.cameras[name]
-    return load_detector(resolve(site, camera.detector), min_score=camera.min_score, min_height_px=camera.min_height_px)
+    return load_detector(
+        resolve(site, camera.detector),
+        min_score=camera.min_score,
+        min_height_px=camera.min_height_px,
+        device=camera.device,
+    )
 
 
 def harvest_site(

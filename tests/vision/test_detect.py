@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.networks import Network
 from reid_mtda.types import Detections
 from reid_mtda.vision import detect
 from reid_mtda.vision.detect import load_detector
@@ -25,12 +26,12 @@ def use_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UseNetwork:
     def use(output: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
         fed: list[np.ndarray] = []
 
-        def infer(tensor: np.ndarray) -> np.ndarray:
+        def run(tensor: np.ndarray) -> tuple[np.ndarray]:
             fed.append(tensor)
-            return output.astype(np.float32)
+            return (output.astype(np.float32),)
 
-        (tmp_path / "net.onnx").touch()
-        monkeypatch.setitem(detect._OPENERS, ".onnx", lambda path, threads: (infer, size))
+        network = Network(tmp_path / "net.onnx", "cpu", ((1, 3, *size),), run)
+        monkeypatch.setattr(detect, "open_network", lambda path, **how: network)
         return fed
 
     return use
@@ -165,10 +166,10 @@ def test_files_that_are_no_detector_are_named(tmp_path: Path) -> None:
     onnx_file(tmp_path / "vector.onnx", [1, 84, 84], [1, 128])
     onnx_file(tmp_path / "grey.onnx", [1, 84, 84], [1, 1, 64, 64])
     for name, message in (
-        ("none.onnx", r"none\.onnx: no such detector file; check the path"),
-        ("broken.onnx", r"broken\.onnx: not an ONNX network that can be loaded"),
+        ("none.onnx", r"none\.onnx: no such file; check the path"),
+        ("broken.onnx", r"broken\.onnx: ONNX Runtime cannot open it"),
         ("alone.xml", r"alone\.xml: its weights are missing, expected alone\.bin beside it"),
-        ("broken.xml", r"broken\.xml: not an OpenVINO network that can be loaded"),
+        ("broken.xml", r"broken\.xml: OpenVINO cannot open it"),
         ("vector.onnx", r"vector\.onnx: not a detector, got inputs of shape .*128.*, expected one 1x3xHxW"),
         ("grey.onnx", r"grey\.onnx: not a detector"),
         ("mobile", r"mobile: not a detector, expected 'motion', 'hog' or a file ending in \.onnx, \.xml"),
@@ -179,6 +180,7 @@ def test_files_that_are_no_detector_are_named(tmp_path: Path) -> None:
 
 def test_openvino_missing_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.xml").touch()
+    (tmp_path / "net.bin").touch()
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelError, match=r"needs the package openvino; run: pip install 'reid-mtda\[openvino\]'"):
         load_detector(str(tmp_path / "net.xml"))
@@ -209,6 +211,15 @@ def test_hog_is_used_where_opencv_has_it(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_score_out_of_range_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"detector motion: min_score must be 0\.\.1, got 40"):
         load_detector("motion", min_score=40)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    network = onnx_file(tmp_path / "net.onnx", [1, 84, 84], [1, 3, 64, 64])
+    assert len(load_detector(str(network), device="auto")(RED_FRAME)) == 0
+    with pytest.raises(ConfigError, match=r"net\.onnx: got device 'npu', expected one that ONNX Runtime has"):
+        load_detector(str(network), device="npu")
+    with pytest.raises(ConfigError, match="detector motion: got device 'cuda', expected 'cpu': it is no network"):
+        load_detector("motion", device="cuda")
 
 
 # -------------------------------------------------------------------------------------------------------- real clips
