@@ -17,6 +17,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from reid_mtda.errors import ReidError
+from reid_mtda.live.playback import play_realtime
 from reid_mtda.live.url_policy import hide_secrets, is_live
 from reid_mtda.schema import Strict
 from reid_mtda.types import Frame
@@ -125,36 +126,6 @@ class Backoff:
         if len(self._opened) == settings.restarts_per_minute:
             wait = max(wait, self._opened[0] + 60.0 - now)
         return wait
-
-
-def play_realtime(
-    frames: Iterator[Frame],
-    *,
-    wait: Callable[[float], bool],
-    clock: Callable[[], float] = time.monotonic,
-    wall: Callable[[], float] = time.time,
-    longest_gap_s: float = float("inf"),
-) -> Iterator[Frame]:
-    """Recorded ``frames`` in real time, stamped as if taken now; frames whose time has passed come at once.
-
-    Args:
-        frames: with ``time_s`` of the recording.
-        wait: waits so many seconds; True: stop.
-        clock: seconds that never step back.
-        wall: POSIX seconds.
-        longest_gap_s: a longer time between two frames is played as this.
-    """
-    began = began_wall = before = None
-    offset = 0.0
-    for frame in frames:
-        if began is None or began_wall is None or before is None:
-            began, began_wall, before = clock(), wall(), frame.time_s
-        offset += min(frame.time_s - before, longest_gap_s)
-        before = frame.time_s
-        delay = began + offset - clock()
-        if delay > 0 and wait(delay):
-            return
-        yield replace(frame, time_s=began_wall + offset)
 
 
 class CameraStream:

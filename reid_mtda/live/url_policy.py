@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.synthetic.street import parse_url
-from reid_mtda.vision.address import STREAM_SCHEMES, credentials_hint, redact_url
+from reid_mtda.vision.address import STREAM_SCHEMES, address_scheme, credentials_hint, redact_url
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class UrlPolicy:
         shown = redact_url(url)
         if shown.startswith("***@"):  # a scheme read from such an address may be the user's name
             raise ConfigError(f"{shown}: not an address, expected e.g. rtsp://user:password@host/path; mend its start")
+        if address_scheme(url) in STREAM_SCHEMES and (hint := credentials_hint(url)):
+            raise ConfigError(f"{shown}: the host cannot be told from the password; {hint}")
         try:
             parts = urlsplit(url)
             host = (parts.hostname or "").rstrip(".")
             _ = parts.port
         except ValueError:
             raise ConfigError(f"{shown}: not an address, expected e.g. rtsp://host/path") from None
-        if parts.scheme in STREAM_SCHEMES and (hint := credentials_hint(url)):
-            raise ConfigError(f"{shown}: the host cannot be told from the password; {hint}")
         if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url) or "\\" in url:
             raise ConfigError("url: holds blanks, backslashes or control characters; expected e.g. rtsp://host/path")
         if parts.scheme not in self.schemes:

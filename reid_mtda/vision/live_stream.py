@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import logging
 import os
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -45,7 +48,28 @@ def open_stream(url: str) -> tuple[InputContainer, VideoStream]:
         probe_rtsp(url, TIMEOUT_S)
     # FFmpeg knows schemes in small letters only. What a stream is must be told by its first seconds.
     address = scheme + url[len(scheme) :]
-    return open_container(address, shown, options={**options, "analyzeduration": "3000000"}, timeout_s=TIMEOUT_S)
+    try:
+        return open_container(address, shown, options={**options, "analyzeduration": "3000000"}, timeout_s=TIMEOUT_S)
+    except VideoError:
+        if scheme.startswith("http") and (location := _redirection(address)):
+            raise VideoError(
+                f"{shown}: cannot be opened, it sends us to {redact_url(location)}, which is not followed; "
+                "give that address as url where it may be trusted"
+            ) from None
+        raise
+
+
+def _redirection(address: str) -> str:
+    """Where an HTTP address that FFmpeg could not open sends whoever asks; empty when nowhere."""
+    parts = urlsplit(address)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
+            connection.request("GET", parts._replace(scheme="", netloc="", fragment="").geturl() or "/")
+            answer = connection.getresponse()
+            return answer.headers.get("Location", "nowhere") if 300 <= answer.status < 400 else ""
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def stream_frames(

@@ -1,5 +1,6 @@
 """Streams against a real RTSP server on loopback: it refuses, stops, stalls, talks garbage, changes, comes back."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -158,3 +159,63 @@ def test_garbage_instead_of_rtsp_is_a_failure_that_is_retried(system: LiveSystem
             thread.join(5)
     server.start()
     flows(system, "far")
+
+
+def relay_slowly(listener: socket.socket, port: int, delay_s: float) -> None:
+    """Let visitors of ``listener`` talk with ``port``, each of their words ``delay_s`` late."""
+
+    def pump(source: socket.socket, sink: socket.socket, wait_s: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                time.sleep(wait_s)
+                sink.sendall(data)
+        for side in (source, sink):
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+    with contextlib.suppress(OSError):
+        while True:
+            visitor, _ = listener.accept()
+            server = socket.create_connection(("127.0.0.1", port))
+            for source, sink, wait_s in ((visitor, server, delay_s), (server, visitor, 0.0)):
+                threading.Thread(target=pump, args=(source, sink, wait_s), daemon=True).start()
+
+
+def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path: Path, server: Server) -> None:
+    server.start()
+    write_colour_model(tmp_path / "model")
+    embed, manifest = load_exported(tmp_path / "model", threads=1)
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=100) as silent,  # the kernel takes the calls, nobody answers
+        socket.create_server(("127.0.0.1", 0), backlog=100) as slow,
+        socket.create_server(("127.0.0.1", 0)) as probe,
+    ):
+        closed = probe.getsockname()[1]
+        probe.close()
+        threading.Thread(target=relay_slowly, args=(slow, server.port, 0.7), daemon=True).start()
+        addresses = {f"silent{n}": silent.getsockname()[1] for n in range(20)}
+        addresses |= {f"slow{n}": slow.getsockname()[1] for n in range(5)}
+        addresses |= {f"refusing{n}": closed for n in range(5)}
+        addresses |= {f"good{n}": server.port for n in range(5)}
+        cameras = {name: Camera(url=f"rtsp://127.0.0.1:{port}/live", fps=5) for name, port in addresses.items()}
+        gallery = Gallery.open(tmp_path / "gallery", manifest)
+        system = LiveSystem(Site("site", tmp_path, cameras), embed, manifest, gallery, LiveSettings())
+        began = time.monotonic()
+        try:
+            system.start()
+            first: dict[str, float] = {}
+            while time.monotonic() - began < 15:
+                for name, state in system.cameras().items():
+                    if state.stream.frames:
+                        first.setdefault(name, time.monotonic() - began)
+                time.sleep(0.1)
+                if sum(name.startswith(("good", "slow")) for name in first) == 10 and time.monotonic() - began > 10:
+                    break
+            states = system.cameras()
+        finally:
+            system.stop(8)
+        assert {name for name in first if name.startswith("good")} == {f"good{n}" for n in range(5)}, first
+        assert {name for name in first if name.startswith("slow")} == {f"slow{n}" for n in range(5)}, first
+        assert "connection refused" in states["refusing0"].stream.message
+        assert all("no answer within 8 s" in states[f"silent{n}"].stream.message for n in range(20))
+        assert all(state.hung_readers == 0 for state in states.values())

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError, VideoError
-from reid_mtda.live.streams import Backoff, CameraStream, LatestFrame, StreamSettings, StreamState, play_realtime
+from reid_mtda.live.playback import play_realtime
+from reid_mtda.live.streams import Backoff, CameraStream, LatestFrame, StreamSettings, StreamState
 from reid_mtda.live.url_policy import UrlPolicy, hide_secrets
 from reid_mtda.types import Frame
+from reid_mtda.vision.video import FrameSource
 
 
 class Clock:
@@ -286,6 +288,49 @@ def test_recordings_play_at_their_own_pace_with_the_time_of_now() -> None:
     np.testing.assert_allclose([now for _, _, now in played], 1000 + np.arange(6) / 5)
 
 
+def test_a_long_gap_of_a_recording_is_played_as_a_short_one() -> None:
+    """A recorder that only records movement leaves hours out: they would pass for a stall, again and again."""
+    clock, waits = Clock(), []
+    times = (0.0, 0.2, 5400.2, 5400.4)
+
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        return (Frame("gate", n, moment, np.zeros((12, 16, 3), np.uint8)) for n, moment in enumerate(times))
+
+    source = stream(open_frames, clock, url="clip.mp4", loop_recordings=False)
+    number = source.needs_reader()
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        clock.now += seconds
+        assert source.needs_reader() is None and source.status.state is StreamState.RUNNING
+        return False
+
+    source._wake.wait = wait
+    source.read(number)
+    assert waits == pytest.approx([0.2, 10, 0.2]) and source.status.frames == 4
+    assert source.status.state is StreamState.ENDED and source.status.stalls == 0
+
+
+def test_what_a_source_says_of_itself_decides_whether_it_is_played() -> None:
+    recorded = stream(lambda *_: FrameSource(iter([frame()]), is_live=False), Clock(), loop_recordings=False)
+    reads(recorded)
+    assert recorded.status.state is StreamState.ENDED  # whatever its address looks like
+    live = stream(lambda *_: FrameSource(iter([frame()]), is_live=True), Clock(), url="clip.mp4")
+    reads(live)
+    assert live.status.state is StreamState.WAITING
+
+
+def test_no_reader_is_opened_beside_too_many_that_hang() -> None:
+    clock = Clock()
+    source = stream(lambda *_: iter(()), clock)
+    assert source.needs_reader(may_open=True) is not None
+    clock.now += 100
+    assert source.needs_reader(may_open=False) is None and source.status.state is StreamState.STALLED
+    clock.now += 100
+    assert source.needs_reader(may_open=False) is None
+    assert source.needs_reader(may_open=True) is not None
+
+
 def test_playing_stops_at_once_when_told() -> None:
     frames = (frame(n) for n in range(5))
     assert len(list(play_realtime(frames, wait=lambda _: True, clock=Clock()))) == 1
@@ -304,6 +349,9 @@ def test_playing_stops_at_once_when_told() -> None:
         ("rtsp://cam.example:99999999/x", "not an address"),
         ("rtsp://cam.example/x y", "holds blanks"),
         ("", "scheme 'file' is not allowed"),
+        ("rtsp://user:pa#ss@cam.example/x", "the host cannot be told from the password; .* # as %23"),
+        ("synthetic://street?camera=nowhere", "camera"),
+        ("synthetic://house?camera=gate", "street"),
     ],
 )
 def test_foreign_addresses_are_refused(url: str, complaint: str) -> None:

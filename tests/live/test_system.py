@@ -181,3 +181,27 @@ def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
     assert len(set(threading.enumerate()) - before) >= 6
     system.stop()
     assert set(threading.enumerate()) <= before
+
+
+def test_a_reader_started_while_others_look_is_waited_for(make: Callable[..., LiveSystem]) -> None:
+    """A look at the cameras must not lose a reader from the list that ``stop`` waits for."""
+    done = threading.Event()
+
+    def open_frames(url: str, camera: str, fps: float) -> Iterator[Frame]:
+        while not done.wait(0.01):
+            yield Frame(camera, 0, time.time(), np.zeros((120, 160, 3), np.uint8))
+
+    system = make(street("gate", "plaza"), open_frames=open_frames)
+    running = list(system.pool._cameras.values())
+    ended = threading.Thread(target=lambda: None)
+    ended.start()
+    ended.join()
+    for camera in running:
+        camera.readers = [ended]
+    listed = [camera.readers for camera in running]
+    system.cameras()  # only looks: whoever appends to these lists meanwhile appends to the ones that are kept
+    assert all(camera.readers is readers for camera, readers in zip(running, listed, strict=True))
+    system.start()
+    until(lambda: all(state.frames for state in system.cameras().values()))
+    done.set()
+    assert all(len(camera.readers) == 1 and camera.readers[0] is not ended for camera in running)
