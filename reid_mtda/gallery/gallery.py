@@ -207,6 +207,18 @@ class Gallery:
         """Names of the cameras that its sightings are of, rising."""
         return self._store.cameras()
 
+    def footage(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Footage that was indexed: (camera, fingerprint) -> POSIX seconds of its first and last frame."""
+        return self._store.footage()
+
+    def note_footage(self, camera: str, fingerprint: str, start_s: float, end_s: float) -> None:
+        """Remember that footage was indexed, and with which times: it keeps them under any name and date.
+
+        Raises:
+            StorageError: the disk is full.
+        """
+        self._store.note_footage(camera, fingerprint, float(start_s), float(end_s))
+
     def lookup(self, numbers: Iterable[int]) -> dict[int, Sighting]:
         """Sightings by number; numbers that are not there are left out."""
         return self._store.sightings(numbers)

@@ -43,6 +43,11 @@ CREATE TABLE doomed (id INTEGER PRIMARY KEY);
 # Holds the numbers of each camera in order, so that a page of them costs what it shows; galleries made without it
 # get it when they are opened, and older versions use them all the same.
 _PAGING = "CREATE INDEX IF NOT EXISTS by_camera ON sightings (camera)"
+# Which footage was indexed, by the fingerprint of its content, and the times that it was given.
+_FOOTAGE = """CREATE TABLE IF NOT EXISTS footage (
+    camera TEXT NOT NULL, fingerprint TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL NOT NULL,
+    PRIMARY KEY (camera, fingerprint)
+)"""
 _PER_FOLDER = 1000
 _CHUNK = 20_000
 
@@ -123,6 +128,18 @@ class Store:
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras that sightings are of, rising."""
         return tuple(row[0] for row in self._read("SELECT DISTINCT camera FROM sightings ORDER BY camera", ()))
+
+    def footage(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Footage that was indexed: (camera, fingerprint) -> POSIX seconds of its first and last frame."""
+        rows = self._read("SELECT camera, fingerprint, start_s, end_s FROM footage", ())
+        return {(row[0], row[1]): (row[2], row[3]) for row in rows}
+
+    def note_footage(self, camera: str, fingerprint: str, start_s: float, end_s: float) -> None:
+        """Write down that footage was indexed, and with which times; in place of what was noted of it."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO footage VALUES (?, ?, ?, ?)", (camera, fingerprint, start_s, end_s)
+            )
 
     def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
         """The sightings by number; unknown numbers are left out."""
@@ -265,6 +282,7 @@ class Store:
                     f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
                 )
             connection.execute(_PAGING)
+            connection.execute(_FOOTAGE)
         self._writer.execute("PRAGMA journal_mode = WAL")
 
     @contextlib.contextmanager

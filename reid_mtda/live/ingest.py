@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,7 @@ def ingest_camera(
     gallery: Gallery,
     *,
     replace: bool = True,
+    former: Collection[tuple[float, float]] = (),
     progress: Callable[[int], None] | None = None,
 ) -> IngestReport:
     """Turn the frames of one camera into sightings of ``gallery``.
@@ -62,6 +63,8 @@ def ingest_camera(
         gallery: where sightings go.
         replace: after the last frame, remove this camera's sightings that lie wholly in the time of this footage and
             were not seen in this pass.
+        former: (first, last) times that this footage had in earlier passes; with ``replace`` its sightings of then
+            go, too.
         progress: called with the number of frames done, after each.
 
     Raises:
@@ -99,11 +102,11 @@ def ingest_camera(
 
     removed: tuple[int, ...] = ()
     if replace and count:
-        there = gallery.sightings(cameras=[camera], start_s=start_s, end_s=end_s)
         removed = gallery.delete(
             number
-            for number, sighting in there.items()
-            if number not in numbers and start_s <= sighting.start_s and sighting.end_s <= end_s
+            for first_s, last_s in ((start_s, end_s), *former)
+            for number, row in gallery.sightings(cameras=[camera], start_s=first_s, end_s=last_s).items()
+            if number not in numbers and first_s <= row.start_s and row.end_s <= last_s
         )
     report = IngestReport(camera, count, detections, tracklets, len(numbers), len(removed), start_s, end_s)
     log.info("%s", report)

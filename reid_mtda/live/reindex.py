@@ -82,6 +82,10 @@ def carry_over(
                     np.asarray(vector, np.float32), row.camera, row.track_id, row.start_s, row.end_s, picture
                 )
         progress(min(start + _BATCH, len(missing)), len(missing))
+    known = new.footage()
+    for (camera, fingerprint), span in old.footage().items():
+        if (camera, fingerprint) not in known:
+            new.note_footage(camera, fingerprint, *span)
     return {number: there[key_of(row)] for number, row in wanted.items() if key_of(row) in there}
 
 

@@ -20,6 +20,7 @@ from reid_mtda.site import Camera, Site, resolve
 from reid_mtda.types import Detect, ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
 from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.fingerprint import footage_fingerprint
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.vision.tracklets import TrackletBuilder
 from reid_mtda.vision.video import FrameSource, read_frames
@@ -29,12 +30,58 @@ log = logging.getLogger(__name__)
 
 def site_frames(site: Site, name: str) -> tuple[FrameSource, int | None]:
     """The frames of one camera as its file describes them, and how many to expect (None: not known)."""
-    camera = site.cameras[name]
-    url = resolve(site, camera.url)
-    where = f"{site.folder / name}.yaml: start_time"
-    start = None if camera.start_time is None else iso_time_s(camera.start_time, where=where)
-    source = read_frames(url, camera=name, fps=camera.fps, start_time_s=start)
+    source = _opened(site, name, None)
     return source, source.expected
+
+
+def _opened(site: Site, name: str, known_start_s: float | None) -> FrameSource:
+    """One camera's frames; ``known_start_s`` is when they began, where its file does not say."""
+    camera = site.cameras[name]
+    where = f"{site.folder / name}.yaml: start_time"
+    start_s = known_start_s if camera.start_time is None else iso_time_s(camera.start_time, where=where)
+    return read_frames(resolve(site, camera.url), camera=name, fps=camera.fps, start_time_s=start_s)
+
+
+class _Indexed:
+    """One camera's footage on its way into a gallery, which remembers it by its content.
+
+    A copy under another name and date has no other times than before. Where its camera's file states another start
+    than last time, its sightings of then are replaced.
+    """
+
+    def __init__(self, site: Site, name: str, gallery: Gallery) -> None:
+        self._name, self._fps, self._gallery = name, site.cameras[name].fps, gallery
+        self._fingerprint = footage_fingerprint(resolve(site, site.cameras[name].url))
+        known = gallery.footage() if self._fingerprint else {}
+        for camera, fingerprint in known:
+            if fingerprint == self._fingerprint and camera != name:
+                log.warning("camera %s: this very footage stands in the gallery as camera %s, too", name, camera)
+        last = known.get((name, self._fingerprint or ""))
+        self.source = _opened(site, name, last[0] if last else None)
+        self.report: IngestReport | None = None
+        self._is_new = last is None
+        others = [span for (camera, key), span in known.items() if camera == name and key != self._fingerprint]
+        # Where other footage of this camera has the same times, nobody can tell whose the sightings are.
+        moved = last is not None and self.source.start_s is not None and last[0] != self.source.start_s
+        is_shared = last is not None and any(start < last[1] and last[0] < end for start, end in others)
+        if moved and is_shared:
+            log.warning("camera %s: its sightings of an earlier start_time stay, for other footage has that time", name)
+        self.former = [last] if last is not None and moved and not is_shared else []
+
+    def __enter__(self) -> _Indexed:
+        if self._is_new and self.source.start_s is not None:
+            # Before the first sighting, so that a pass that is stopped is known, too.
+            self._note(self.source.start_s, self.source.start_s + (self.source.expected or 0) / self._fps)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+        if self.report is not None and self.report.frames:
+            self._note(self.report.start_s, self.report.end_s)
+
+    def _note(self, start_s: float, end_s: float) -> None:
+        if self._fingerprint:
+            self._gallery.note_footage(self._name, self._fingerprint, start_s, end_s)
 
 
 def iso_time_s(text: str, *, where: str) -> float:
@@ -118,16 +165,17 @@ def index_site(
     with Gallery.open(gallery_folder, manifest) as gallery:
         for name, camera in site.cameras.items():
             try:
-                frames, total = site_frames(site, name)
-                reports[name] = ingest_camera(
-                    frames,
-                    camera_detector(site, name),
-                    TrackletBuilder(name, fps=camera.fps),
-                    embed,
-                    manifest,
-                    gallery,
-                    progress=counted(progress, f"index {name}", total),
-                )
+                with _Indexed(site, name, gallery) as footage:
+                    reports[name] = footage.report = ingest_camera(
+                        footage.source,
+                        camera_detector(site, name),
+                        TrackletBuilder(name, fps=camera.fps),
+                        embed,
+                        manifest,
+                        gallery,
+                        former=footage.former,
+                        progress=counted(progress, f"index {name}", footage.source.expected),
+                    )
             except (ConfigError, DataError, ImageError, ModelError, VideoError) as error:
                 log.info("camera %s: %s", name, error)
                 failures[name] = str(error)
