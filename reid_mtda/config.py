@@ -15,6 +15,7 @@ from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
 from reid_mtda.train import METHODS
+from reid_mtda.train.camera_proxies import CameraProxySettings
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
@@ -121,6 +122,9 @@ class Variant(Strict):
     adapt: TeacherMethod | None = Field(
         default=None, description="teachers adapted by this method, in place of the preset's"
     )
+    camera_proxies: dict[str, Any] = Field(
+        default_factory=dict, description="settings of it that differ from the preset's, which has to use it"
+    )
     ready_made: str | None = Field(default=None, description="an exported model's folder as teacher of every camera")
     tracklets: Tracklets | None = Field(
         default=None, description="other tracklets than the targets'; identity is the leak"
@@ -138,6 +142,9 @@ class AdaptConfig(Strict):
 
     seed: int = Field(default=0, ge=0)
     input: InputSize = InputSize()
+    teacher_input: InputSize | None = Field(
+        default=None, description="size of the crops that own teachers see, where it is not the student's"
+    )
     source: SourceData = SourceData()
     harvest: HarvestSettings = HarvestSettings()
     teacher: Network = Network(arch="osnet_x1_0")
@@ -150,12 +157,27 @@ class AdaptConfig(Strict):
         description="exported model folders that stand in for cameras' teachers, by camera; '*': all others",
     )
     distil: DistilSettings = DistilSettings()
+    camera_proxies: CameraProxySettings | None = Field(
+        default=None,
+        description="how the student learns in place of distil: of targets alone, over camera-aware proxies",
+    )
     targets: tuple[TargetData, ...] = Field(default=(), description="data sets instead of a site's footage")
     variants: dict[str, Variant] = Field(default_factory=dict, description="rows of an ablation table, by name")
     test: TestData | None = None
+    mean_of_teachers: bool = Field(
+        default=True, description="score every teacher on all cameras, too: as many passes over the test as teachers"
+    )
     baselines: tuple[Literal["blending", "per_camera", "merged", "oracle"], ...] = Field(
         default=(), description="students trained beside the distilled one, for tables; the oracle needs labels"
     )
+
+    def teacher_preprocess(self) -> Preprocess:
+        """What own teachers' crops look like."""
+        return (self.teacher_input or self.input).preprocess()
+
+    def student_training(self) -> DistilSettings | CameraProxySettings:
+        """The settings that the student is trained with; baselines get their steps, batches and learning rate."""
+        return self.camera_proxies or self.distil
 
 
 def load_config(
@@ -212,6 +234,15 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
             )
         if target.options and not target.name.startswith("torchreid:"):
             raise ConfigError(f"{where}: targets.{number}.options: got some for {target.name!r}, expected none")
+    if config.camera_proxies and config.source.name != "none":
+        raise ConfigError(
+            f"{where}: camera_proxies: learns of targets alone, got source {config.source.name!r}; use source: "
+            "{name: none} and networks with weights, or distil"
+        )
+    if config.teacher_input and config.distil.part_mixed:
+        raise ConfigError(
+            f"{where}: distil.part_mixed: are made at the student's size, got a teacher_input as well; drop one"
+        )
     _check_leak(f"{where}: distil", config.distil, {target.tracklets for target in config.targets})
     for name, variant in config.variants.items():
         key = f"{where}: variants.{name}"
@@ -220,6 +251,11 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
         distil = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"{key}.distil")
         tracklets = {variant.tracklets} if variant.tracklets else {target.tracklets for target in config.targets}
         _check_leak(f"{key}.distil", distil, tracklets)
+        if variant.camera_proxies:
+            if config.camera_proxies is None:
+                raise ConfigError(f"{key}.camera_proxies: the preset's student learns by distil; set them there too")
+            proxies = {**config.camera_proxies.model_dump(), **variant.camera_proxies}
+            parse(CameraProxySettings, proxies, where=f"{key}.camera_proxies")
         if variant.adapt and variant.ready_made:
             raise ConfigError(f"{key}: got adapt and ready_made, expected one of them; drop the other")
         if variant.adapt:

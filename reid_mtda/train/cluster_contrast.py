@@ -53,7 +53,12 @@ log = logging.getLogger(__name__)
 class ClusterContrastSettings(Strict):
     """Source losses, and InfoNCE of the target's crops against the memory of the clusters found in this epoch."""
 
-    epochs: int = Field(default=4, ge=1, description="clusters are sought at the start of each")
+    epochs: int = Field(
+        default=4,
+        ge=0,
+        description="clusters are sought at the start of each; 0: the target's BatchNorm statistics are all that is "
+        "learnt (AdaBN, Li et al. 2016)",
+    )
     steps_per_epoch: int = Field(default=15, ge=1, description="optimiser steps")
     identities_per_batch: int = Field(default=12, ge=2, description="P of P x K, source identities and clusters alike")
     pictures_per_identity: int = Field(default=4, ge=2, description="K of P x K")

@@ -181,6 +181,17 @@ def embed_pictures(model: Embedder, pictures: Pictures, *, batch: int = 128) -> 
     )
 
 
+@torch.no_grad()
+def update_average(averaged: nn.Module, student: nn.Module, decay: float) -> None:
+    """Move ``averaged`` towards ``student``: weights and BatchNorm buffers alike."""
+    current = student.state_dict()
+    for name, value in averaged.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(current[name], 1.0 - decay)
+        else:
+            value.copy_(current[name])
+
+
 def pass_domains(
     model: Callable[[Tensor], Output], pictures: Tensor, sizes: Sequence[int], batchnorm: BatchNormSets
 ) -> list[Output]:

@@ -35,6 +35,7 @@ from reid_mtda.train.common import (
     seeded_step,
     set_learning_rate,
     trainable,
+    update_average,
 )
 from reid_mtda.train.curriculum import cameras_joined, joining_steps
 from reid_mtda.train.distil_settings import DistilSettings
@@ -278,14 +279,3 @@ def _optimiser(student: Embedder, settings: DistilSettings) -> torch.optim.Optim
 def progressive_beta(start: float, end: float, progress: float) -> float:
     """beta = s * (f / s)^progress (P1, eq. 9; P2): from ``start`` at progress 0 to ``end`` at 1."""
     return float(start * (end / start) ** progress)
-
-
-@torch.no_grad()
-def update_average(averaged: Embedder, student: Embedder, decay: float) -> None:
-    """Move ``averaged`` towards ``student``: weights and BatchNorm buffers alike."""
-    current = student.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(current[name], 1.0 - decay)
-        else:
-            value.copy_(current[name])

@@ -24,6 +24,7 @@ from reid_mtda.runs import Progress, Run, open_run, silent, stage
 from reid_mtda.runtime import load_exported, write_cameras
 from reid_mtda.site import Site
 from reid_mtda.train import METHODS
+from reid_mtda.train.camera_proxies import distil_camera_proxies
 from reid_mtda.train.distil import distil
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
@@ -169,6 +170,7 @@ def pretrain(
     path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)
+    size = (config.teacher_input if name == TEACHER_SOURCE else None) or config.input
     step = run.child(path.stem)
     model = build_embedder(
         network.spec(source.num_classes if source is not None else None), seed=step.child_seed("weights")
@@ -176,8 +178,8 @@ def pretrain(
     if network.weights:
         load_zoo_weights(model, Path(network.weights))
     if source is not None:
-        model = train_source(model, source, config.input.preprocess(), settings, step, _named(progress, path.stem))
-    save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
+        model = train_source(model, source, size.preprocess(), settings, step, _named(progress, path.stem))
+    save_embedder(path, model, run=run, input=(size.height, size.width))
     return model
 
 
@@ -208,7 +210,7 @@ def adapt_teachers(
                 teacher_source,
                 source,
                 target,
-                config.input.preprocess(),
+                config.teacher_preprocess(),
                 config.adapt.parsed(),
                 run.child(f"{folder}_{camera}", drawn_as=f"teachers_{camera}"),
                 _named(progress, f"teacher {camera}"),
@@ -217,7 +219,8 @@ def adapt_teachers(
             failures[camera] = str(error)
             del targets[camera]
         else:
-            save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
+            size = config.teacher_input or config.input
+            save_embedder(path, model, run=run, input=(size.height, size.width))
     if not targets:
         raise DataError(f"{run.folder}: no camera could be adapted: {'; '.join(failures.values())}")
     return failures
@@ -250,7 +253,8 @@ def collect_lessons(
             teacher_outputs[camera] = teacher_output
         else:
             teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
-            teacher_outputs[camera] = compute_teacher_outputs(teacher, target, preprocess, part_mixed=count, seed=seed)
+            seen = config.teacher_preprocess()
+            teacher_outputs[camera] = compute_teacher_outputs(teacher, target, seen, part_mixed=count, seed=seed)
     return teacher_outputs
 
 
@@ -269,16 +273,13 @@ def distil_student(
     path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)
-    student = distil(
-        student_source,
-        collect_lessons(run, targets, config, folder=teachers),
-        targets,
-        source,
-        config.input.preprocess(),
-        config.distil,
-        run.child(f"{path.stem}_training", drawn_as="student_training"),
-        _named(progress, path.stem),
-    )
+    outputs = collect_lessons(run, targets, config, folder=teachers)
+    step, told = run.child(f"{path.stem}_training", drawn_as="student_training"), _named(progress, path.stem)
+    seen = config.input.preprocess()
+    if config.camera_proxies:
+        student = distil_camera_proxies(student_source, outputs, targets, seen, config.camera_proxies, step, told)
+    else:
+        student = distil(student_source, outputs, targets, source, seen, config.distil, step, told)
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student
 

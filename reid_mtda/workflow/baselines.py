@@ -18,6 +18,7 @@ from reid_mtda.runs import Progress, Run, stage
 from reid_mtda.schema import Strict, parse
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import METHODS
+from reid_mtda.train.camera_proxies import CameraProxySettings
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
@@ -81,6 +82,10 @@ def train_variant(
         return
     settings = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"variants.{name}.distil")
     config = config.model_copy(update={"distil": settings})
+    if config.camera_proxies:
+        changed = {**config.camera_proxies.model_dump(), **variant.camera_proxies}
+        proxies = parse(CameraProxySettings, changed, where=f"variants.{name}.camera_proxies")
+        config = config.model_copy(update={"camera_proxies": proxies})
     if variant.ready_made:
         config = config.model_copy(update={"ready_made": {"*": variant.ready_made}})
     elif variant.adapt:
@@ -121,13 +126,15 @@ def train_blending(
 
 
 def _blending_settings(config: AdaptConfig) -> Strict:
-    own = config.adapt.parsed()
+    own, student = config.adapt.parsed(), config.student_training()
+    epochs = getattr(own, "epochs", 1) or 4  # teachers of statistics alone have none: blending learns all the same
     wanted = {
-        "steps": config.distil.steps,
-        "steps_per_epoch": config.distil.steps // getattr(own, "epochs", 1),
+        "steps": student.steps,
+        "epochs": epochs,
+        "steps_per_epoch": max(1, student.steps // epochs),
         "learning_rate": _learning_rate(config, own),
-        "identities_per_batch": config.distil.target_identities,
-        "pictures_per_identity": config.distil.target_pictures,
+        "identities_per_batch": student.target_identities,
+        "pictures_per_identity": student.target_pictures,
         "tracklet_weight": 0.0,
     }
     return own.model_copy(update={key: value for key, value in wanted.items() if key in type(own).model_fields})
@@ -135,7 +142,8 @@ def _blending_settings(config: AdaptConfig) -> Strict:
 
 def _learning_rate(config: AdaptConfig, own: Strict) -> float:
     """Distillation's, where it is of the same optimiser: SGD's is no rate for Adam."""
-    settings = config.distil if config.distil.optimiser == "adam" else own
+    student = config.student_training()
+    settings = student if getattr(student, "optimiser", "adam") == "adam" else own
     return float(settings.model_dump()["learning_rate"])
 
 
@@ -163,7 +171,7 @@ def train_per_camera(
     progress: Progress,
 ) -> None:
     """One small adapted model per camera: the student's network with the teachers' method."""
-    own = config.model_copy(update={"ready_made": {}})
+    own = config.model_copy(update={"ready_made": {}, "teacher_input": None})
     adapt_teachers(
         run,
         student_source,
@@ -214,7 +222,8 @@ def train_oracle(
     everything = labelled if source is None else together([source, labelled])
     step = run.child("oracle")
     model = build_embedder(config.student.spec(everything.num_classes), seed=step.child_seed("weights"))
-    steps = config.distil.steps
+    student = config.student_training()
+    steps = student.steps
     if config.student.weights:
         state = {k: v for k, v in student_source.state_dict().items() if not k.startswith("classifier.")}
         model.load_state_dict(state, strict=False)
@@ -224,8 +233,8 @@ def train_oracle(
         update={
             "steps": steps,
             "learning_rate": _learning_rate(config, config.student_source),
-            "identities_per_batch": config.distil.target_identities + config.distil.source_identities // 2,
-            "pictures_per_identity": config.distil.target_pictures,
+            "identities_per_batch": student.target_identities + getattr(student, "source_identities", 0) // 2,
+            "pictures_per_identity": student.target_pictures,
         }
     )
     model = train_source(

@@ -113,11 +113,12 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
         model = load_embedder(file, run=run)
         cost = measure_cost(model, preprocess, split.query.paths[:4])
         rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+    seen = config.teacher_preprocess()
     each = []
     for path in sorted((run.folder / "teachers").glob("*.safetensors")):
         teacher = load_embedder(path, run=run)
-        cost = measure_cost(teacher, preprocess, split.query.paths[:4])
-        each.append({**score_tests(tests, by_one((as_embed(teacher), preprocess))), **cost})
+        cost = measure_cost(teacher, seen, split.query.paths[:4])
+        each.append({**score_tests(tests, by_one((as_embed(teacher), seen))), **cost})
     if each:
         shared = {key: each[0][key] for key in ("params", "macs", "ms")}
         rows.append({"method": "mean of teachers", **mean_of(each), **_times(shared, len(each))})
@@ -148,7 +149,7 @@ def _kept_scores(path: Path) -> list[dict[str, Any]]:
 def _score_teachers(
     run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
-    preprocess = config.input.preprocess()
+    preprocess = config.teacher_preprocess()
     teachers: dict[str, Callable[[], Opened]] = {}
     cost: dict[str, float | None] = {"params": None, "macs": None, "ms": None}
     for camera in targets:
@@ -161,11 +162,11 @@ def _score_teachers(
     else:
         embed, size = next(iter(teachers.values()))()
         cost["ms"] = milliseconds(embed, size)
-    each = [score_tests(tests, by_one(opened()), targets) for opened in teachers.values()]
-    return [
-        {"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers), targets), **cost},
-        {"method": "mean of teachers", **mean_of(each), **_times(cost, len(each))},  # all of them see every picture
-    ]
+    rows = [{"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers), targets), **cost}]
+    if config.mean_of_teachers:  # all of them see every picture
+        each = [score_tests(tests, by_one(opened()), targets) for opened in teachers.values()]
+        rows.append({"method": "mean of teachers", **mean_of(each), **_times(cost, len(each))})
+    return rows
 
 
 def _stored(path: Path, preprocess: Preprocess, run: Run) -> Callable[[], Opened]:

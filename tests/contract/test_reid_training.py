@@ -14,12 +14,12 @@ import torch
 from builders import PREPROCESS, same_weights, source_set, target_set
 
 from reid_mtda.errors import DataError, TrainingError
-from reid_mtda.losses import identity
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train import METHODS, common
 from reid_mtda.train import distil as distil_module
 from reid_mtda.train import teacher_outputs as outputs_module
+from reid_mtda.train.camera_proxies import CameraProxySettings, distil_camera_proxies
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import SourceSettings, train_source
@@ -96,12 +96,24 @@ def distil_by_prototypes(run, source, targets, progress=lambda *_: None, **setti
     return distil_loop(run, source, targets, progress, **{**parts, **settings})
 
 
+def proxies_loop(run, source, targets, progress=lambda *_: None, **settings):
+    """Clusters wide enough to hold the few coats there are; the source is not seen."""
+    small = {
+        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_every": 3, "eps": 0.7,
+        "min_samples": 2,
+    }  # fmt: skip
+    chosen = CameraProxySettings(**{**small, **settings})
+    start = build_embedder(SPEC, seed=2)
+    return distil_camera_proxies(start, lessons_of(targets), targets, PREPROCESS, chosen, run, progress)
+
+
 TEACHERS = {name: teacher_loop(name) for name in METHODS}
 STUDENTS = {
     "distil": distil_loop,
     "distil anew": distil_anew,
     "distil by prototypes": distil_by_prototypes,
     "distil without source": distil_without_source,
+    "distil over camera proxies": proxies_loop,
 }
 ON_TARGETS = {**TEACHERS, **STUDENTS}
 LOOPS = {**ON_TARGETS, "source": source_loop}
@@ -391,7 +403,9 @@ def test_tracklet_numbers_are_names_alone(name, sets, tmp_path):
     assert same_weights(first, second)
 
 
-@pytest.mark.parametrize("function", [*(adapt for _, adapt in METHODS.values()), distil, compute_teacher_outputs])
+@pytest.mark.parametrize(
+    "function", [*(adapt for _, adapt in METHODS.values()), distil, distil_camera_proxies, compute_teacher_outputs]
+)
 def test_targets_arrive_in_a_type_without_labels(function):
     hints = typing.get_type_hints(function)
     found = str(hints.get("target", hints.get("targets")))
@@ -405,21 +419,23 @@ def test_targets_arrive_in_a_type_without_labels(function):
 @every_loop
 def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path, monkeypatch):
     calls = []
+    module = __import__(LOOPS_MODULES.get(name, f"reid_mtda.train.{name}"), fromlist=["x"])
+    part = next(part for part in ("triplet_loss", "intra_camera_loss") if hasattr(module, part))
+    loss_of = getattr(module, part)
 
     def poisoned(**roles):
         calls.append(1)
-        loss = identity.triplet_loss(**roles)
+        loss = loss_of(**roles)
         return loss * float("nan") if len(calls) > 4 else loss
 
-    module = __import__(LOOPS_MODULES.get(name, f"reid_mtda.train.{name}"), fromlist=["x"])
-    monkeypatch.setattr(module, "triplet_loss", poisoned)
-    with pytest.raises(
-        TrainingError, match=r"step [1-4]: loss part '[a-z/]*(triplet|tracklet)' is nan, expected a fini"
-    ):
+    monkeypatch.setattr(module, part, poisoned)
+    named = r"step [1-4]: loss part '[a-z/]*(triplet|tracklet|intra-camera)' is nan, expected a fini"
+    with pytest.raises(TrainingError, match=named):
         LOOPS[name](new_run(tmp_path), *sets)
 
 
 LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS} | dict.fromkeys(STUDENTS, distil.__module__)
+LOOPS_MODULES["distil over camera proxies"] = distil_camera_proxies.__module__
 
 
 def test_dmmd_refuses_a_target_without_tracklets(sets, tmp_path):

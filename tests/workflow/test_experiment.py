@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from builders import TINY_CONFIG, same_weights, write_config, write_crops
 
 from reid_mtda.config import AdaptConfig, load_config
@@ -184,6 +185,72 @@ def test_the_leak_alone_gets_true_identities(place, finished, monkeypatch, tmp_p
                 numbers.setdefault(path.name[:4], set()).add(number)
             assert target.domain == camera
         assert all(len(own) == (1 if name == "leak_training" else 2) for own in numbers.values())
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A preset without a source whose student learns over camera-aware proxies, from teachers that see more."""
+    folder = tmp_path_factory.mktemp("real")
+    write_archive(folder / "coats.npz")
+    weights = build_embedder(EmbedderSpec(arch="resnet10_w8"), seed=3).backbone.state_dict()
+    np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in weights.items()})
+    network = {"arch": "resnet10_w8", "neck": False, "weights": str(folder / "weights.npz")}
+    small = {"target_identities": 3, "target_pictures": 2, "eps": 0.7, "min_samples": 2}
+    write_config(
+        folder / "preset.yaml",
+        input={"height": 32, "width": 16},
+        teacher_input={"height": 64, "width": 32},
+        source={"name": "none"},
+        test=None,
+        targets=[{"name": "archive", "root": str(folder / "coats.npz"), "tracklets": "camera"}],
+        teacher=network,
+        student=network,
+        adapt={"method": "cluster", "settings": {"epochs": 0}},
+        camera_proxies={"steps": 4, **small},
+        mean_of_teachers=False,
+        baselines=["blending", "oracle"],
+        variants={"without soft targets": {"camera_proxies": {"soft_weight": 0}}},
+    )
+    return folder
+
+
+def test_a_student_learns_over_camera_proxies_from_teachers_that_see_larger_crops(real, tmp_path):
+    rows = run_experiment(load_config(real / "preset.yaml"), tmp_path / "run")
+    named = {row["method"]: row for row in rows}
+    assert "mean of teachers" not in named and "blending" in named and "oracle (target labels)" in named
+    assert named["teachers, each on its camera"]["macs"] == pytest.approx(4 * named["source only"]["macs"], rel=0.05)
+    assert all("centred" in row for row in rows)
+
+    def parts(name):
+        lines = (tmp_path / f"run/{name}/metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return [record for record in map(json.loads, lines) if record["part"] != "proxies"]
+
+    assert [record["step"] for record in parts("student_training")] == [0, 1, 2, 3]
+    assert (
+        "soft targets" in parts("student_training")[0]
+        and "soft targets" not in parts("without soft targets_training")[0]
+    )
+    assert len([record for record in parts("blending") if record["part"] == "cluster"]) == 4, "blending learns as long"
+    teacher, start = (
+        load_embedder(tmp_path / f"run/{name}.safetensors") for name in ("teachers/camera1", "models/teacher_source")
+    )
+    own = dict(start.named_parameters())
+    assert all(torch.equal(value, own[name]) for name, value in teacher.named_parameters()), "statistics alone"
+    assert not same_weights(teacher, start)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("source={name: lab}", "camera_proxies: learns of targets alone, got source 'lab'; use source: "),
+        ("distil.part_mixed=4", "part_mixed: are made at the student's size, got a teacher_input as well; drop one"),
+        ("variants.a={camera_proxies: {stepz: 3}}", "variants.a.camera_proxies"),
+        ("camera_proxies=null", "camera_proxies: the preset's student learns by distil; set them there too"),
+    ],
+)
+def test_settings_of_proxies_that_make_no_sense_are_refused(real, override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(real / "preset.yaml", [override])
 
 
 def test_a_ready_made_teacher_stands_in_for_one_camera_or_for_all(place, finished):

@@ -1,0 +1,253 @@
+"""Distillation over camera-aware proxies: people that all cameras' teachers find together teach one student.
+
+The teachers' embeddings, each camera's mean subtracted, are one space. In it crops of all cameras are clustered, and a
+cluster has a proxy in each camera that saw it. The student tells people apart within each camera from the start, and
+draws them together across cameras once its own proxies are of use; beside it the teachers' likeness of a crop to all
+proxies is a soft target. No source picture is needed.
+
+Reference: Wang et al., Camera-aware Proxies for Unsupervised Person Re-Identification, AAAI 2021 (proxies, the two
+losses), with departures: clusters are the teachers' and sought once, tracklets join crops, proxies follow the mean of a
+batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reid_mtda.centring import camera_means, centre
+from reid_mtda.data.augment import build_augmentation
+from reid_mtda.data.batches import load_pictures, pk_sampler
+from reid_mtda.data.pseudo_labels import (
+    NOISE,
+    count_people,
+    density_clusters,
+    jaccard_dist,
+    join_tracklets,
+    number_clusters,
+    shrunk_k1,
+)
+from reid_mtda.errors import DataError
+from reid_mtda.losses.cluster_memory import cluster_means, moved_memory
+from reid_mtda.losses.proxies import cross_camera_loss, intra_camera_loss, soft_proxy_loss
+from reid_mtda.models.embedder import Embedder
+from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.schema import Strict
+from reid_mtda.train.common import (
+    Kept,
+    Resumable,
+    cosine_decay,
+    embed_pictures,
+    frozen,
+    optimise,
+    recompute_batchnorm,
+    seeded_step,
+    set_learning_rate,
+    trainable,
+    update_average,
+)
+from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
+from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
+
+
+class CameraProxySettings(Strict):
+    """L = w_intra L_intra + w_cross L_cross (from ``cross_from`` on) + w_soft L_soft, over the proxies."""
+
+    steps: int = Field(default=600, ge=1, description="optimiser steps; a batch is drawn over all cameras")
+    target_identities: int = Field(default=16, ge=2, description="P of P x K, over all cameras")
+    target_pictures: int = Field(default=4, ge=2, description="K of P x K")
+    learning_rate: float = Field(default=5e-4, gt=0, le=1, description="Adam, cosine")
+    weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    k1: int = Field(default=20, ge=2, description="neighbours whose reciprocity counts; fewer among few crops")
+    eps: float = Field(default=0.5, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours")
+    min_samples: int = Field(default=4, ge=1, description="DBSCAN: crops that make a place dense")
+    temperature: float = Field(default=0.07, gt=0, description="tau of the intra-camera and the cross-camera loss")
+    momentum: float = Field(default=0.2, ge=0, le=1, description="share of a proxy that one batch leaves")
+    negatives: int = Field(default=50, ge=1, description="likest proxies of other people in the cross-camera loss")
+    intra_weight: float = Field(default=1.0, ge=0)
+    cross_weight: float = Field(default=1.0, ge=0)
+    cross_from: float = Field(default=0.5, ge=0, le=1, description="share of the steps without the cross-camera loss")
+    soft_weight: float = Field(default=1.0, ge=0, description="of the teachers' soft targets over all proxies")
+    soft_temperature: float = Field(default=0.1, gt=0, description="of soft targets, teachers' and student's")
+    ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
+    augmentation: tuple[str, ...] = ("flip", "crop", "erasing")
+    checkpoint_every: int = Field(default=50, ge=1)
+
+
+def distil_camera_proxies(
+    student: Embedder,
+    teacher_outputs: Mapping[str, TeacherOutputs],
+    targets: Mapping[str, UnlabelledSet],
+    preprocess: Preprocess,
+    settings: CameraProxySettings,
+    run: Run,
+    progress: Progress = silent,
+) -> Embedder:
+    """Distil all cameras' teachers into a copy of ``student`` over proxies; return its averaged last weights.
+
+    Args:
+        student: the network to start from; its BatchNorm statistics are set to all targets' crops first.
+        teacher_outputs: what each camera's teacher said of its crops; embeddings of one size.
+        targets: crops by camera, with or without tracklets.
+        preprocess: what the student's crops look like; the teachers' may have been larger.
+        settings: weights, steps, how people are sought.
+        run: folder, seed and record.
+        progress: told of each step.
+
+    Raises:
+        DataError: no cameras, outputs that are not of the cameras' crops or of several sizes, or fewer than two people.
+        TrainingError: a loss that is not finite.
+    """
+    if not targets or teacher_outputs.keys() != targets.keys():
+        raise DataError(
+            f"distillation: got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}, "
+            "expected the same names"
+        )
+    pool = TargetPool.of(targets, teacher_outputs)
+    taught = site_embeddings(pool)
+    people = site_people(taught, pool, settings)
+    of_target = load_pictures(pool.paths, preprocess)
+    student = trainable(copy.deepcopy(student))
+    recompute_batchnorm(student, of_target, seed=run.child_seed("batchnorm"))
+    averaged = frozen(copy.deepcopy(student))
+    p, k = settings.target_identities, settings.target_pictures
+    pick = pk_sampler(people, p=p, k=k, seed=run.child_seed("target"), where=", ".join(pool.names))
+    proxies = CameraProxies.of(people, pool.camera, embed_pictures(averaged, of_target).embedding, taught)
+    optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    networks = {"student": student, "averaged": averaged, "memory": proxies.memory}
+    state = Resumable(run, networks, optimiser, settings.checkpoint_every)
+    augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
+
+    first = state.start()
+    if first == 0:
+        grouped = float((people >= 0).mean())
+        run.record("proxies", people=int(people.max()) + 1, proxies=len(proxies.camera), grouped=grouped)
+    for step in range(first, settings.steps):
+        set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))
+        rows = pick.batch(step)
+        with seeded_step(run, step):
+            seen = student(of_target.normalised(augment(of_target.unit(rows)))).embedding
+        cross = step >= settings.cross_from * settings.steps
+        parts = proxies.losses(seen, torch.from_numpy(rows), settings, cross=cross)
+        run.record("distil", step=step, **optimise(optimiser, parts, where="distillation", step=step))
+        proxies.follow(seen, torch.from_numpy(rows), momentum=settings.momentum)
+        update_average(averaged, student, min(settings.ema, (step + 1) / (step + 10)))
+        state.save(step + 1)
+        progress("student", step + 1, settings.steps)
+    state.finish()
+    return averaged
+
+
+def site_embeddings(pool: TargetPool) -> FloatArray:
+    """The teachers' embeddings (N, D_t) of all crops in one space: each camera's mean subtracted, shrunk by its people.
+
+    Raises:
+        DataError: teachers whose embeddings differ in size.
+    """
+    sizes = {space: outputs.embedding.shape[1] for space, (_, outputs) in pool.spaces.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(
+            f"distillation: got teachers' embeddings of sizes {sizes}, expected one; use teachers of one size"
+        )
+    rows = np.zeros((len(pool.target), next(iter(sizes.values()))), np.float32)
+    for members, outputs in pool.spaces.values():
+        mine = np.flatnonzero(np.isin(pool.target, members))
+        rows[mine] = outputs.embedding[torch.from_numpy(pool.place[mine])].numpy()
+    names = pool.camera.astype(str)
+    by_camera = {str(name): rows[names == name] for name in np.unique(names)}
+    counts = {name: count_people(own, pool.tracklets[names == name]) for name, own in by_camera.items()}
+    return centre(rows, names.tolist(), camera_means(by_camera, counts))
+
+
+def site_people(taught: FloatArray, pool: TargetPool, settings: CameraProxySettings) -> IntArray:
+    """Pseudo-identities int64 (N,) over all cameras: density clusters of ``taught`` (N, D_t), joined by tracklets."""
+    dist = jaccard_dist(taught, k1=shrunk_k1(settings.k1, len(taught)), k2=6)
+    found = density_clusters(dist, eps=settings.eps, min_samples=settings.min_samples)
+    return number_clusters(join_tracklets(found, pool.tracklets))
+
+
+@dataclass(frozen=True, eq=False)
+class CameraProxies:
+    """A slot for each of C pairs of person and camera.
+
+    ``slot``, ``crop_person``, ``crop_camera`` int64 (N,): of each crop, -1 where nobody was found. ``person``,
+    ``camera`` int64 (C,): of each slot. ``memory`` holds the student's mean embeddings (C, D_s); ``taught`` (N, D_t)
+    are the teachers' embeddings of the crops and ``centroids`` (C, D_t) their means.
+    """
+
+    slot: Tensor
+    crop_person: Tensor
+    crop_camera: Tensor
+    person: Tensor
+    camera: Tensor
+    memory: Kept
+    taught: Tensor
+    centroids: Tensor
+
+    @classmethod
+    def of(cls, people: IntArray, cameras: IntArray, embeddings: Tensor, taught: FloatArray) -> CameraProxies:
+        """Slots of ``people`` (N,) in ``cameras`` (N,), by the student's and the teachers' embeddings (N, D)."""
+        known = np.flatnonzero(people >= 0)
+        pairs, place = np.unique(np.stack([people[known], cameras[known]]), axis=1, return_inverse=True)
+        slot = np.full(len(people), NOISE, np.int64)
+        slot[known] = place.reshape(-1)
+        slots, said = torch.from_numpy(slot), torch.from_numpy(taught)
+        return cls(
+            slot=slots,
+            crop_person=torch.from_numpy(people),
+            crop_camera=torch.from_numpy(cameras),
+            person=torch.from_numpy(pairs[0].copy()),
+            camera=torch.from_numpy(pairs[1].copy()),
+            memory=Kept(cluster_means(embeddings=embeddings, labels=slots)),
+            taught=said,
+            centroids=cluster_means(embeddings=said, labels=slots),
+        )
+
+    def losses(
+        self, embeddings: Tensor, rows: Tensor, settings: CameraProxySettings, *, cross: bool
+    ) -> dict[str, Tensor]:
+        """The weighted parts for the crops numbered ``rows`` int64 (B,), embedded as ``embeddings`` (B, D_s)."""
+        memory, cameras = self.memory.tensor, self.crop_camera[rows]
+        parts = {
+            "intra-camera": settings.intra_weight
+            * intra_camera_loss(
+                embeddings=embeddings,
+                own=self.slot[rows],
+                cameras=cameras,
+                proxies=memory,
+                proxy_cameras=self.camera,
+                temperature=settings.temperature,
+            )
+        }
+        if cross:
+            parts["cross-camera"] = settings.cross_weight * cross_camera_loss(
+                embeddings=embeddings,
+                people=self.crop_person[rows],
+                cameras=cameras,
+                proxies=memory,
+                proxy_people=self.person,
+                proxy_cameras=self.camera,
+                temperature=settings.temperature,
+                negatives=settings.negatives,
+            )
+        if settings.soft_weight:
+            parts["soft targets"] = settings.soft_weight * soft_proxy_loss(
+                student=embeddings,
+                teacher=self.taught[rows],
+                student_proxies=memory,
+                teacher_proxies=self.centroids,
+                temperature=settings.soft_temperature,
+            )
+        return parts
+
+    def follow(self, embeddings: Tensor, rows: Tensor, *, momentum: float) -> None:
+        """Move the student's proxies towards the crops numbered ``rows``."""
+        self.memory.tensor = moved_memory(
+            memory=self.memory.tensor, embeddings=embeddings, labels=self.slot[rows], momentum=momentum
+        )
