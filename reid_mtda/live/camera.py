@@ -51,7 +51,7 @@ class ActiveModel:
         self.batcher.close()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LivePicture:
     """A camera's newest analysed frame with the people followed in it."""
 

@@ -138,6 +138,7 @@ def audit(
 def verification(who: Who, parts: Parts) -> dict[str, Any]:
     """Walk the whole chain now."""
     who.need(Role.ADMIN)
+    who.need_all_cameras()
     report = parts.audit.verify()
     return {"is_sound": report.is_sound, "entries": report.entries, "head": report.head, "fault": report.fault}
 

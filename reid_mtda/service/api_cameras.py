@@ -15,7 +15,7 @@ from reid_mtda.service.api import ERRORS, Parts, jpeg
 from reid_mtda.service.app_state import AppState
 from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.middleware import Who
-from reid_mtda.service.queries import SearchError, to_jpeg
+from reid_mtda.service.queries import SearchError
 from reid_mtda.site import Camera
 
 router = APIRouter(prefix="/api/v1", tags=["cameras"], responses=ERRORS)
@@ -95,7 +95,7 @@ def picture(name: s.Name, who: Who, parts: Parts) -> Response:
     newest = parts.system.worker(known_camera(parts, who, name)).picture
     if newest is None:
         raise SearchError(f"camera {name!r}: no picture yet", 404)
-    response = jpeg(to_jpeg(newest.frame.image, longest_px=1280, quality=80))
+    response = jpeg(parts.live_pictures.jpeg(newest))
     response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
     response.headers["X-Fps"] = f"{parts.system.camera(name).stream.fps:.1f}"
     response.headers["X-Taken"] = s.iso(newest.frame.time_s)

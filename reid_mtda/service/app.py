@@ -68,6 +68,7 @@ def create_app(service: AppState, *, host: str = "127.0.0.1", secure: bool = Fal
         max_body=int(service.settings.max_upload_mb * 1e6),
         on_answer=service.metrics.answered,
         on_fault=_unexpected,
+        on_refusal=_told,
         secure=secure,
     )
     return app

@@ -18,14 +18,15 @@ from reid_mtda.service.audit import Audit
 from reid_mtda.service.auth import Auth, Principal, Role, Throttle
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
+from reid_mtda.service.live_pictures import LivePictures
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.model_registry import ModelRegistry
-from reid_mtda.service.queries import Queries, sighting_key
+from reid_mtda.service.queries import Queries, sighting_key, to_jpeg
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.types import Detect, Sighting
+from reid_mtda.types import Detect, ImageArray, Sighting
 
 
 @dataclass
@@ -44,6 +45,7 @@ class AppState:
     metrics: Metrics
     models: ModelRegistry
     cameras: Cameras
+    live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
     listeners: int = 0
@@ -125,6 +127,10 @@ def alerts_of(service: AppState, who: Principal) -> dict[str, str]:
     return {
         subject: text for subject, text in found.items() if subject not in of_camera or who.sees(of_camera[subject])
     }
+
+
+def _live_jpeg(image: ImageArray) -> bytes:
+    return to_jpeg(image, longest_px=1280, quality=80)
 
 
 def service_of(request: Request) -> AppState:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import math
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -239,7 +241,11 @@ class Auth:
 
 
 class Throttle:
-    """Slows down whoever guesses tokens: after ``free`` failures each further one costs twice the wait of the last."""
+    """Slows down whoever guesses tokens: after ``free`` failures each further one costs twice the wait of the last.
+
+    Wrong tokens alone are counted and refused. Right ones are never asked to wait: many people may share an address,
+    and one of them must not lock out the others.
+    """
 
     def __init__(
         self,
@@ -250,33 +256,29 @@ class Throttle:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._free, self._longest_s, self._size, self._clock = free, longest_s, size, clock
+        self._lock = threading.Lock()
         self._failures: dict[str, tuple[int, float]] = {}
 
-    def check(self, address: str) -> None:
-        """Refuse an address that failed too often too lately.
+    def failed(self, address: str) -> None:
+        """Count a wrong token from ``address``.
 
         Raises:
-            AccessError: 429, with the seconds to wait.
+            AccessError: 429, with the seconds to wait: there were too many too lately; this one does not count.
         """
-        count, last = self._failures.get(address, (0, 0.0))
-        if count < self._free:
-            return
-        wait = min(2.0 ** min(count - self._free, 16), self._longest_s) - (self._clock() - last)
-        if wait > 0:
-            raise AccessError(f"too many failed sign-ins; wait {wait:.0f} s", 429, retry_after_s=max(1.0, round(wait)))
-
-    def failed(self, address: str) -> None:
-        """A token from ``address`` was wrong."""
-        count, last = self._failures.pop(address, (0, 0.0))
-        if self._clock() - last > 2 * self._longest_s:
-            count = 0
-        self._failures[address] = (count + 1, self._clock())
-        while len(self._failures) > self._size:
-            self._failures.pop(next(iter(self._failures)))
-
-    def passed(self, address: str) -> None:
-        """A token from ``address`` was right."""
-        self._failures.pop(address, None)
+        with self._lock:
+            now = self._clock()
+            count, last = self._failures.get(address, (0, now))
+            if now - last > 2 * self._longest_s:
+                count = 0
+            if count >= self._free:
+                wait = min(2.0 ** min(count - self._free, 16), self._longest_s) - (now - last)
+                if wait > 0:
+                    retry_s = float(math.ceil(wait))
+                    raise AccessError(f"too many wrong tokens; wait {retry_s:.0f} s", 429, retry_after_s=retry_s)
+            self._failures.pop(address, None)
+            self._failures[address] = (count + 1, now)
+            while len(self._failures) > self._size:
+                self._failures.pop(next(iter(self._failures)))
 
 
 def csrf_matches(principal: Principal, given: str) -> bool:

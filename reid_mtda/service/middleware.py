@@ -6,20 +6,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reid_mtda.errors import ReidError
 from reid_mtda.service.app_state import service_of
-from reid_mtda.service.auth import AccessError, Principal, csrf_matches
+from reid_mtda.service.auth import AccessError, Principal, Role, csrf_matches
+from reid_mtda.service.connections import owner_of
 
 _Result = TypeVar("_Result")
 
 COOKIE = "rmt_session"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _SMALL_BODY = 256 * 1024
-_UPLOAD = "/api/v1/search/picture"
+_LOGIN, _LOGIN_BODY = "/login", 8 * 1024
+_UPLOADS = ("/api/v1/search/picture", "/search")
 _NOBODY = "sign in first, or send 'Authorization: Bearer TOKEN'"
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -27,7 +31,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer browsers send our own forms with "Origin: null"
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
@@ -35,9 +39,10 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class ServiceMiddleware:
-    """Outermost layer: refuses foreign hosts, large bodies and nobody's uploads, counts answers, sets their headers.
+    """Outermost layer: refuses foreign hosts, large bodies and nobody's bodies, counts answers, sets their headers.
 
-    Faults of ours are answered here, too, by ``on_fault``: what is answered further out has neither.
+    Faults of ours are answered here, too, by ``on_fault``: what is answered further out has neither. So is whoever may
+    not send what they send, by ``on_refusal``, before any of it is taken.
     A foreign ``Host`` is how a page elsewhere would talk to a service on the visitor's own machine (DNS rebinding).
     """
 
@@ -49,10 +54,11 @@ class ServiceMiddleware:
         max_body: int,
         on_answer: Callable[[int], None],
         on_fault: Callable[[Request, Exception], Awaitable[Response]],
+        on_refusal: Callable[[Request, ReidError], Awaitable[Response]],
         secure: bool,
     ) -> None:
         self._app, self._hosts, self._max_body = app, {host.lower() for host in hosts}, max_body
-        self._on_answer, self._on_fault, self._secure = on_answer, on_fault, secure
+        self._on_answer, self._on_fault, self._on_refusal, self._secure = on_answer, on_fault, on_refusal, secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -77,9 +83,7 @@ class ServiceMiddleware:
             await send(message)
 
         if problem := self._problem(scope):
-            status, kind, text = problem
-            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-            await error_json(status, kind, text, **headers)(scope, receive, send_with_headers)
+            await error_json(*problem)(scope, receive, send_with_headers)
             return
         limit = self._limit(scope)
         taken = 0
@@ -93,6 +97,13 @@ class ServiceMiddleware:
             return message
 
         try:
+            if scope["method"] not in _SAFE and scope["path"] != _LOGIN:
+                try:
+                    await run_in_threadpool(_check_sender, Request(scope))
+                except ReidError as error:
+                    response = await self._on_refusal(Request(scope), error)
+                    await response(scope, receive, send_with_headers)
+                    return
             await self._app(scope, receive_limited, send_with_headers)
         except ClientDisconnect:
             return  # nobody waits for an answer
@@ -103,8 +114,9 @@ class ServiceMiddleware:
             await response(scope, receive, send_with_headers)
 
     def _limit(self, scope: Scope) -> int:
-        is_upload = scope["path"] in (_UPLOAD, "/search")
-        return self._max_body if is_upload else _SMALL_BODY
+        if scope["path"] == _LOGIN:
+            return _LOGIN_BODY
+        return self._max_body if scope["path"] in _UPLOADS else _SMALL_BODY
 
     def _problem(self, scope: Scope) -> tuple[int, str, str] | None:
         headers = Headers(scope=scope)
@@ -118,9 +130,6 @@ class ServiceMiddleware:
         limit = self._limit(scope)
         if int(length) > limit:
             return 413, "too_large", f"the body is too large, got {length} bytes, expected at most {limit}"
-        # An upload is read to the disk before the route asks who sends it; of the page's, its form asks first.
-        if scope["path"] == _UPLOAD and "authorization" not in headers and not Request(scope).cookies.get(COOKIE):
-            return 401, "unauthorised", _NOBODY
         return None
 
 
@@ -131,7 +140,7 @@ def error_json(status: int, kind: str, message: str, **headers: str) -> JSONResp
 
 def address_of(request: Request) -> str:
     """Whose failures count together."""
-    return request.client.host if request.client else "?"
+    return owner_of(request.client.host) if request.client else "?"
 
 
 def identify(request: Request) -> Principal:
@@ -157,15 +166,11 @@ def checked_token(request: Request, token: str, use: Callable[[str], _Result]) -
     Raises:
         AccessError: 401 a wrong token, 429 too many of them.
     """
-    service, address = service_of(request), address_of(request)
-    service.throttle.check(address)
     try:
-        result = use(token)
+        return use(token)
     except AccessError:
-        service.throttle.failed(address)
+        service_of(request).throttle.failed(address_of(request))
         raise
-    service.throttle.passed(address)
-    return result
 
 
 def api_principal(request: Request) -> Principal:
@@ -185,6 +190,17 @@ def api_principal(request: Request) -> Principal:
 def _sender(request: Request) -> Principal:
     check_origin(request)
     return identify(request)
+
+
+def _check_sender(request: Request) -> None:
+    """Refuse whoever may not send at all: a body is read, an upload to the disk, before its route asks who sends it.
+
+    Raises:
+        AccessError: 401, 403, 429.
+    """
+    principal = (api_principal if request.url.path.startswith("/api/") else _sender)(request)
+    if request.url.path in _UPLOADS:
+        principal.need(Role.OPERATOR)
 
 
 async def form_of(request: Request, principal: Annotated[Principal, Depends(_sender)]) -> tuple[Principal, FormData]:
@@ -210,7 +226,7 @@ def check_origin(request: Request) -> None:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise AccessError("forms are taken from this service's own pages only", 403)
     origin = request.headers.get("origin")
-    if origin is not None and origin != "null" and origin.split("://", 1)[-1] != request.headers.get("host"):
+    if origin is not None and origin.split("://", 1)[-1] != request.headers.get("host"):
         raise AccessError("forms are taken from this service's own pages only", 403)
 
 

@@ -112,6 +112,7 @@ class Queries:
         """The query of a picked person.
 
         Raises:
+            AccessError: a role below operator.
             SearchError: not picked by this person, or too long ago.
         """
         pick = self._held(principal, pick_id)
@@ -123,11 +124,13 @@ class Queries:
         """The picture of a picked person, JPEG.
 
         Raises:
+            AccessError: a role below operator.
             SearchError: not picked by this person, or too long ago.
         """
         return to_jpeg(self._held(principal, pick_id).crop)
 
     def _held(self, principal: Principal, pick_id: str) -> Pick:
+        principal.need(Role.OPERATOR)
         with self._lock:
             pick = self._picks.get(pick_id)
         is_theirs = pick is not None and pick.user == principal.user and principal.sees(pick.camera)

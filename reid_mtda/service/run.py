@@ -25,6 +25,7 @@ from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
 from reid_mtda.service.auth import Role
+from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site, load_site, resolve
@@ -91,7 +92,7 @@ def serve(
             tell(f"sign in with this admin token; it is shown once, and valid {settings.first_token_days:g} days:")
             tell(f"  {token}")
         tell("stop with Ctrl-C")
-        server = uvicorn.Server(
+        server = Server(
             uvicorn.Config(
                 app,
                 log_level="warning",
@@ -103,8 +104,12 @@ def serve(
                 timeout_graceful_shutdown=_DRAIN_S,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
-                limit_concurrency=400,
-            )
+            ),
+            Connections(
+                most=settings.max_connections,
+                most_by_address=settings.max_connections_by_address,
+                exempt=settings.trusted_proxies,
+            ),
         )
         _tell_parts_of_the_end(server, parts)
         with _signals_end_the_server_alone():
@@ -242,10 +247,10 @@ def _names_in(certificate: Path) -> set[str]:
 
 
 @contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int) -> Iterator[Listener]:
     """The port, taken before anything costly starts."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    with Listener(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))

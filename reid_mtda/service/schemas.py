@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from reid_mtda.live.state import CameraState
 from reid_mtda.service.review import Review
@@ -13,7 +13,17 @@ from reid_mtda.service.searches import Filters, Judged, Search
 from reid_mtda.site import Travel
 from reid_mtda.types import Sighting
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected printable characters alone")
+    return text
+
+
+Printable = Annotated[str, AfterValidator(_printable)]
+"""Words that people read again in the audit: no line breaks, no control characters."""
+
+Name = Annotated[Printable, Field(min_length=1, max_length=64)]
 Id = Annotated[int, Field(ge=1, lt=2**62)]
 
 

@@ -10,7 +10,7 @@ from reid_mtda.live.model_gate import GateReport
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.auth import TokenInfo
-from reid_mtda.service.schemas import Body, Id, Name, iso
+from reid_mtda.service.schemas import Body, Id, Name, Printable, iso
 
 
 class TokenIn(Body):
@@ -67,7 +67,7 @@ class EraseIn(Body):
     )
     camera: Name | None = None
     before_s: float | None = Field(default=None, gt=-1e11, lt=1e11, description="POSIX seconds; with camera alone")
-    reason: str = Field(min_length=3, max_length=200)
+    reason: Printable = Field(min_length=3, max_length=200)
 
 
 class ReceiptOut(BaseModel):

@@ -187,8 +187,10 @@ class Searches:
         """An answer given before, to whom it was given.
 
         Raises:
+            AccessError: a role below operator: what a name may read is what its token may, whoever searched before.
             SearchError: there is none such for this person, or not any more.
         """
+        principal.need(Role.OPERATOR)
         with self._lock:
             self._drop_old()
             search = self._kept.get(search_id)
@@ -275,8 +277,10 @@ def _check(filters: Filters) -> None:
         raise SearchError(f"k: got {filters.k}, expected 1 to {MAX_HITS}", 422)
     # They go into the audit as they were asked for, which nobody can shorten afterwards.
     names = filters.cameras or ()
-    if len(names) > _MAX_CAMERAS or any(len(name) > _MAX_NAME for name in names):
-        raise SearchError(f"cameras: expected at most {_MAX_CAMERAS} names of at most {_MAX_NAME} characters", 422)
+    if len(names) > _MAX_CAMERAS or any(len(name) > _MAX_NAME or not name.isprintable() for name in names):
+        raise SearchError(
+            f"cameras: expected at most {_MAX_CAMERAS} names of at most {_MAX_NAME} printable characters", 422
+        )
     for name, value in (("start_s", filters.start_s), ("end_s", filters.end_s)):
         if value is not None and not -1e11 < value < 1e11:
             raise SearchError(f"{name}: got {value}, expected POSIX seconds", 422)

@@ -39,6 +39,14 @@ class ServiceSettings(Strict):
     )
     max_upload_mb: float = Field(default=20.0, gt=0, le=200, description="Largest upload in MB.")
     max_listeners: int = Field(default=50, ge=1, description="Open event streams at most.")
+    max_connections: int = Field(
+        default=400, ge=10, description="Open connections at most; those that wait longest make room for new ones."
+    )
+    max_connections_by_address: int = Field(
+        default=100,
+        ge=10,
+        description="Of them by one address, trusted proxies left aside; an IPv6 network of 64 bits counts as one.",
+    )
     candidates: str | None = Field(
         default=None,
         description="Folder of model folders, or of runs of 'reid-mtda adapt', that may be put in service; "

@@ -3,8 +3,11 @@
 import json
 import re
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from builders import ROOT
@@ -140,6 +143,7 @@ def test_an_admin_of_some_cameras_makes_and_reads_no_tokens_and_reads_no_audit(r
     assert client.get(f"{API}/tokens").status_code == 403
     assert client.post(f"{API}/tokens", json={"user": "x", "role": "admin"}).status_code == 403
     assert client.get(f"{API}/audit").status_code == 403
+    assert client.get(f"{API}/audit/verification").status_code == 403
     erased = client.post(f"{API}/erasures", json={"camera": "market", "reason": "asked for"}).json()
     assert erased["sightings"] == []
     foreign = {"sighting_ids": [running.numbers[0, "market"]], "reason": "asked for"}
@@ -285,6 +289,43 @@ def test_a_search_and_its_kept_answer_belong_to_one_person(running: RunningServi
     assert other.get(f"{API}/search/{made}").status_code == 404
     body = {"search_id": made, "sighting_id": running.numbers[0, "market"], "decision": "same"}
     assert other.post(f"{API}/reviews", json=body).status_code == 404
+
+
+def test_a_name_that_searched_once_reads_nothing_kept_with_a_viewer_s_token(running: RunningService) -> None:
+    """What is kept belongs to a name; what may be read is the token's."""
+    operator, viewer = running.client("operator", user="ann"), running.client("viewer", user="ann")
+    made = search_sighting(operator, running.numbers[0, "gate"]).json()["search_id"]
+    show_live(running, "gate", 0)
+    pick = operator.post(f"{API}/cameras/gate/picks", json={"track_id": 5}).json()["pick_id"]
+    for path in (f"{API}/search/{made}", f"/searches/{made}", f"/searches/{made}/picture", f"/picks/{pick}/picture"):
+        assert operator.get(path).status_code == 200, path
+        assert viewer.get(path).status_code == 403, path
+
+
+def test_a_live_picture_is_encoded_once_however_many_look(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = cv2.imencode
+    monkeypatch.setattr(cv2, "imencode", lambda *given: (time.sleep(0.05), encoded.append("once"), encode(*given))[2])
+    show_live(running, "gate", 0)
+    viewer = running.client("viewer")
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(lambda _: viewer.get(f"{API}/cameras/gate/picture"), range(16)))
+    assert len({answer.content for answer in seen}) == 1 and seen[0].content[:2] == b"\xff\xd8"
+    assert len(encoded) == 1
+    show_live(running, "gate", 1)
+    assert viewer.get(f"{API}/cameras/gate/picture").content != seen[0].content and len(encoded) == 2
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "a bell\x07", "turned \u202e round", "nothing\u200b"])
+def test_what_stands_in_the_audit_can_be_read(running: RunningService, reason: str) -> None:
+    admin = running.client("admin")
+    refused = admin.post(f"{API}/erasures", json={"sighting_ids": [999], "reason": reason})
+    assert refused.status_code == 422 and "reason: " in refused.json()["error"]["message"]
+    named = admin.post(f"{API}/tokens", json={"user": "ann", "role": "viewer", "cameras": [reason]})
+    assert named.status_code == 422
+    assert search_sighting(admin, running.numbers[0, "gate"], cameras=[reason]).status_code == 422
 
 
 def test_a_kept_answer_goes_with_the_right_to_its_camera_and_after_two_hours(

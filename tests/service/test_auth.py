@@ -1,6 +1,8 @@
 """Tokens, sessions, throttling, and what stands before every request."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,23 +101,42 @@ def test_scope_narrows_and_never_widens(auth: Auth) -> None:
     assert auth.identify(everyone).scope(None) is None
 
 
-def test_guessing_gets_slower_and_a_right_token_clears_it(clock: Clock) -> None:
+def test_guessing_gets_slower_and_memory_of_it_fades(clock: Clock) -> None:
     throttle, waits = Throttle(clock=clock), []
-    for _ in range(12):
-        throttle.failed("1.2.3.4")
+
+    def wait_for(address: str) -> float:
         try:
-            throttle.check("1.2.3.4")
-            waits.append(0.0)
+            throttle.failed(address)
         except AccessError as error:
             assert error.status == 429
-            waits.append(error.retry_after_s)
-    assert waits == [0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128]
-    throttle.check("5.6.7.8")
-    clock.now += 129
-    throttle.check("1.2.3.4")
-    throttle.passed("1.2.3.4")
-    throttle.failed("1.2.3.4")
-    throttle.check("1.2.3.4")
+            return error.retry_after_s
+        return 0.0
+
+    for _ in range(12):
+        waits.append(wait_for("1.2.3.4"))
+        clock.now += waits[-1]
+        if waits[-1]:
+            assert wait_for("1.2.3.4") == 0.0
+    assert waits == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64]
+    assert wait_for("5.6.7.8") == 0.0
+    assert wait_for("1.2.3.4") == 128
+    clock.now += 601
+    assert [wait_for("1.2.3.4") for _ in range(6)] == [0, 0, 0, 0, 0, 1]
+
+
+def test_of_fifty_wrong_tokens_at_once_five_are_free() -> None:
+    throttle, start = Throttle(clock=lambda: 0.0), threading.Barrier(50)
+
+    def guess(_: int) -> bool:
+        start.wait()
+        try:
+            throttle.failed("1.2.3.4")
+        except AccessError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(50) as pool:
+        assert sum(pool.map(guess, range(50))) == 5
 
 
 def test_waits_do_not_follow_a_wall_clock_that_is_set() -> None:
@@ -137,6 +158,20 @@ def test_wrong_tokens_are_throttled(running: RunningService) -> None:
     visitor.headers["Authorization"] = "Bearer wrong"
     assert [visitor.get("/api/v1/me").status_code for _ in range(7)] == [401] * 5 + [429] * 2
     assert int(visitor.get("/api/v1/me").headers["retry-after"]) >= 1
+
+
+def test_wrong_tokens_never_lock_out_right_ones(running: RunningService) -> None:
+    """They share an address, e.g. an office's: fifty wrong ones at once, then somebody signs in and goes on."""
+    running.service.throttle = Throttle(clock=lambda: 0.0)  # however slow this machine is
+    visitor, right = running.visitor(), running.client("viewer")
+    with ThreadPoolExecutor(8) as pool:
+        wrong = {"Authorization": "Bearer rmt_1_wrong"}
+        answers = list(pool.map(lambda _: visitor.get("/api/v1/me", headers=wrong).status_code, range(50)))
+    assert answers.count(401) == 5 and answers.count(429) == 45
+    assert right.get("/api/v1/me").status_code == 200
+    assert running.visitor().post("/login", data={"token": "wrong"}).status_code == 429
+    assert running.signed_in("viewer")[0].get("/").status_code == 200
+    assert visitor.get("/api/v1/me", headers=wrong).status_code == 429  # nor does the right one clear the count
 
 
 @pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "bearer x y", "rmt"])
@@ -206,6 +241,7 @@ def test_a_cookie_alone_changes_nothing(running: RunningService) -> None:
     assert client.post(path, headers={"X-CSRF-Token": "wrong"}).status_code == 403
     assert client.post(path, headers={"X-CSRF-Token": csrf, "Origin": "https://evil.example"}).status_code == 403
     assert client.post(path, headers={"X-CSRF-Token": csrf, "Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.post(path, headers={"X-CSRF-Token": csrf, "Origin": "null"}).status_code == 403
     assert client.post(path, headers={"X-CSRF-Token": csrf}).status_code == 200
     assert client.post("/tokens", data={"user": "x", "role": "admin"}).status_code == 403
     assert client.post("/logout", data={"csrf": "x"}).status_code == 403
@@ -229,7 +265,17 @@ def test_nobodys_upload_is_refused_unread(running: RunningService, monkeypatch: 
     for known in (running.client("operator"), running.signed_in("operator")[0]):
         known.headers["Accept"] = "application/json"
         assert known.post(path, files=files).status_code in (403, 422)  # no secret of the page; no picture
-    assert len(read) == 2
+    assert len(read) == 1
+    assert running.client("viewer").post(path, files=files).status_code == 403 and len(read) == 1
+
+
+def test_nobody_signs_in_from_a_page_without_an_origin(running: RunningService) -> None:
+    """A sandboxed frame of another site says "null"; our own pages say who they are."""
+    visitor, data = running.visitor(), {"token": running.token("viewer")}
+    assert visitor.post("/login", data=data, headers={"Origin": "null"}).status_code == 403
+    assert "set-cookie" not in visitor.post("/login", data=data, headers={"Origin": "null"}).headers
+    assert visitor.post("/login", data=data, headers={"Origin": "http://127.0.0.1"}).status_code == 303
+    assert visitor.get("/login").headers["referrer-policy"] == "same-origin"
 
 
 def test_signing_in_and_out(running: RunningService) -> None:
