@@ -553,7 +553,7 @@ def test_an_admin_of_some_cameras_reads_no_verdict_on_others(running: RunningSer
 
 
 def test_retention_says_that_the_clock_is_in_doubt(running: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running.service.system._clock_watch, "look", lambda: "the clock jumped 9 hours ahead")
+    monkeypatch.setattr(running.service.system._clock_watch, "poll", lambda: "the clock jumped 9 hours ahead")
     refused = running.client("admin").post(f"{API}/retention")
     assert refused.status_code == 409 and "jumped 9 hours" in refused.json()["error"]["message"]
 
