@@ -19,6 +19,7 @@ from reid_mtda.console import (
     console,
     drop_output,
     fail,
+    print_camera_scores,
     print_failures,
     print_json,
     print_results,
@@ -130,18 +131,7 @@ def evaluate(
     print_table(("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())])
     left_out = scores.num_queries - scores.num_valid_queries
     console.print(f"{scores.num_valid_queries} queries; {left_out} without an answer in another camera left out")
-    rows = [
-        (
-            names[row.query_camid]
-            if row.query_camid is not None and row.query_camid < len(names)
-            else f"camera {row.query_camid}",
-            str(row.num_valid_queries),
-            f"{100 * row.mAP:.1f}",
-            f"{100 * row.rank1:.1f}",
-        )
-        for row in scores.per_camera
-    ]
-    print_table(("query camera", "queries", "mAP %", "rank-1 %"), rows)
+    print_camera_scores(scores, names)
 
 
 @app.command()

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from reid_mtda.types import CameraScores, RetrievalScores
+
 console = Console(stderr=True)
 
 
@@ -126,6 +128,28 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table, highlight=False)
+
+
+PAIRS_SHOWN = 100
+
+
+def print_camera_scores(scores: RetrievalScores, names: Sequence[str]) -> None:
+    """Print the tables per query camera and per pair of cameras, in percent; a camera without a name by its number."""
+
+    def name(camid: int | None) -> str:
+        return names[camid] if camid is not None and 0 <= camid < len(names) else f"camera {camid}"
+
+    def numbers(row: CameraScores) -> tuple[str, ...]:
+        return str(row.num_valid_queries), f"{100 * row.mAP:.1f}", f"{100 * row.rank1:.1f}"
+
+    head = ("queries", "mAP %", "rank-1 %")
+    print_table(("query camera", *head), [(name(row.query_camid), *numbers(row)) for row in scores.per_camera])
+    pairs = scores.per_camera_pair
+    if len(pairs) > PAIRS_SHOWN:
+        console.print(f"{len(pairs)} camera pairs are not shown; --json has them", highlight=False)
+    elif pairs:
+        rows = [(name(row.query_camid), name(row.gallery_camid), *numbers(row)) for row in pairs]
+        print_table(("query camera", "gallery camera", *head), rows)
 
 
 def print_failures(failures: dict[str, str]) -> None:

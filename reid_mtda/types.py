@@ -222,7 +222,10 @@ class PersonScores:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalScores:
-    """Retrieval quality as fractions: ``cmc`` float32 (R,), ``cmc[0]`` is rank-1."""
+    """Retrieval quality as fractions: ``cmc`` float32 (R,), ``cmc[0]`` is rank-1.
+
+    ``tied`` is the share of right answers that score exactly as a wrong one does; such wrong ones are ranked first.
+    """
 
     mAP: float
     mINP: float
@@ -232,6 +235,7 @@ class RetrievalScores:
     per_camera: tuple[CameraScores, ...] = ()
     per_camera_pair: tuple[CameraScores, ...] = ()
     per_person: PersonScores | None = None
+    tied: float = 0.0
 
 
 @dataclass(frozen=True)

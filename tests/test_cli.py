@@ -15,6 +15,7 @@ import pytest
 import typer
 from builders import COMMAND, environment, reid_mtda, same_weights, without_student, write_config, write_site
 from colour_model import write_colour_model
+from PIL import Image
 
 from reid_mtda import cli
 from reid_mtda.gallery.gallery import Gallery
@@ -301,6 +302,35 @@ def test_cameras_of_features_are_their_own_numbers(run, tmp_path):
     write_features(tmp_path / "f.npz")
     code, out, _ = run("evaluate", "--features", tmp_path / "f.npz")
     assert code == 0 and "camera 0 " in out and "camera 3 " in out
+
+
+def test_scores_between_cameras_are_shown(run, tmp_path):
+    """They stood in --json alone, and a mean over cameras hides the pair that fails."""
+    write_features(tmp_path / "f.npz")
+    _, out, _ = run("evaluate", "--features", tmp_path / "f.npz")
+    pairs = [line.split() for line in out.splitlines() if line.count("camera") == 2]
+    assert pairs[1:] == [
+        ["camera", "0", "camera", "3", "2", "100.0", "100.0"],
+        ["camera", "3", "camera", "0", "2", "100.0", "100.0"],
+    ]
+    _, out, _ = run("evaluate", "--json", "--features", tmp_path / "f.npz")
+    found = [(row["query_camera"], row["gallery_camera"]) for row in json.loads(out)["per_camera_pair"]]
+    assert found == [(0, 3), (3, 0)]
+
+
+def test_a_training_half_of_one_camera_does_not_keep_a_sound_test_half_from_being_scored(run, tmp_path, town):
+    root = tmp_path / "set"
+    for part, names in {
+        "bounding_box_train": ["0001_c1s1_0_0.png", "0002_c1s1_0_0.png"],
+        "query": ["0003_c1s1_0_0.png", "0004_c1s1_0_0.png"],
+        "bounding_box_test": ["0003_c2s1_0_0.png", "0004_c2s1_0_0.png"],
+    }.items():
+        for name in names:
+            (root / part).mkdir(parents=True, exist_ok=True)
+            shade = 40 * int(name[3])
+            Image.fromarray(np.full((48, 24, 3), (shade, 255 - shade, 90), np.uint8)).save(root / part / name)
+    code, out, err = run("evaluate", "--model", town[0], "--root", root)
+    assert code == 0 and "100.0" in out, err
 
 
 @pytest.mark.parametrize(

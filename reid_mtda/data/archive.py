@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from reid_mtda.arrays import Arrays, read_arrays
 from reid_mtda.errors import DataError, StorageError
+from reid_mtda.junk import is_person
 from reid_mtda.types import IntArray
 
 Split = Literal["drawn", "given", "validation"]
@@ -31,9 +32,10 @@ def unpack_archive(
     """Write an archive's crops as picture files in Market-1501's layout; a folder that is there already is kept.
 
     Args:
-        path: ``.npz`` with identities (N,) and ``cam`` (N,), whole numbers, and pictures: ``x`` uint8 (N, h, w, 3)
-            RGB, or JPEG files ``buf`` uint8 (B,) of which picture i is ``buf[off[i]:off[i + 1]]``. It may hold
-            ``split`` (N,) of the names adapt, test and distractor, and ``tracklet`` (N,), whole numbers.
+        path: ``.npz`` with identities (N,), negative ones being no people (`reid_mtda.junk`), and ``cam`` (N,), whole
+            numbers, and pictures: ``x`` uint8 (N, h, w, 3) RGB, or JPEG files ``buf`` uint8 (B,) of which picture i is
+            ``buf[off[i]:off[i + 1]]``. It may hold ``split`` (N,) of the names adapt, test and distractor, and
+            ``tracklet`` (N,), whole numbers.
         folder: gets ``bounding_box_train``, ``query``, ``bounding_box_test`` and ``cameras.txt``, and
             ``bounding_box_train/tracklets.csv`` where the archive tells tracklets. Query and gallery hold the same
             pictures, the gallery distractors as well; an answer from the query's own camera does not count.
@@ -51,7 +53,7 @@ def unpack_archive(
     if folder.is_dir():
         return
     crops = _read(Path(path), identity)
-    halves = _halves(Path(path), crops, split, seed, test_share)
+    halves = np.where(is_person(crops.pids, where=path), _halves(Path(path), crops, split, seed, test_share), "")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as hidden:

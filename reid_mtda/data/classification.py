@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from reid_mtda.arrays import read_arrays
+from reid_mtda.data.tables import read_text
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.types import ImageArray, IntArray, check_array
+from reid_mtda.vision.picture_files import find_pictures
 from reid_mtda.vision.preprocess import read_image
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,13 +245,29 @@ def load_imageclef(root: Path, *, size: int = 160) -> dict[str, ClosedDomain]:
     for name, file in lists.items():
         if not file.is_file():
             continue
-        lines = [line.rsplit(maxsplit=1) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        files = [root / entry[0].lstrip("/") for entry in lines]
+        entries = _read_list(file, 12)
+        files = [root / picture.lstrip("/") for picture, _ in entries]
         # The published lists hold paths of their authors' machine: only the last two parts say where a picture is.
         files = [file if file.is_file() else root / name / file.name for file in files]
-        labels = np.array([int(entry[1]) for entry in lines], np.int64)
+        labels = np.array([label for _, label in entries], np.int64)
         domains[name] = _transductive(name, 12, _read_all(files, size), labels)
     return domains
+
+
+def _read_list(file: Path, num_classes: int) -> list[tuple[str, int]]:
+    """Lines ``path label`` of a list, blanks, a tab or a comma between."""
+    entries = []
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = re.fullmatch(r"(.+?)[\s,;]+(\d{1,9})", line.strip())
+        if match is None or int(match[2]) >= num_classes:
+            raise DataError(
+                f"{file}, line {number}: got {line[:60]!r}, expected a picture's path and a class from 0 to "
+                f"{num_classes - 1}; {_ADVICE}"
+            )
+        entries.append((match[1], int(match[2])))
+    return entries
 
 
 def _images(folder: Path) -> Path:
@@ -275,14 +292,10 @@ def _load_folders(
         raise DataError(f"{root}: got {len(first)} classes, expected the {num_classes} of {name}; complete the folders")
     domains = {}
     for domain, folder in folders.items():
-        files = [(f, i) for i, c in enumerate(first) for f in sorted((folder / c).iterdir()) if _is_picture(f)]
+        files = [(f, i) for i, c in enumerate(first) for f in find_pictures(folder / c)]
         labels = np.array([label for _, label in files], np.int64)
         domains[domain] = _transductive(domain, len(first), _read_all([f for f, _ in files], size), labels)
     return domains
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES
 
 
 def _read_all(files: Sequence[Path], size: int) -> ImageArray:

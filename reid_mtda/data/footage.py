@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import logging
 import shutil
@@ -14,19 +13,15 @@ from typing import Any
 
 import cv2
 
+from reid_mtda.data.crop_table import COLUMNS, Row, write_crop_table
 from reid_mtda.errors import DataError, StorageError
-from reid_mtda.runs import atomic_write, write_json
+from reid_mtda.runs import write_json
 from reid_mtda.types import Detect, Frame, Tracklet
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1")
 _REPORT = "harvest.json"
-TABLE = "crops.csv"
-
-Row = dict[str, str]
-"""One crop in ``crops.csv``, by column."""
 
 
 @dataclass(frozen=True)
@@ -124,40 +119,9 @@ def _harvest(
         if progress is not None:
             progress(seen)
     table += write_crops(builder.flush(), folder)
-    write_table(folder, table)
+    write_crop_table(folder, table)
     crops, tracks = len(table), len({row["tracklet"] for row in table})
     return HarvestReport(camera, seen, found, tracks, crops, _warnings(camera, seen, found, crops))
-
-
-def write_table(folder: Path, rows: Iterable[Row]) -> None:
-    """Write ``crops.csv`` of one camera's folder, whole or not at all."""
-    with atomic_write(folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
-        table.writeheader()
-        table.writerows(rows)
-
-
-def read_table(folder: Path) -> list[Row]:
-    """The rows of ``crops.csv`` in one camera's folder, in order; none where there is no such file.
-
-    Raises:
-        DataError: the file is not such a table.
-    """
-    table = folder / TABLE
-    try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = [dict(row) for row in reader]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{table}: cannot be read as a table ({error}); remove {folder}") from None
-    # A value too few is None, values too many stand under None.
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row or None in row.values() for row in rows):
-        raise DataError(f"{table}: got other columns, expected {', '.join(COLUMNS)}; remove {folder}")
-    if any(Path(row["file"]).name != row["file"] for row in rows):
-        raise DataError(f"{table}: names a file outside of its folder; remove {folder}")
-    return rows
 
 
 def write_crops(tracklets: Iterable[Tracklet], folder: Path) -> list[Row]:

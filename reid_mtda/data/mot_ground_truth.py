@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from reid_mtda.data.crop_table import TABLE, read_boxes
 from reid_mtda.data.reid import load_folder
+from reid_mtda.data.tables import read_text, split_numbers
 from reid_mtda.errors import DataError
 from reid_mtda.types import FloatArray, IntArray
 
+log = logging.getLogger(__name__)
+
 Truth = Mapping[int, tuple[IntArray, FloatArray]]
-"""Frame index (from 0) -> pids (N,) and boxes xyxy float32 (N, 4)."""
+"""Frame index (from 0) -> pids (N,), negative where a box is not to be scored, and boxes xyxy float32 (N, 4)."""
+JUNK = -1
+_PEDESTRIAN = 1
 
 
 def read_mot(path: Path) -> dict[int, tuple[IntArray, FloatArray]]:
-    """Read boxes in MOT format: ``frame,id,left,top,width,height,...`` with frames counted from 1.
+    """Read boxes in MOT format: ``frame,id,left,top,width,height[,flag[,class,visibility]]``, frames counted from 1.
+
+    Semicolons, tabs or blanks may stand for the commas, and a first line may name the columns. Boxes that are not to
+    be scored keep their place with pid -1, so that who overlaps them is nobody of the truth: a flag 0, a class other
+    than 1 (a pedestrian) in lines of nine numbers, as from MOT16 on, or a negative id.
+
+    Reference: Milan et al., MOT16: A Benchmark for Multi-Object Tracking, 2016, section 4.
 
     Raises:
         DataError: missing, empty, or a line that is not of this form, by its number.
@@ -26,14 +38,23 @@ def read_mot(path: Path) -> dict[int, tuple[IntArray, FloatArray]]:
     if not path.is_file():
         raise DataError(f"{path}: no such truth file; expected one CAMERA.txt in MOT format per camera")
     frames: dict[int, list[tuple[float, ...]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        cells = split_numbers(line)
+        if not cells or (not frames and cells[0].lower().startswith("frame")):
             continue
         try:
-            frame, pid, left, top, width, height = _numbers(line.split(",")[:6])
+            frame, pid, left, top, width, height, *rest = _numbers(cells)
+            if frame != int(frame) or pid != int(pid):
+                raise ValueError
         except ValueError:
             raise DataError(f"{path}, line {number}: got {line[:60]!r}, expected frame,id,left,top,w,h") from None
-        frames.setdefault(int(frame) - 1, []).append((pid, left, top, left + width, top + height))
+        if frame < 1:
+            raise DataError(
+                f"{path}, line {number}: got frame {frame:g}, expected frames counted from 1; add 1 to each"
+            )
+        is_left_out = pid < 0 or rest[:1] == [0] or (len(cells) == 9 and rest[1] not in (_PEDESTRIAN, -1))
+        box = (left, top, left + width, top + height)
+        frames.setdefault(int(frame) - 1, []).append((JUNK if is_left_out else pid, *box))
     if not frames:
         raise DataError(f"{path}: no boxes in it, expected lines of frame,id,left,top,width,height")
     return {
@@ -44,13 +65,19 @@ def read_mot(path: Path) -> dict[int, tuple[IntArray, FloatArray]]:
 
 @dataclass(frozen=True, eq=False)
 class TrackletTruth:
-    """Harvested tracklets with their person: ``paths`` of each one's crops, ``pids`` and ``camids`` int64 (N,)."""
+    """Harvested tracklets with their person: ``paths`` of each one's crops, ``pids`` and ``camids`` int64 (N,).
+
+    Left out were ``unmatched`` tracklets that show nobody of the truth, ``junk`` ones that show what the truth does not
+    score, and ``untracked`` crops that are in no tracklet.
+    """
 
     paths: tuple[tuple[Path, ...], ...]
     pids: IntArray
     camids: IntArray
     cameras: tuple[str, ...]
     unmatched: int
+    junk: int = 0
+    untracked: int = 0
 
 
 def label_tracklets(crops: Path, truths: Mapping[str, Truth], *, min_iou: float = 0.5) -> TrackletTruth:
@@ -59,50 +86,57 @@ def label_tracklets(crops: Path, truths: Mapping[str, Truth], *, min_iou: float 
     Args:
         crops: what ``harvest`` wrote: a folder per camera with ``crops.csv``.
         truths: truth by camera.
-        min_iou: overlap below which a crop shows nobody of the truth; a tracklet that shows nobody is left out and
-            counted in ``unmatched``.
+        min_iou: overlap below which a crop shows nobody of the truth.
+
+    Returns:
+        The tracklets that show a person of the truth. How many were left out, and why, is also logged.
 
     Raises:
         DataError: no harvest there, or no truth for a camera.
     """
     sets = load_folder(crops)
-    paths, pids, camids, unmatched = [], [], [], 0
+    paths, pids, camids, unmatched, junk, untracked = [], [], [], 0, 0, 0
     for camid, (camera, target) in enumerate(sets.items()):
         if camera not in truths:
             raise DataError(f"{crops / camera}: no truth for this camera, got truth of {', '.join(truths)}")
         if target.tracklets is None:
+            untracked += len(target)
             continue
-        votes = _votes(crops / camera / "crops.csv", truths[camera], min_iou)
+        untracked += int((target.tracklets < 0).sum())
+        votes = _votes(crops / camera / TABLE, truths[camera], min_iou)
         for track in np.unique(target.tracklets[target.tracklets >= 0]):
             mine = [target.paths[i] for i in np.flatnonzero(target.tracklets == track)]
-            cast = [votes[path.name] for path in mine if path.name in votes]
-            if not cast:
-                unmatched += 1
+            names = [path.relative_to(crops / camera).as_posix() for path in mine]
+            cast = [votes[name] for name in names if name in votes]
+            pid = max(sorted(set(cast)), key=cast.count) if cast else None
+            if pid is None or pid < 0:
+                unmatched, junk = unmatched + (pid is None), junk + (pid is not None)
                 continue
             paths.append(tuple(mine))
-            pids.append(max(set(cast), key=cast.count))
+            pids.append(pid)
             camids.append(camid)
-    return TrackletTruth(tuple(paths), np.array(pids, np.int64), np.array(camids, np.int64), tuple(sets), unmatched)
+    if unmatched or junk or untracked:
+        log.warning(
+            "%s: left out %d tracklets that show nobody of the truth, %d that show what it does not score, and %d "
+            "crops that are in no tracklet",
+            crops,
+            unmatched,
+            junk,
+            untracked,
+        )
+    truth = np.array(pids, np.int64), np.array(camids, np.int64)
+    return TrackletTruth(tuple(paths), *truth, tuple(sets), unmatched, junk, untracked)
 
 
 def _votes(table: Path, truth: Truth, min_iou: float) -> dict[str, int]:
-    """File name -> pid of the truth box that the crop's box overlaps most."""
+    """File -> pid of the truth box that the crop's box overlaps most."""
     votes = {}
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        for row in rows:
-            try:
-                frame, *box = _numbers(row[key] for key in ("frame", "x0", "y0", "x1", "y1"))
-            except (ValueError, KeyError, TypeError):
-                raise DataError(
-                    f"{table}, line {rows.line_num}: got no numbers frame, x0, y0, x1, y1, expected them as 'harvest' "
-                    "writes them; harvest the footage again"
-                ) from None
-            pids, boxes = truth.get(int(frame), (np.zeros(0, np.int64), np.zeros((0, 4), np.float32)))
-            if len(boxes):
-                overlap = iou(np.array(box, np.float32), boxes)
-                if overlap.max() >= min_iou:
-                    votes[row["file"]] = int(pids[overlap.argmax()])
+    for file, (frame, box) in read_boxes(table).items():
+        pids, boxes = truth.get(frame, (np.zeros(0, np.int64), np.zeros((0, 4), np.float32)))
+        if len(boxes):
+            overlap = iou(np.array(box, np.float32), boxes)
+            if overlap.max() >= min_iou:
+                votes[file] = int(pids[overlap.argmax()])
     return votes
 
 

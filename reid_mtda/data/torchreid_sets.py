@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from reid_mtda.data.reid import Entries, labelled, retrieval
+from reid_mtda.data.reid import Entries, Half, labelled, retrieval, without_junk
 from reid_mtda.errors import DataError
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 from reid_mtda.types import LabelledSet, RetrievalSplit
@@ -24,7 +24,7 @@ def torchreid_names() -> tuple[str, ...]:
 
 
 def load_torchreid(
-    name: str, root: Path, *, allow_withdrawn: bool = False, **options: Any
+    name: str, root: Path, *, allow_withdrawn: bool = False, half: Half = "both", **options: Any
 ) -> tuple[LabelledSet, RetrievalSplit]:
     """Read one of torchreid's image data sets with torchreid's own class.
 
@@ -35,6 +35,7 @@ def load_torchreid(
         name: one of `torchreid_names`.
         root: the folder that holds the data set's folder as torchreid names it, e.g. ``<root>/market1501``.
         allow_withdrawn: read a set even though its authors have withdrawn it.
+        half: what is needed; the other half is empty.
         options: for the class, e.g. ``split_id=3`` for VIPeR.
 
     Raises:
@@ -51,13 +52,17 @@ def load_torchreid(
         raise DataError(f"{folder}: no such folder, expected {name}; get it from its authors and unpack it there")
     found = _construct(kind, folder, options)
     train, query, gallery = (
-        [(Path(path), int(pid), int(camid)) for path, pid, camid, *_ in part]
+        without_junk(folder, [(Path(path), int(pid), int(camid)) for path, pid, camid, *_ in part])
         for part in (found.train, found.query, found.gallery)
     )
     if kind._train_only:
         query, gallery = [], []
     elif _paths(train) <= _paths(query) | _paths(gallery):
         train = []
+    if half == "test":
+        train = []
+    elif half == "train":
+        query, gallery = [], []
     return labelled(folder, name, train, has_cameras=not kind._train_only), retrieval(folder, query, gallery)
 
 

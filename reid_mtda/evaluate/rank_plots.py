@@ -73,7 +73,9 @@ def draw_retrieval(
         scores = scores_of(slice(q, q + 1))[0]
         pid, camid = split.query.pids[q], split.query.camids[q]
         scores[(split.gallery.pids == pid) & (split.gallery.camids == camid)] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:num_answers]
+        best = np.lexsort((split.gallery.pids == pid, -scores))[
+            :num_answers
+        ]  # of equal ones wrong first, as in scoring
         best = best[np.isfinite(scores[best])]
         found, there = (int(np.sum((split.gallery.pids == pid)[some])) for some in (best, np.isfinite(scores)))
         captions = (cameras[camid], f"person {pid}", f"{found} of {there} found")

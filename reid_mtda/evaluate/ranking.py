@@ -1,12 +1,14 @@
 """CMC, mAP and mINP of a ranked gallery, by the rules of Market-1501.
 
-For each query the gallery is ranked by score, larger first, equal scores in input order. Gallery entries with the
-query's identity *and* camera are dropped before ranks are counted. A query with no right answer left is left out of
-every mean and counted. AP is the mean of the precision at each right answer.
+For each query the gallery is ranked by score, larger first. Ranks are *pessimistic*: of equal scores wrong answers come
+first, so that no score depends on the order of files, and an embedder that maps everybody to one point is worth
+nothing. Gallery entries with the query's identity *and* camera are dropped before ranks are counted. A query with no
+right answer left is left out of every mean and counted. AP is the mean of the precision at each right answer.
 
-No full argsort: the metrics need only the ranks of the few right answers, and the rank of one is the number of gallery
-scores above its own, read off sorted *values*. Values are sorted per gallery camera, so that one pass gives the ranks
-within each camera (the camera-pair table) and, added up, those within the whole gallery.
+No full argsort: the metrics need only the ranks of the few right answers, and the rank of one is the number of wrong
+answers that score as high, plus the right ones before it. Both are read off sorted *values*, sorted per gallery
+camera, so that one pass gives the ranks within each camera (the camera-pair table) and, added up, those within the
+whole gallery.
 
 Reference: Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015; mINP: Ye et al., Deep Learning for
 Person Re-identification: A Survey and Outlook, TPAMI 2022, equation 2.
@@ -14,6 +16,7 @@ Person Re-identification: A Survey and Outlook, TPAMI 2022, equation 2.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -25,7 +28,12 @@ from reid_mtda.evaluate.cosine import Floats, as_floats, cosine_scores, unit_row
 from reid_mtda.evaluate.rerank import rerank_dist
 from reid_mtda.types import CameraScores, DoubleArray, IntArray, PersonScores, RetrievalScores
 
-MAX_TABLE_CAMERAS = 64
+log = logging.getLogger(__name__)
+
+MAX_TABLE_CAMERAS = 1024
+"""Gallery cameras up to which the camera-pair table is made; its cost grows with their number."""
+TIES_SAID_FROM = 0.01
+"""Share of right answers tied with wrong ones from which a warning says so."""
 _CHUNK_BYTES = 32 * 2**20
 
 
@@ -52,7 +60,8 @@ def rank_scores(
             junk (-1) when loading: the number has no special meaning here.
         gallery_camids: (G,) integers.
         max_rank: length R of the CMC curve; a gallery of fewer rows makes it shorter.
-        per_camera: fill the tables per query camera and per camera pair (none beyond 64 gallery cameras).
+        per_camera: fill the tables per query camera and per camera pair; the second stays empty, which is logged,
+            beyond 1024 gallery cameras.
         rerank: rank by k-reciprocal distances (`reid_mtda.evaluate.rerank`) instead of cosine.
 
     Raises:
@@ -114,7 +123,7 @@ def rank_matrix(
 
 @dataclass(frozen=True, eq=False)
 class _Truth:
-    """Who is where, with the gallery in the order its columns are scored in: by camera if tables are wanted.
+    """Who is where, with the gallery in the order its columns are scored in: by camera if pairs are wanted.
 
     ``order`` (G,) gallery index of each column; ``block`` (G,) block number of each column; ``starts`` (C + 1,)
     first column of each block; ``by_pid`` (G,) columns grouped by identity, those of query q being
@@ -131,6 +140,7 @@ class _Truth:
     first: IntArray
     last: IntArray
     with_tables: bool
+    with_pairs: bool
 
 
 def _check_truth(
@@ -147,16 +157,22 @@ def _check_truth(
         if count == 0:
             raise DataError(f"{side}: got no pictures, expected at least one; choose a split that has both sides")
     cameras, block = np.unique(gc, return_inverse=True)
-    with_tables = per_camera and len(cameras) <= MAX_TABLE_CAMERAS
-    if not with_tables:
+    with_pairs = per_camera and len(cameras) <= MAX_TABLE_CAMERAS
+    if not with_pairs:
         block = np.zeros_like(block)
+    if per_camera and not with_pairs:
+        log.warning(
+            "camera pairs are left out: %d gallery cameras, expected at most %d; the table per query camera is made",
+            len(cameras),
+            MAX_TABLE_CAMERAS,
+        )
     order = np.argsort(block, kind="stable")
     gp, gc, block = gp[order], gc[order], block[order]
     by_pid = np.argsort(gp, kind="stable")
     first, last = (np.searchsorted(gp[by_pid], qp, side=side) for side in ("left", "right"))
     _check_answers(qp, qc, gp, gc, by_pid, first, last)
     starts = np.searchsorted(block, np.arange(block[-1] + 2))
-    return _Truth(qp, qc, gc, order, block, starts, by_pid, first, last, with_tables)
+    return _Truth(qp, qc, gc, order, block, starts, by_pid, first, last, per_camera, with_pairs)
 
 
 def _ids(name: str, array: npt.ArrayLike, length: int) -> IntArray:
@@ -202,7 +218,9 @@ def _rank(score_rows: Callable[[slice], Floats], truth: _Truth, max_rank: int) -
     num_queries, width, blocks = len(truth.query_camids), len(truth.order), len(truth.starts) - 1
     step = max(1, _CHUNK_BYTES // (8 * width))
     overall = np.empty((3, num_queries))
-    within = np.empty((3, num_queries, blocks))
+    cameras, camera = np.unique(truth.query_camids, return_inverse=True)
+    pairs = np.zeros((3, len(cameras), blocks))
+    tied = right = 0
     for begin in range(0, num_queries, step):
         rows = slice(begin, min(begin + step, num_queries))
         count = rows.stop - begin
@@ -211,12 +229,28 @@ def _rank(score_rows: Callable[[slice], Floats], truth: _Truth, max_rank: int) -
         scores = score_rows(rows)
         scores[row[junk], column[junk]] = -np.inf
         row, column = row[~junk], column[~junk]
-        place, block_place = _places(scores, truth, row, column)
-        overall[:, rows] = _per_list(row, place, count)
-        within[:, rows] = _per_list(row * blocks + truth.block[column], block_place, count * blocks).reshape(
-            3, count, blocks
+        value, block = scores[row, column], truth.block[column]
+        not_below, not_below_in_block, same = _count_not_below(scores, truth, row, block, value)
+        overall[:, rows], same_right = _per_list(row, value, not_below, count)
+        right, tied = right + len(row), tied + int((same > same_right).sum())
+        if truth.with_pairs:
+            within, _ = _per_list(row * blocks + block, value, not_below_in_block, count * blocks)
+            _add_pairs(pairs, within.reshape(3, count, blocks), camera[rows])
+    if tied >= TIES_SAID_FROM * right:
+        log.warning(
+            "%.1f %% of the right answers score exactly as a wrong one does, and count as ranked below it; look at "
+            "the embeddings: a model that maps different people to one point cannot tell them apart",
+            100 * tied / right,
         )
-    return _summary(truth, overall, within, min(max_rank, width))
+    return _summary(truth, overall, pairs, min(max_rank, width), tied / right)
+
+
+def _add_pairs(pairs: DoubleArray, within: DoubleArray, camera: IntArray) -> None:
+    """Add to the sums (3, cameras, blocks) of AP, rank-1 and queries those of a chunk's lists (3, rows, blocks)."""
+    valid = ~np.isnan(within[0])
+    np.add.at(pairs[0], camera, np.where(valid, within[0], 0))
+    np.add.at(pairs[1], camera, within[2] == 0)
+    np.add.at(pairs[2], camera, valid)
 
 
 def _same_identity(truth: _Truth, rows: slice) -> tuple[IntArray, IntArray]:
@@ -228,78 +262,92 @@ def _same_identity(truth: _Truth, rows: slice) -> tuple[IntArray, IntArray]:
     return row, truth.by_pid[first[row] + nth]
 
 
-def _places(scores: Floats, truth: _Truth, row: IntArray, column: IntArray) -> tuple[IntArray, IntArray]:
-    """Places (P,) from 0 of the right answers (row, column), in the whole gallery and in their own block."""
-    value = scores[row, column]
-    place, block_place = np.zeros_like(row), np.zeros_like(row)
-    tied = np.zeros(len(row), bool)
-    for block, (start, stop) in enumerate(zip(truth.starts[:-1], truth.starts[1:], strict=True)):
+def _count_not_below(
+    scores: Floats, truth: _Truth, row: IntArray, block: IntArray, value: Floats
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Count gallery entries beside right answers (P,).
+
+    Args:
+        scores: (rows, G).
+        truth: tells the blocks of the columns.
+        row: (P,) row of each right answer.
+        block: (P,) block of its column.
+        value: (P,) its score.
+
+    Returns:
+        How many entries of its row score as it or better, itself among them; how many of those are in its block; and
+        how many entries of its row score exactly as it.
+    """
+    whole, own, same = np.zeros_like(row), np.zeros_like(row), np.zeros_like(row)
+    for number, (start, stop) in enumerate(zip(truth.starts[:-1], truth.starts[1:], strict=True)):
         ordered = np.sort(scores[:, start:stop], axis=1)
-        not_above = _count_not_above(ordered, row, value)
-        own = truth.block[column] == block
-        place += (stop - start) - not_above
-        block_place[own] = (stop - start) - not_above[own]
-        other = not_above - 1 - own  # an equal score that is not this answer itself would stand here
-        tied |= (other >= 0) & (ordered[row, np.maximum(other, 0)] == value)
-    for r in np.unique(row[tied]):
-        here = row == r
-        place[here], block_place[here] = (order[column[here]] for order in _exact_places(scores[r], truth))
-    return place, block_place
+        below = _count_below(ordered, row, value, or_equal=False)
+        not_below = (stop - start) - below
+        whole += not_below
+        mine = block == number
+        own[mine] = not_below[mine]
+        same += _count_below(ordered, row, value, or_equal=True) - below
+    return whole, own, same
 
 
-def _count_not_above(ordered: Floats, row: IntArray, value: Floats) -> IntArray:
-    """How many of ``ordered[row[i]]`` (rising) are <= ``value[i]``: np.searchsorted for many rows at once."""
+def _count_below(ordered: Floats, row: IntArray, value: Floats, *, or_equal: bool) -> IntArray:
+    """How many of ``ordered[row[i]]`` (rising) are below ``value[i]``: np.searchsorted for many rows at once."""
     width = ordered.shape[1]
     low, high = np.zeros_like(row), np.full_like(row, width)
     for _ in range(width.bit_length()):
         middle = (low + high) // 2
-        goes_up = (low < high) & (ordered[row, np.minimum(middle, width - 1)] <= value)
+        there = ordered[row, np.minimum(middle, width - 1)]
+        goes_up = (low < high) & ((there <= value) if or_equal else (there < value))
         low, high = np.where(goes_up, middle + 1, low), np.where(goes_up, high, middle)
     return low
 
 
-def _exact_places(scores: Floats, truth: _Truth) -> tuple[IntArray, IntArray]:
-    """Places (G,) of every column by a full sort in which equal scores keep input order; overall and in its block."""
-    places, block_places = np.empty_like(truth.order), np.empty_like(truth.order)
-    in_order = np.arange(len(scores))
-    places[np.lexsort((truth.order, -scores))] = in_order
-    block_places[np.lexsort((truth.order, -scores, truth.block))] = in_order - truth.starts[truth.block]
-    return places, block_places
-
-
-def _per_list(list_id: IntArray, place: IntArray, num_lists: int) -> DoubleArray:
+def _per_list(list_id: IntArray, value: Floats, not_below: IntArray, num_lists: int) -> tuple[DoubleArray, IntArray]:
     """AP, INP and place of the first right answer (3, num_lists) of ranked lists; NaN for one with none.
 
     Args:
         list_id: (P,) the list that each right answer belongs to.
-        place: (P,) its place in it from 0.
+        value: (P,) its score.
+        not_below: (P,) how many of the list score as it or better, itself among them.
         num_lists: how many lists there are.
+
+    Returns:
+        The three numbers of each list, and how many right answers of its list score exactly as each (P,).
     """
-    order = np.lexsort((place, list_id))
-    list_id, place = list_id[order], place[order]
-    count = np.bincount(list_id, minlength=num_lists)
+    order = np.lexsort((-value, list_id))
+    lists, values = list_id[order], value[order]
+    count = np.bincount(lists, minlength=num_lists)
     start = np.cumsum(count) - count
-    precision = (np.arange(len(place)) - start[list_id] + 1) / (place + 1)
+    nth = np.arange(len(order)) - start[lists]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (lists[1:] != lists[:-1]) | (values[1:] != values[:-1])
+    group = np.cumsum(begins) - 1
+    size = np.bincount(group)[group] if len(group) else group
+    right_not_below = nth[begins][group] + size  # right answers that score as it or better
+    place = nth + not_below[order] - right_not_below
+    precision = (nth + 1) / (place + 1)
     filled = count > 0
     result = np.full((3, num_lists), np.nan)
-    result[0, filled] = np.bincount(list_id, precision, num_lists)[filled] / count[filled]
+    result[0, filled] = np.bincount(lists, precision, num_lists)[filled] / count[filled]
     result[1, filled] = count[filled] / (place[(start + count - 1)[filled]] + 1)
     result[2, filled] = place[start[filled]]
-    return result
+    same = np.empty_like(size)
+    same[order] = size
+    return result, same
 
 
-def _summary(truth: _Truth, overall: DoubleArray, within: DoubleArray, max_rank: int) -> RetrievalScores:
+def _summary(truth: _Truth, overall: DoubleArray, pairs: DoubleArray, max_rank: int, tied: float) -> RetrievalScores:
     ap, inp, first = overall[:, ~np.isnan(overall[0])]
     hits = np.bincount(np.minimum(first.astype(np.int64), max_rank), minlength=max_rank + 1)[:max_rank]
     per_camera: list[CameraScores] = []
     per_pair: list[CameraScores] = []
-    if truth.with_tables:
-        gallery_cameras = truth.gallery_camids[truth.starts[:-1]]
-        for camid in np.unique(truth.query_camids):
-            mine = truth.query_camids == camid
-            per_camera += _table_row(int(camid), None, overall[:, mine])
-            for block, other in enumerate(gallery_cameras):
-                per_pair += _table_row(int(camid), int(other), within[:, mine, block])
+    gallery_cameras = truth.gallery_camids[truth.starts[:-1]]
+    for number, camid in enumerate(np.unique(truth.query_camids) if truth.with_tables else ()):
+        mine = overall[:, (truth.query_camids == camid) & ~np.isnan(overall[0])]
+        sums = (mine[0].sum(), (mine[2] == 0).sum(), mine.shape[1])
+        per_camera += _table_row(int(camid), None, *sums)
+        for block, other in enumerate(gallery_cameras if truth.with_pairs else ()):
+            per_pair += _table_row(int(camid), int(other), *pairs[:, number, block])
     return RetrievalScores(
         mAP=float(ap.mean()),
         mINP=float(inp.mean()),
@@ -309,6 +357,7 @@ def _summary(truth: _Truth, overall: DoubleArray, within: DoubleArray, max_rank:
         per_camera=tuple(per_camera),
         per_camera_pair=tuple(per_pair),
         per_person=_by_person(truth.query_pids, overall),
+        tied=tied,
     )
 
 
@@ -321,9 +370,8 @@ def _by_person(query_pids: IntArray, lists: DoubleArray) -> PersonScores:
     return PersonScores(pids, count.astype(np.int64), ap_sum.astype(np.float64), hits.astype(np.float64))
 
 
-def _table_row(query_camid: int, gallery_camid: int | None, lists: DoubleArray) -> list[CameraScores]:
-    """One row, or none where no query of this camera has a right answer there."""
-    ap, _, first = lists[:, ~np.isnan(lists[0])]
-    if not len(ap):
+def _table_row(query_camid: int, gallery_camid: int | None, ap: float, hits: float, count: float) -> list[CameraScores]:
+    """One row of sums over ``count`` queries, or none where no query of this camera has a right answer there."""
+    if not count:
         return []
-    return [CameraScores(query_camid, gallery_camid, float(ap.mean()), float((first == 0).mean()), len(ap))]
+    return [CameraScores(query_camid, gallery_camid, float(ap / count), float(hits / count), int(count))]

@@ -14,6 +14,7 @@ from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluate.cosine import Floats, as_floats
 from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.junk import is_person
 from reid_mtda.types import CameraScores, Embed, FloatArray, Preprocess, RetrievalScores, RetrievalSplit
 from reid_mtda.vision.preprocess import read_image, to_model_input
 
@@ -105,6 +106,8 @@ def evaluate_split(
 def load_features(path: Path) -> Features:
     """Read a NumPy ``.npz`` file of embeddings and their truth; other arrays in it are ignored.
 
+    Rows of negative pids are left out, as in data sets (`reid_mtda.junk`), and how many there are is logged.
+
     Args:
         path: holds ``query_embeddings`` (Q, D) and ``gallery_embeddings`` (G, D), numbers; ``query_pids``,
             ``query_camids`` (Q,), ``gallery_pids``, ``gallery_camids`` (G,), integers of any width.
@@ -123,6 +126,9 @@ def load_features(path: Path) -> Features:
             ids = arrays[name]
             if ids.shape != (len(rows),) or (len(rows) and ids.dtype.kind not in "iu"):
                 raise ShapeError(f"{path}: {name}: got {ids.dtype} {ids.shape}, expected integers ({len(rows)},)")
+        kept = is_person(arrays[f"{side}_pids"], where=f"{path}: {side}")
+        for name in ("embeddings", "pids", "camids"):
+            arrays[f"{side}_{name}"] = arrays[f"{side}_{name}"][kept]
     return Features(**arrays)
 
 
@@ -159,6 +165,7 @@ def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) ->
         "cmc": [float(value) for value in scores.cmc],
         "num_queries": scores.num_queries,
         "num_valid_queries": scores.num_valid_queries,
+        "tied": scores.tied,
         "per_camera": rows(scores.per_camera),
         "per_camera_pair": rows(scores.per_camera_pair),
     }

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from reid_mtda.data.footage import Row, read_table, write_crops, write_table
+from reid_mtda.data.crop_table import Row, read_crop_table, write_crop_table
+from reid_mtda.data.footage import write_crops
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.types import Tracklet
 
@@ -56,7 +57,7 @@ class CropStore:
                 written = write_crops([tracklet], place)
                 tracks = list(dict.fromkeys(row["tracklet"] for row in table))
                 old = set(tracks[: max(0, len(tracks) + 1 - self._most)])
-                write_table(place, [*(row for row in table if row["tracklet"] not in old), *written])
+                write_crop_table(place, [*(row for row in table if row["tracklet"] not in old), *written])
             except (OSError, StorageError) as error:
                 _unlink(place, [path.name for path in _pictures(place) if path.name not in {r["file"] for r in table}])
                 raise StorageError(f"{place}: crops to adapt to could not be kept ({error}); free space") from error
@@ -112,7 +113,7 @@ class CropStore:
     def _read(self, place: Path) -> list[Row]:
         """The table of one camera, made true again after a kill: rows without a picture, pictures without a row."""
         try:
-            table = read_table(place)
+            table = read_crop_table(place)
             for row in table:
                 int(row["tracklet"]), float(row["time_s"])
         except (DataError, ValueError) as error:
@@ -123,13 +124,13 @@ class CropStore:
         rows = [row for row in table if row["file"] in there]
         _unlink(place, there - {row["file"] for row in rows})
         if len(rows) < len(table):
-            write_table(place, rows)
+            write_crop_table(place, rows)
         return rows
 
 
 def _try_to_write(place: Path, rows: Iterable[Row]) -> bool:
     try:
-        write_table(place, rows)
+        write_crop_table(place, rows)
     except StorageError:
         return False
     return True

@@ -66,7 +66,7 @@ def load_holdout(given: str, tolerance: float) -> Holdout:
         name, folder = "market1501", given
     if not folder.strip():
         raise ConfigError(f"holdout: got {given!r}, expected FOLDER or NAME:FOLDER, NAME one of {', '.join(DATASETS)}")
-    _, split = DATASETS[name](Path(folder))
+    _, split = DATASETS[name](Path(folder), half="test")
     if not (len(split.query) and len(split.gallery)):
         raise DataError(f"{folder}: a check set needs query/ and bounding_box_test/, got no test half; add them")
     return Holdout(split, tolerance)

@@ -6,28 +6,27 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from reid_mtda.errors import ImageError, VideoError
+from reid_mtda.errors import DataError, ImageError, VideoError
 from reid_mtda.types import Frame
+from reid_mtda.vision.picture_files import PICTURE_SUFFIXES, find_pictures
 from reid_mtda.vision.preprocess import read_image
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 
 
 def folder_pictures(folder: Path) -> list[Path]:
-    """The pictures of ``folder``; frame 9 comes before frame 10.
+    """List the pictures of ``folder``, those in folders below it as well; frame 9 comes before frame 10.
 
     Raises:
         VideoError: it cannot be read, or holds none.
     """
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != "."]
-    except OSError as error:
-        raise VideoError(f"{folder}: cannot be read ({error.strerror}); check the folder's permissions") from None
+        found = find_pictures(folder)
+    except DataError as error:
+        raise VideoError(str(error)) from None
     if not found:
         raise VideoError(
             f"{folder}: no pictures in this folder, expected files ending in {', '.join(PICTURE_SUFFIXES)}"
         )
-    return sorted(found, key=_natural)
+    return sorted(found, key=lambda path: _natural(path.relative_to(folder)))
 
 
 def folder_frames(pictures: list[Path], *, camera: str, fps: float, start_s: float) -> Iterator[Frame]:
@@ -45,4 +44,4 @@ def folder_frames(pictures: list[Path], *, camera: str, fps: float, start_s: flo
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(path))]

@@ -9,11 +9,12 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+import numpy.typing as npt
+from PIL import ExifTags, Image
 
 from reid_mtda.errors import ImageError, ShapeError
 from reid_mtda.types import FloatArray, ImageArray, Preprocess
@@ -23,6 +24,16 @@ MAX_SIDE_PX = 16_384
 MAX_ASPECT = 100
 MAX_PIXELS = 40_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by its EXIF orientation."""
 _ONE_AT_A_TIME = threading.Lock()
 _AT_MOST = f"expected at most {MAX_PIXELS // 1_000_000} million pixels; scale it down first"
 _EXPECTED = "expected a JPEG, PNG, WebP, BMP, TIFF, GIF or PPM picture"
@@ -100,6 +111,15 @@ def decode_image(data: bytes, *, where: str = "picture") -> ImageArray:
     return _decode(io.BytesIO(data), where)
 
 
+def is_picture(path: Path) -> bool:
+    """Whether the first bytes of a file are those of a picture that `read_image` reads, whatever its name."""
+    try:
+        with Path(path).open("rb") as file, _silence(), Image.open(file, formats=_FORMATS):
+            return True
+    except Exception:  # foreign bytes make decoders raise nearly anything
+        return False
+
+
 def check_image_size(where: str, height: int, width: int) -> None:
     """Refuse a picture size out of bounds.
 
@@ -131,17 +151,31 @@ def _decode(file: IO[bytes], where: str) -> ImageArray:
         raise ImageError(f"{where}: not a picture ({_short(error)}); {_EXPECTED}") from None
     with picture:
         check_image_size(where, picture.height, picture.width)
+        is_deep = ";16" in str(
+            getattr(picture, "tile", "")
+        )  # 16-bit colours, of which pillow keeps the upper byte alone
         try:
             picture.load()
         except Exception as error:
             raise ImageError(f"{where}: damaged or cut short ({_short(error)}); get the file again") from None
-        try:
-            with _silence():
-                picture.getexif()  # kept by pillow for the next line
-            upright = ImageOps.exif_transpose(picture)
-        except Exception:  # damaged EXIF does not spoil the pixels
-            upright = picture
-        return _to_rgb(upright, where)
+        if is_deep and picture.mode != "I;16":
+            file.seek(0)
+            deep = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+            if deep is not None and deep.dtype == np.uint16 and deep.ndim == 3:
+                parts = [_to_8_bits(deep[..., [2, 1, 0]]), _to_8_bits(deep[..., 3:])]  # BGR, then any alpha
+                colours = Image.fromarray(np.concatenate(parts, axis=2))
+                return _to_rgb(_upright(colours, picture), where)
+        return _to_rgb(_upright(picture, picture), where)
+
+
+def _upright(picture: Image.Image, tagged: Image.Image) -> Image.Image:
+    """Turn ``picture`` as the EXIF data of ``tagged`` say; damaged EXIF data do not spoil the pixels."""
+    try:
+        with _silence():
+            turn = _TURNS.get(tagged.getexif().get(ExifTags.Base.Orientation, 1))
+        return picture if turn is None else picture.transpose(turn)
+    except Exception:
+        return picture
 
 
 @contextlib.contextmanager
@@ -155,13 +189,24 @@ def _silence() -> Iterator[None]:
 def _to_rgb(picture: Image.Image, where: str) -> ImageArray:
     if picture.mode.startswith("I"):  # 16-bit grey, which pillow would clip at 255
         grey = np.clip(np.asarray(picture, np.int64), 0, 65535)
-        return np.ascontiguousarray(np.repeat((grey // 257).astype(np.uint8)[..., None], 3, axis=2))
+        return np.ascontiguousarray(np.repeat(_to_8_bits(grey)[..., None], 3, axis=2))
     if picture.mode == "F":
         raise ImageError(f"{where}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if picture.has_transparency_data:
         on_top = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", on_top.size, "white"), on_top)
     return np.array(picture.convert("RGB"), np.uint8)
+
+
+def _to_8_bits(pixels: npt.NDArray[np.integer[Any]]) -> ImageArray:
+    """Scale pixels of a 16-bit file to 8 bits by the depth they were taken with.
+
+    Cameras of 10, 12 or 14 bits store their numbers as they are: the smallest usual depth that holds the brightest
+    pixel is taken for theirs.
+    """
+    brightest = int(pixels.max(initial=0))
+    most = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if brightest < 2**bits)
+    return (pixels.astype(np.int64) * 255 // most).astype(np.uint8)
 
 
 def _short(error: Exception) -> str:

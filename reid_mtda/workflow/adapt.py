@@ -12,6 +12,7 @@ import torch
 
 from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.batches import load_pictures
+from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.part_mix import mix_parts
 from reid_mtda.data.reid import load_folder
@@ -32,7 +33,6 @@ from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
-from reid_mtda.workflow.named import load_named
 
 log = logging.getLogger(__name__)
 
@@ -126,9 +126,9 @@ def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
         folder = run.folder / "source"
         if not (folder / "bounding_box_train").is_dir():
             draw_lab(folder, seed=run.child_seed("lab"), identities=config.source.identities)
-        train, _ = load_named("market1501", folder, where="source")
+        train, _ = load_dataset("market1501", folder, where="source", half="train")
         return replace(train, domain="lab")
-    train, _ = load_named(config.source.name, config.source.root, where="source")
+    train, _ = load_dataset(config.source.name, config.source.root, where="source", half="train")
     return train
 
 

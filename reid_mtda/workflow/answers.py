@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read_mot
+from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features, name_cameras
@@ -16,13 +18,11 @@ from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.runs import Progress, silent
 from reid_mtda.runtime import load_exported, write_manifest
 from reid_mtda.types import Embed, ModelManifest, Preprocess, RetrievalScores
+from reid_mtda.vision.picture_files import find_pictures
 from reid_mtda.vision.preprocess import read_image
-from reid_mtda.workflow.named import load_named
 
 if TYPE_CHECKING:
     from reid_mtda.models.embedder import Embedder
-
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 
 
 def evaluate_model(
@@ -54,10 +54,9 @@ def evaluate_model(
     if crops is not None:
         if truth is None:
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
-        cameras = [folder.name for folder in sorted(crops.iterdir()) if folder.is_dir()] if crops.is_dir() else []
-        labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in cameras})
+        labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in load_folder(crops)})
         return score_tracklets(embed, manifest.preprocess, labelled, rerank=rerank), labelled.cameras
-    _, split = load_named(data, root, where="--data")
+    _, split = load_dataset(data, root, where="--data", half="test")
 
     if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
         raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")
@@ -108,7 +107,7 @@ def export_weights(
     model = _build(weights, arch)
     default = Preprocess() if arch else _trained_size(weights)
     folder = Path("(none)") if crops is None else crops
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES) if folder.is_dir() else []
+    found = find_pictures(folder) if folder.is_dir() else ()
     if not found:
         raise DataError(f"--crops {folder}: no pictures there, expected real crops to compare the export with torch on")
     return export_student(

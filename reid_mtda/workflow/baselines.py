@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.config import AdaptConfig, Tracklets, Variant
+from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder, merge_embedders
@@ -23,7 +24,6 @@ from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
 from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
-from reid_mtda.workflow.named import load_named
 from reid_mtda.workflow.targets import together
 
 
@@ -198,7 +198,7 @@ def oracle_labels(run: Run, config: AdaptConfig, seed: int) -> LabelledSet:
     folder = run.folder / "oracle_labels"
     if not (folder / "bounding_box_train").is_dir():
         draw_crops(folder, seed=seed, part="train", per_camera=config.harvest.max_crops)
-    return load_named("market1501", folder, where="oracle")[0]
+    return load_dataset("market1501", folder, where="oracle", half="train")[0]
 
 
 def train_oracle(

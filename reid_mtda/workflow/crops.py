@@ -6,7 +6,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from reid_mtda.data.footage import HarvestReport, read_table, write_table
+from reid_mtda.data.crop_table import read_crop_table, write_crop_table
+from reid_mtda.data.footage import HarvestReport
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.service.cameras import added_and_opted_in
 from reid_mtda.site import Site
@@ -50,10 +51,10 @@ def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestRep
 
 
 def _take(name: str, there: Path, here: Path) -> HarvestReport:
-    kept = read_table(there)
+    kept = read_crop_table(there)
     if (here / "crops.csv").is_file():
         files = {row["file"] for row in kept}
-        rows = [row for row in read_table(here) if row["file"] in files]
+        rows = [row for row in read_crop_table(here) if row["file"] in files]
     else:
         rows = kept
     taken = []
@@ -62,7 +63,7 @@ def _take(name: str, there: Path, here: Path) -> HarvestReport:
         for row in rows:
             if (here / row["file"]).is_file() or _copied(there / row["file"], here / row["file"]):
                 taken.append(row)
-        write_table(here, taken)
+        write_crop_table(here, taken)
         listed = {row["file"] for row in taken}
         for path in here.glob("*.jpg"):
             if path.name not in listed:

@@ -12,6 +12,7 @@ import numpy as np
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
+from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.bootstrap import people_to_json
 from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
@@ -25,7 +26,6 @@ from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, Unlabel
 from reid_mtda.workflow.adapt import ready_made
 from reid_mtda.workflow.cost import measure_cost, milliseconds
 from reid_mtda.workflow.embedded import EmbedSide, Opened, as_embed, by_camera, by_one, embed_test
-from reid_mtda.workflow.named import load_named
 
 SELECTION_RULE = "last weights"
 OURS = "distilled student"
@@ -62,8 +62,8 @@ def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
         folder = run.folder / "test"
         if not (folder / "query").is_dir():
             draw_crops(folder, seed=seed, part="test", people=config.test.people)
-        return load_named("market1501", folder, where="test")[1]
-    return load_named(config.test.name, config.test.root, where="test")[1]
+        return load_dataset("market1501", folder, where="test", half="test")[1]
+    return load_dataset(config.test.name, config.test.root, where="test", half="test")[1]
 
 
 def score_run(

@@ -10,12 +10,12 @@ import numpy as np
 
 from reid_mtda.config import TargetData, Tracklets
 from reid_mtda.data.archive import unpack_archive
+from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import DataError
 from reid_mtda.evaluate.retrieval import name_cameras
 from reid_mtda.runs import Run
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.types import IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.named import load_named
 
 STREET_SEED = 7
 """Of the street's footage, as in cameras/street; a run's own seed draws the lab and the weights."""
@@ -133,11 +133,11 @@ def load_pictures_of(target: TargetData, run: Run) -> tuple[LabelledSet, Retriev
         if not (folder / "query").is_dir():  # the last that is drawn
             draw_crops(folder, seed=STREET_SEED, part="train", per_camera=8)
             draw_crops(folder, seed=STREET_SEED, part="test", people=target.people)
-        return load_named("market1501", folder, where="targets")
+        return load_dataset("market1501", folder, where="targets")
     if target.name == "archive":
         if target.root is None:
             raise DataError("targets: archive without a root, expected the path of an .npz file")
         fields = target.model_dump(include={"test_share", "identity", "split"})
         unpack_archive(Path(target.root), folder, seed=run.seed, **fields)
-        return load_named("market1501", folder, where="targets")
-    return load_named(target.name, target.root, where="targets", **target.options)
+        return load_dataset("market1501", folder, where="targets")
+    return load_dataset(target.name, target.root, where="targets", options=target.options)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from streets import FAST, street, until
 
-from reid_mtda.data.footage import read_table, write_table
+from reid_mtda.data.crop_table import read_crop_table, write_crop_table
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import StorageError
 from reid_mtda.live.crop_store import CropStore
@@ -74,8 +74,8 @@ def test_a_table_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     negative = tmp_path / "precious.jpg"
     negative.write_bytes(b"not ours")
     CropStore(tmp_path / "crops", 100).take(tracklet(1))
-    rows = read_table(tmp_path / "crops" / "gate")
-    write_table(tmp_path / "crops" / "gate", [{**rows[0], "file": "../../precious.jpg"}])
+    rows = read_crop_table(tmp_path / "crops" / "gate")
+    write_crop_table(tmp_path / "crops" / "gate", [{**rows[0], "file": "../../precious.jpg"}])
     CropStore(tmp_path / "crops", 100).forget("gate", [1])
     assert negative.read_bytes() == b"not ours"
 
@@ -88,7 +88,7 @@ def test_a_full_disk_keeps_what_was_there_and_still_lets_go(tmp_path: Path, monk
     def full(*_: object) -> None:
         raise StorageError("no space left")
 
-    monkeypatch.setattr("reid_mtda.live.crop_store.write_table", full)
+    monkeypatch.setattr("reid_mtda.live.crop_store.write_crop_table", full)
     with pytest.raises(StorageError, match=r"could not be kept .*no space left"):
         kept.take(tracklet(3))
     assert standing(tmp_path) == {"1": 3, "2": 3}
@@ -109,7 +109,7 @@ def test_the_service_keeps_crops_of_the_camera_opted_in_alone(make: Callable[...
     until(lambda: system.cameras()["gate"].pending == 0)
     system.stop()
     assert [path.name for path in crops.iterdir()] == ["gate"]
-    rows = [row for row in read_table(crops / "gate")]
+    rows = [row for row in read_crop_table(crops / "gate")]
     sightings = {e.detail["track_id"] for e in system.events.after(0) if e.kind == "sighting" and e.camera == "gate"}
     assert {int(row["tracklet"]) for row in rows} == sightings
 

@@ -179,7 +179,7 @@ def test_a_street_that_was_drawn_by_half_is_drawn_again(tmp_path, monkeypatch):
 
     drawn = []
     monkeypatch.setattr(module, "draw_crops", lambda folder, *, part, **_: drawn.append(part))
-    monkeypatch.setattr(module, "load_named", lambda *_, **__: (labelled(), None))
+    monkeypatch.setattr(module, "load_dataset", lambda *_, **__: (labelled(), None))
     half = tmp_path / "data/street/bounding_box_train"
     half.mkdir(parents=True)
     module.load_pictures_of(TargetData(name="street"), Run(tmp_path, 0))
