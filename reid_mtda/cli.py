@@ -117,6 +117,7 @@ def evaluate(
     json_: JsonOpt = False,
 ) -> None:
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
+    from reid_mtda.evaluate.bootstrap import MEASURES, interval
     from reid_mtda.evaluate.retrieval import scores_to_json
     from reid_mtda.workflow.answers import evaluate_model
 
@@ -131,6 +132,10 @@ def evaluate(
     print_table(("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())])
     left_out = scores.num_queries - scores.num_valid_queries
     console.print(f"{scores.num_valid_queries} queries; {left_out} without an answer in another camera left out")
+    if scores.per_person is not None:
+        bounds = {name: interval([scores.per_person], measure) for name, measure in MEASURES.items()}
+        said = ", ".join(f"{name} {100 * low:.1f} to {100 * high:.1f} %" for name, (low, high) in bounds.items())
+        console.print(f"95 % intervals, bootstrap over {len(scores.per_person.pids)} people: {said}", highlight=False)
     print_camera_scores(scores, names)
 
 

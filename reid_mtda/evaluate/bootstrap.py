@@ -18,6 +18,8 @@ from reid_mtda.errors import ShapeError
 from reid_mtda.types import DoubleArray, PersonScores
 
 Measure = Literal["ap", "rank1"]
+MEASURES: dict[str, Measure] = {"mAP": "ap", "rank1": "rank1"}
+"""Numbers that come with an interval, and what a person's share of them is called."""
 RESAMPLES = 2000
 LEVEL = 0.95
 

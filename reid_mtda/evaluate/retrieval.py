@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, ShapeError
+from reid_mtda.evaluate.bootstrap import MEASURES, interval
 from reid_mtda.evaluate.cosine import Floats, as_floats
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.junk import is_person
@@ -139,7 +140,7 @@ def name_cameras(split: RetrievalSplit) -> tuple[str, ...]:
 
 
 def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) -> dict[str, Any]:
-    """Scores as JSON values, fractions and counts.
+    """Scores as JSON values, fractions and counts; ``intervals`` are those of a bootstrap over people, [low, high].
 
     A camera is named where ``camera_names`` has its name, else numbered; ``gallery_camera`` None is the whole gallery.
     """
@@ -163,6 +164,11 @@ def scores_to_json(scores: RetrievalScores, camera_names: Sequence[str] = ()) ->
         "mAP": scores.mAP,
         "mINP": scores.mINP,
         "cmc": [float(value) for value in scores.cmc],
+        "intervals": {
+            name: list(interval([scores.per_person], measure))
+            for name, measure in MEASURES.items()
+            if scores.per_person is not None
+        },
         "num_queries": scores.num_queries,
         "num_valid_queries": scores.num_valid_queries,
         "tied": scores.tied,

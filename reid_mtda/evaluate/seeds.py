@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.bootstrap import Measure, interval, paired_interval, people_from_json
+from reid_mtda.evaluate.bootstrap import MEASURES, interval, paired_interval, people_from_json
 from reid_mtda.evaluate.tables import plot
 from reid_mtda.runs import atomic_write
 from reid_mtda.types import PersonScores
@@ -144,10 +144,6 @@ def _differences(runs: Sequence[dict[str, Any]]) -> list[str]:
         "",
         "Points, mean (each seed) [95 % interval of the paired difference, bootstrap over people].",
     ]
-
-
-MEASURES: dict[str, Measure] = {"mAP": "ap", "rank1": "rank1"}
-"""Numbers that come with an interval, and what a person's share of them is called."""
 
 
 def _people(rows: Sequence[Mapping[str, Any]]) -> list[PersonScores]:

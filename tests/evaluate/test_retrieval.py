@@ -154,6 +154,9 @@ def test_damage_anywhere_in_the_file_is_never_a_traceback(tmp_path, pack):
 def test_json_is_plain_and_names_cameras(split):
     scores = evaluate_split(mean_colour, PREPROCESS, split)
     value = json.loads(json.dumps(scores_to_json(scores, split.camera_names), allow_nan=False))
+    for name in ("mAP", "rank1"):
+        low, high = value["intervals"][name]
+        assert 0 <= low <= (value["mAP"] if name == "mAP" else value["cmc"][0]) <= high <= 1
     assert (value["mAP"], value["mINP"], value["cmc"]) == (1, 1, [1, 1, 1, 1])
     assert (value["num_queries"], value["num_valid_queries"]) == (3, 3)
     assert value["per_camera"][1] == {
