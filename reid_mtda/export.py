@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from reid_mtda.errors import ModelError
-from reid_mtda.runtime import ONNX, finish_folder, load_exported, new_model_folder
+from reid_mtda.model import finish_folder, load_model
+from reid_mtda.model_folder import ONNX, new_model_folder
 from reid_mtda.types import FloatArray, ImageArray, ModelManifest, Preprocess
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -62,7 +63,7 @@ def export_student(
     with new_model_folder(folder) as part:
         _write_onnx(model, crops[:1], part / ONNX)
         manifest = finish_folder(part, arch=arch, preprocess=preprocess, trained_on=trained_on)
-        embed, _ = load_exported(part)
+        embed = load_model(part).network
         # All at once and one alone: a graph that fixed its batch size would pass only one of the two.
         cosine = np.sum(wanted * embed(crops), axis=1)
         lowest = min(float(cosine.min()), float(wanted[0] @ embed(crops[:1])[0]))

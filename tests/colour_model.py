@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from reid_mtda.runtime import write_manifest
+from reid_mtda.model import write_manifest
 from reid_mtda.types import ModelManifest, Preprocess
 
 SIZE = Preprocess(height=48, width=24, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

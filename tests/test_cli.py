@@ -19,8 +19,8 @@ from PIL import Image
 
 from reid_mtda import cli
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
-from reid_mtda.runtime import load_exported
 
 VERBS = sorted(typer.main.get_command(cli.app).commands)
 
@@ -195,7 +195,7 @@ def png_header(width, height):
 def town(tmp_path):
     """(model folder, gallery folder) with nobody in it."""
     write_colour_model(tmp_path / "model")
-    with Gallery.open(tmp_path / "gallery", load_exported(tmp_path / "model")[1]):
+    with Gallery.open(tmp_path / "gallery", load_model(tmp_path / "model")):
         pass
     return tmp_path / "model", tmp_path / "gallery"
 
@@ -478,7 +478,7 @@ def test_a_job_stopped_in_training_goes_on_to_the_same_weights(run, tmp_path, sm
     assert run(*args)[0] == 0
     for name in ("teachers/plaza.safetensors", "models/student.safetensors"):
         assert same_weights(load_embedder(out / name), load_embedder(small_street.out / name)), name
-    assert load_exported(out / "student")[1] == load_exported(small_street.out / "student")[1]
+    assert load_model(out / "student").manifest == load_model(small_street.out / "student").manifest
     assert kept == {path: path.stat().st_mtime_ns for path in kept}, "what was finished was made again"
 
 

@@ -9,7 +9,7 @@ from builders import write_site
 
 from reid_mtda.config import load_config
 from reid_mtda.data.reid import load_folder
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.site import load_site
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.workflow import demo as demo_module
@@ -50,9 +50,10 @@ def test_a_job_leaves_a_model_for_all_cameras(small_street):
     adapted = small_street.adapted
     assert not adapted.failures and list(adapted.harvests) == CAMERAS
     assert sorted(path.stem for path in (small_street.out / "teachers").iterdir()) == CAMERAS
-    embed, manifest = load_exported(small_street.out / "student")
+    model = load_model(small_street.out / "student")
+    manifest = model.manifest
     assert manifest == adapted.manifest and (manifest.preprocess.height, manifest.preprocess.width) == (32, 16)
-    rows = embed(np.zeros((2, 3, 32, 16), np.float32))
+    rows = model.network(np.zeros((2, 3, 32, 16), np.float32))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     stages = json.loads((small_street.out / "stages.json").read_text(encoding="utf-8"))
     assert list(stages) == ["source data", "harvest", "source training", "teachers", "student", "export"]

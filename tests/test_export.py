@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from reid_mtda.errors import ModelError
 from reid_mtda.export import export_student
+from reid_mtda.model import load_model
+from reid_mtda.model_folder import read_manifest
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
-from reid_mtda.runtime import load_exported, read_manifest
 from reid_mtda.types import ImageArray, ModelManifest, Preprocess
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -81,13 +82,13 @@ def export(model: nn.Module, folder: Path, crops: list[ImageArray]) -> ModelMani
 def test_rows_equal_those_of_torch(tmp_path: Path) -> None:
     model = Tiny()
     manifest = export(model, tmp_path / "student", pictures(40))
-    embed, loaded = load_exported(tmp_path / "student")
-    assert loaded == manifest
+    loaded = load_model(tmp_path / "student")
+    assert loaded.manifest == manifest
     assert sorted(p.name for p in (tmp_path / "student").iterdir()) == ["manifest.json", "model.onnx"]
     unseen = to_model_input(pictures(9, seed=5), SMALL)
     with torch.inference_mode():
         wanted = model.eval()(torch.from_numpy(unseen)).embedding.numpy()
-    rows = embed(unseen)
+    rows = loaded.network(unseen)
     np.testing.assert_allclose(rows, wanted, atol=1e-5)
     assert manifest.embedding_dim == wanted.shape[1]
 
@@ -97,7 +98,7 @@ def test_what_the_tracer_does_not_know_exports_too(
 ) -> None:
     export(Uneven(), tmp_path / "student", pictures(5))
     assert [p.name for p in sorted((tmp_path / "student").iterdir())] == ["manifest.json", "model.onnx"]
-    assert load_exported(tmp_path / "student")[0](to_model_input(pictures(7), SMALL)).shape == (7, 64)
+    assert load_model(tmp_path / "student").embed(pictures(7)).shape == (7, 64)
     assert capsys.readouterr().out == ""
     assert not recwarn.list
 
@@ -148,7 +149,7 @@ def test_the_good_model_stays_until_a_better_is_complete(tmp_path: Path) -> None
     first = export(Tiny(0), tmp_path / "student", pictures(2))
     with pytest.raises(ModelError, match="differs from torch"):
         export(Shifty(), tmp_path / "student", pictures(2))
-    assert load_exported(tmp_path / "student")[1] == first
+    assert load_model(tmp_path / "student").manifest == first
     second = export(Tiny(1), tmp_path / "student", pictures(2))
     assert read_manifest(tmp_path / "student") == second
     assert second.model_id != first.model_id

@@ -15,9 +15,9 @@ from reid_mtda.gallery.index import Index
 from reid_mtda.gallery.rows import Filter, Rows
 from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import ingest_camera
+from reid_mtda.model import Model, load_model
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
-from reid_mtda.runtime import load_exported
-from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess
+from reid_mtda.types import FloatArray, ImageArray, Preprocess
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.vision.tracklets import TrackletBuilder
@@ -49,29 +49,22 @@ def crops() -> list[ImageArray]:
 
 
 @pytest.fixture(scope="module")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, model: torch.nn.Module, crops: list[ImageArray]
-) -> tuple[Embed, ModelManifest]:
+def exported(tmp_path_factory: pytest.TempPathFactory, model: torch.nn.Module, crops: list[ImageArray]) -> Model:
     folder = tmp_path_factory.mktemp("model") / "student"
     export_student(model, folder, arch="osnet_x0_25", preprocess=SMALL, trained_on="noise", check_crops=crops[:8])
-    return load_exported(folder)
+    return load_model(folder)
 
 
-def test_torch_equals_exported(
-    model: torch.nn.Module, exported: tuple[Embed, ModelManifest], crops: list[ImageArray]
-) -> None:
-    embed, manifest = exported
-    batch = to_model_input(crops, manifest.preprocess)
+def test_torch_equals_exported(model: torch.nn.Module, exported: Model, crops: list[ImageArray]) -> None:
+    batch = to_model_input(crops, exported.manifest.preprocess)
     with torch.inference_mode():
         wanted = model(torch.from_numpy(batch)).embedding.numpy()
-    assert np.sum(wanted * embed(batch), axis=1).min() > 0.99999
+    assert np.sum(wanted * exported.embed(crops), axis=1).min() > 0.99999
 
 
-def test_a_row_does_not_depend_on_its_batch(exported: tuple[Embed, ModelManifest], crops: list[ImageArray]) -> None:
-    embed, manifest = exported
-    batch = to_model_input(crops[:9], manifest.preprocess)
-    alone = np.concatenate([embed(batch[i : i + 1]) for i in range(len(batch))])
-    np.testing.assert_allclose(embed(batch), alone, atol=1e-5)
+def test_a_row_does_not_depend_on_its_batch(exported: Model, crops: list[ImageArray]) -> None:
+    alone = np.concatenate([exported.embed(crop) for crop in crops[:9]])
+    np.testing.assert_allclose(exported.embed(crops[:9]), alone, atol=1e-5)
 
 
 def clustered(count: int, dim: int = 64, seed: int = 0) -> FloatArray:
@@ -110,27 +103,24 @@ def test_faiss_equals_exact(is_clustered: bool) -> None:
     assert np.mean(recalls) == 1 if not is_clustered else np.mean(recalls) > 0.95
 
 
-def test_offline_crops_equal_live_crops(
-    tmp_path: Path, exported: tuple[Embed, ModelManifest], crops: list[ImageArray]
-) -> None:
+def test_offline_crops_equal_live_crops(tmp_path: Path, exported: Model, crops: list[ImageArray]) -> None:
     from reid_mtda.data.footage import harvest_crops
 
-    embed, manifest = exported
     frames = read_frames(URL, camera="gate", fps=5)
     report = harvest_crops("gate", frames, load_detector("motion"), tmp_path / "crops", fps=5)
     harvested = sorted((tmp_path / "crops" / "gate").glob("*.jpg"))
     assert report.crops == len(harvested) == len(crops)
     # JPEG is the one thing between the two paths.
-    offline = embed(to_model_input([read_image(path) for path in harvested], manifest.preprocess))
-    live = embed(to_model_input(crops, manifest.preprocess))
+    offline = exported.embed(harvested)
+    live = exported.embed(crops)
     assert (offline @ live.T).max(axis=1).min() > 0.98
     assert sorted(crop.shape for crop in crops) == sorted(read_image(path).shape for path in harvested)
 
-    with Gallery.open(tmp_path / "gallery", manifest) as gallery:
+    with Gallery.open(tmp_path / "gallery", exported) as gallery:
         frames = read_frames(URL, camera="gate", fps=5)
-        ingest = ingest_camera(frames, load_detector("motion"), TrackletBuilder("gate"), embed, manifest, gallery)
+        ingest = ingest_camera(frames, load_detector("motion"), TrackletBuilder("gate"), exported, gallery)
         assert ingest.tracklets == report.tracklets
         for number, sighting in gallery.sightings().items():
             shown = cv2.cvtColor(cv2.imread(str(sighting.thumbnail)), cv2.COLOR_BGR2RGB)
-            hits = search_picture(np.asarray(shown, np.uint8), embed, manifest, gallery, k=1).hits
+            hits = search_picture(np.asarray(shown, np.uint8), exported, gallery, k=1).hits
             assert hits[0].sighting_id == number or hits[0].score > 0.98

@@ -32,12 +32,11 @@ from reid_mtda.gallery.rows import Rows
 from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
 from reid_mtda.synthetic.street import CAMERAS, street_frames
 from reid_mtda.types import Frame, Tracklet
 from reid_mtda.vision.detect import load_detector
-from reid_mtda.vision.preprocess import to_model_input
 from reid_mtda.vision.tracklets import TrackletBuilder
 from reid_mtda.vision.video import read_frames
 
@@ -52,7 +51,7 @@ def loop(model: Path, clips: list[str], seconds: float) -> dict[str, Any]:
 
 def _one_loop(model: Path, url: str, seconds: float) -> dict[str, Any]:
     """Milliseconds of work by stage for each second of footage."""
-    embed, manifest = load_exported(model, threads=1)
+    opened = load_model(model, threads=1)
     spent: dict[str, float] = defaultdict(float)
     detect, builder = load_detector("motion"), TrackletBuilder("camera", fps=FPS)
     ended: list[Tracklet] = []
@@ -66,10 +65,10 @@ def _one_loop(model: Path, url: str, seconds: float) -> dict[str, Any]:
         if frames >= seconds * FPS:
             break
     ended += builder.flush()
-    with tempfile.TemporaryDirectory() as folder, Gallery.open(Path(folder) / "gallery", manifest) as gallery:
+    with tempfile.TemporaryDirectory() as folder, Gallery.open(Path(folder) / "gallery", opened) as gallery:
         for tracklet in ended:
             with timed(spent, "embed"):
-                rows = embed(to_model_input(tracklet.crops, manifest.preprocess))
+                rows = opened.embed(tracklet.crops)
             with timed(spent, "index"):
                 add_tracklet(gallery, tracklet, rows)
             with timed(spent, "search"):
@@ -114,12 +113,12 @@ def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
     """The running system with so many street cameras in real time."""
     report = {}
     for count in counts:
-        embed, manifest = load_exported(model)
+        opened = load_model(model)
         cameras = street_cameras(count, FPS)
         with tempfile.TemporaryDirectory() as folder:
-            gallery = Gallery.open(Path(folder) / "gallery", manifest)
+            gallery = Gallery.open(Path(folder) / "gallery", opened)
             before, cpu = resident_mb(), cpu_s()
-            running = LiveSystem(Site("bench", Path(folder), cameras), embed, manifest, gallery)
+            running = LiveSystem(Site("bench", Path(folder), cameras), opened, gallery)
             running.start()
             time.sleep(seconds)
             states, memory = running.cameras().values(), resident_mb()
@@ -142,7 +141,7 @@ def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
 
 def soak(model: Path, hours: float) -> dict[str, Any]:
     """A day of one busy camera as fast as it goes: somebody new every 15 s, one frame a second."""
-    embed, manifest = load_exported(model, threads=1)
+    opened = load_model(model, threads=1)
     rows: list[tuple[float, float, float]] = []  # simulated hour, MB, ms per frame
     holder: list[LiveSystem] = []
 
@@ -166,9 +165,9 @@ def soak(model: Path, hours: float) -> dict[str, Any]:
         time.sleep(60)
 
     with tempfile.TemporaryDirectory() as folder:
-        gallery = Gallery.open(Path(folder) / "gallery", manifest)
+        gallery = Gallery.open(Path(folder) / "gallery", opened)
         site = Site("soak", Path(folder), {"busy": Camera(url="rtsp://soak/busy", fps=1.0, min_height_px=24)})
-        holder.append(LiveSystem(site, embed, manifest, gallery, open_frames=frames))
+        holder.append(LiveSystem(site, opened, gallery, open_frames=frames))
         with holder[0] as running:
             while not rows or rows[-1][0] == rows[-1][0]:
                 time.sleep(0.2)
@@ -223,8 +222,7 @@ def search(dim: int, sizes: list[int]) -> dict[str, Any]:
 def embed(model: Path, state: Path, crops: int) -> dict[str, Any]:
     """Crops a second through the queue, from many askers at once, and through torchreid's FeatureExtractor."""
     pictures = drawn_crops(crops)
-    ours, manifest = load_exported(model)
-    batcher = Batcher(ours, manifest, BatcherSettings(max_waiting=10**6))
+    batcher = Batcher(load_model(model), BatcherSettings(max_waiting=10**6))
     worker = threading.Thread(target=batcher.run)
     worker.start()
     batcher.submit(pictures[:32], key="warm")

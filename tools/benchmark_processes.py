@@ -15,7 +15,7 @@ from typing import Any
 
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
 from reid_mtda.synthetic.street import CAMERAS
 
@@ -89,10 +89,10 @@ def _measure(model: Path, seconds: float, count: int, split: int, fps: float) ->
 
 def _work(model: Path, cameras: dict[str, Camera], seconds: float, ready: Any, answers: Any) -> None:
     """One process: its cameras run warm, then for the time measured, beside all others."""
-    embed, manifest = load_exported(model, threads=1)
+    opened = load_model(model, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        gallery = Gallery.open(Path(folder) / "gallery", manifest)
-        with LiveSystem(Site("bench", Path(folder), cameras), embed, manifest, gallery) as running:
+        gallery = Gallery.open(Path(folder) / "gallery", opened)
+        with LiveSystem(Site("bench", Path(folder), cameras), opened, gallery) as running:
             time.sleep(WARM_UP_S)
             ready.wait()
             before, cpu = _counts(running), time.process_time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,9 @@ from reid_mtda.evaluate.bootstrap import MEASURES, interval
 from reid_mtda.evaluate.cosine import Floats, as_floats
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.junk import is_person
-from reid_mtda.types import CameraScores, Embed, FloatArray, Preprocess, RetrievalScores, RetrievalSplit
-from reid_mtda.vision.preprocess import read_image, to_model_input
-
-Progress = Callable[[int, int], None]
-"""Called with (pictures done, pictures in all) after each batch."""
+from reid_mtda.model import Model
+from reid_mtda.runs import Progress, silent
+from reid_mtda.types import CameraScores, RetrievalScores, RetrievalSplit
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,41 +33,9 @@ class Features:
     gallery_camids: npt.NDArray[np.integer[Any]]
 
 
-def embed_paths(
-    embed: Embed, preprocess: Preprocess, paths: Sequence[Path], batch: int = 32, progress: Progress | None = None
-) -> FloatArray:
-    """Embed picture files, a batch at a time.
-
-    Returns:
-        float32 (N, D), rows of length 1 in the order of ``paths``; (0, 0) for no paths.
-
-    Raises:
-        ImageError: a file that is no picture; its message names it.
-        ShapeError: ``embed`` gave another number of rows than it got.
-    """
-    parts: list[FloatArray] = []
-    for begin in range(0, len(paths), batch):
-        crops = [read_image(path) for path in paths[begin : begin + batch]]
-        part = np.asarray(embed(to_model_input(crops, preprocess)), np.float32)
-        if part.ndim != 2 or len(part) != len(crops):
-            raise ShapeError(f"embed: got {part.shape} for {len(crops)} crops, expected ({len(crops)}, D)")
-        parts.append(part)
-        if progress is not None:
-            progress(begin + len(crops), len(paths))
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-
-
-def embed_split(
-    embed: Embed,
-    preprocess: Preprocess,
-    split: RetrievalSplit,
-    *,
-    batch: int = 32,
-    progress: Progress | None = None,
-) -> Features:
+def embed_split(model: Model, split: RetrievalSplit, *, progress: Progress = silent) -> Features:
     """Embed both sides of a test."""
-    paths = (*split.query.paths, *split.gallery.paths)
-    rows = embed_paths(embed, preprocess, paths, batch, progress)
+    rows = model.embed((*split.query.paths, *split.gallery.paths), progress=progress)
     count = len(split.query)
     return Features(
         rows[:count], split.query.pids, split.query.camids, rows[count:], split.gallery.pids, split.gallery.camids
@@ -82,16 +48,24 @@ def evaluate_features(features: Features, *, max_rank: int = 50, rerank: bool = 
 
 
 def evaluate_split(
-    embed: Embed,
-    preprocess: Preprocess,
+    model: Model,
     split: RetrievalSplit,
     *,
-    batch: int = 32,
     max_rank: int = 50,
     rerank: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RetrievalScores:
     """Embed both sides of a test and score the ranking.
+
+    Args:
+        model: embeds the pictures.
+        split: queries and gallery with their truth.
+        max_rank: length R of the CMC.
+        rerank: re-rank by k-reciprocal neighbours.
+        progress: told ("embed", pictures done, pictures in all).
+
+    Returns:
+        The scores, by camera and by pair of cameras, too.
 
     Raises:
         DataError: a side is empty, or no query has a right answer in another camera.
@@ -100,7 +74,7 @@ def evaluate_split(
     for side, entries in (("query", split.query), ("gallery", split.gallery)):
         if not len(entries):
             raise DataError(f"{side}: got no pictures, expected at least one; choose data with a test half")
-    features = embed_split(embed, preprocess, split, batch=batch, progress=progress)
+    features = embed_split(model, split, progress=progress)
     return evaluate_features(features, max_rank=max_rank, rerank=rerank)
 
 

@@ -15,6 +15,7 @@ from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
 from reid_mtda.gallery.rows import Change, Filter, Rows
 from reid_mtda.gallery.store import FILE, Store
+from reid_mtda.model import Model
 from reid_mtda.types import (
     FloatArray,
     ImageArray,
@@ -46,12 +47,14 @@ class Gallery:
         self._index, self._seen = self._fresh_index()
 
     @classmethod
-    def open(cls, folder: Path, model: ModelManifest | str | None = None, dim: int | None = None) -> Gallery:
+    def open(
+        cls, folder: Path | str, model: Model | ModelManifest | str | None = None, dim: int | None = None
+    ) -> Gallery:
         """Open the gallery in ``folder``, or make one there.
 
         Args:
             folder: a gallery, an empty folder or a new one.
-            model: manifest of the model whose vectors it holds, or its ``model_id`` together with ``dim``. None opens
+            model: the model whose vectors it holds, its manifest, or its ``model_id`` together with ``dim``. None opens
                 an existing gallery whatever its model, e.g. to delete from it.
             dim: length D of a vector.
 
@@ -60,7 +63,8 @@ class Gallery:
             StorageError: the disk is full or refuses.
         """
         folder = Path(folder)
-        model_id, dim = (model.model_id, model.embedding_dim) if isinstance(model, ModelManifest) else (model, dim)
+        model_id = model.model_id if isinstance(model, Model | ModelManifest) else model
+        dim = model.embedding_dim if isinstance(model, Model | ModelManifest) else dim
         if (model_id is None) != (dim is None):
             raise GalleryError(f"{folder}: got model_id {model_id} and dim {dim}, expected both or neither")
         _check_folder(folder, may_make=model_id is not None)

@@ -10,14 +10,14 @@ import numpy as np
 
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.types import Detect, Embed, FloatArray, ImageArray, ModelManifest, SearchAnswer
-from reid_mtda.vision.preprocess import check_image_size, to_model_input
+from reid_mtda.model import Model
+from reid_mtda.types import Detect, FloatArray, ImageArray, ModelManifest, SearchAnswer
+from reid_mtda.vision.preprocess import check_image_size
 
 
 def search_picture(
     picture: ImageArray,
-    embed: Embed,
-    manifest: ModelManifest,
+    model: Model,
     gallery: Gallery,
     detect: Detect | None = None,
     k: int = 10,
@@ -31,8 +31,7 @@ def search_picture(
 
     Args:
         picture: uint8 (H, W, 3) RGB, a crop of one person, or any picture when ``detect`` is given.
-        embed: the model, with ``manifest`` its card.
-        manifest: of the model that ``gallery`` was built with.
+        model: that which ``gallery`` was built with.
         gallery: where to look.
         detect: finds people in single pictures; then the largest person is searched for.
         k: hits at most, >= 1.
@@ -45,23 +44,21 @@ def search_picture(
         ImageError: a picture too small or too large.
         GalleryError: ``gallery`` was built with another model.
     """
-    if gallery.model_id != manifest.model_id:
+    if gallery.model_id != model.model_id:
         raise GalleryError(
-            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {manifest.model_id}: "
+            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {model.model_id}: "
             "search with the model it was built with, or run 'reid-mtda index' into a new folder"
         )
-    vector = embed_picture(picture, embed, manifest, detect)
+    vector = embed_picture(picture, model, detect)
     return gallery.search(vector, k, cameras=cameras, start_s=start_s, end_s=end_s, min_score=min_score)
 
 
-def embed_picture(
-    picture: ImageArray, embed: Embed, manifest: ModelManifest, detect: Detect | None = None
-) -> FloatArray:
-    """The embedding float32 (D,) of the person in ``picture``."""
+def embed_picture(picture: ImageArray, model: Model, detect: Detect | None = None) -> FloatArray:
+    """Embed the person in ``picture``, the largest that ``detect`` finds: float32 (D,)."""
     check_image_size("picture", *picture.shape[:2])
-    crop = picture if detect is None else largest_person(picture, detect, manifest)
-    rows: FloatArray = embed(to_model_input([crop], manifest.preprocess))
-    return np.asarray(rows[0], np.float32)
+    crop = picture if detect is None else largest_person(picture, detect, model.manifest)
+    row: FloatArray = model.embed([crop])[0]
+    return row
 
 
 def largest_person(picture: ImageArray, detect: Detect, manifest: ModelManifest) -> ImageArray:

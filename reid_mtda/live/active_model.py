@@ -15,7 +15,8 @@ from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.camera import ActiveModel
 from reid_mtda.live.cameras import Start, join
 from reid_mtda.live.drift import DriftMonitor
-from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest
+from reid_mtda.model import Model
+from reid_mtda.types import FloatArray, ImageArray
 
 _SEARCH_WAIT_S = 10.0
 
@@ -24,8 +25,7 @@ class ModelServer:
     """What answers now.
 
     Args:
-        embed: the model.
-        manifest: its card.
+        model: the model.
         gallery: bound to the same model; closed in the end.
         settings: of the queue.
         start_thread: starts the embedder's thread.
@@ -35,8 +35,7 @@ class ModelServer:
 
     def __init__(
         self,
-        embed: Embed,
-        manifest: ModelManifest,
+        model: Model,
         gallery: Gallery,
         settings: BatcherSettings,
         start_thread: Start,
@@ -50,7 +49,7 @@ class ModelServer:
         self._running = False
         self.batches = self.batched_crops = 0
         self.embed_seconds = 0.0
-        self.serving = self._make(embed, manifest, gallery, adapted)
+        self.serving = self._make(model, gallery, adapted)
         # Held by whoever deletes from galleries or exchanges them: else one would be missed, or fill up again.
         self.galleries_lock = threading.RLock()
         # The former model's gallery, kept for a rollback; erasure and retention reach it.
@@ -84,8 +83,7 @@ class ModelServer:
 
     def switch(
         self,
-        embed: Embed,
-        manifest: ModelManifest,
+        model: Model,
         gallery: Gallery,
         adapted: Mapping[str, FloatArray] | None = None,
     ) -> Gallery:
@@ -93,7 +91,7 @@ class ModelServer:
 
         Nothing is added to the old gallery once this returned: cameras embed anew what was under way.
         """
-        serving = self._make(embed, manifest, gallery, adapted)
+        serving = self._make(model, gallery, adapted)
         with self._lock:
             old, self.serving = self.serving, serving
             if self._running:
@@ -113,16 +111,12 @@ class ModelServer:
         if self.previous_gallery is not None:
             self.previous_gallery.close()
 
-    def _make(
-        self, embed: Embed, manifest: ModelManifest, gallery: Gallery, adapted: Mapping[str, FloatArray] | None
-    ) -> ActiveModel:
-        if gallery.model_id != manifest.model_id:
-            raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {manifest.model_id}")
-        file = None if self._references is None else self._references / f"references-{manifest.model_id}.json"
-        drift_monitor = DriftMonitor(file, manifest.embedding_dim, adapted)
-        return ActiveModel(
-            manifest, Batcher(embed, manifest, self._settings, on_batch=self._count), gallery, drift_monitor
-        )
+    def _make(self, model: Model, gallery: Gallery, adapted: Mapping[str, FloatArray] | None) -> ActiveModel:
+        if gallery.model_id != model.model_id:
+            raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {model.model_id}")
+        file = None if self._references is None else self._references / f"references-{model.model_id}.json"
+        drift_monitor = DriftMonitor(file, model.embedding_dim, adapted)
+        return ActiveModel(model, Batcher(model, self._settings, on_batch=self._count), gallery, drift_monitor)
 
     def _start_embedder(self, serving: ActiveModel) -> None:
         self._embedders = [thread for thread in self._embedders if thread.is_alive()]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pydantic import Field
 
 from reid_mtda.errors import ModelError, ReidError
+from reid_mtda.model import Model
 from reid_mtda.schema import Strict
-from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest
-from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.types import FloatArray, ImageArray
 
 
 class BatcherSettings(Strict):
@@ -39,21 +39,19 @@ class Batcher:
     ``submit`` may be called from any thread; ``run`` is the body of one thread, which ``live.system`` starts.
 
     Args:
-        embed: the model.
-        manifest: its card.
+        model: embeds them.
         settings: sizes and waits.
         on_batch: told (crops in the batch, seconds of embedding) after each.
     """
 
     def __init__(
         self,
-        embed: Embed,
-        manifest: ModelManifest,
+        model: Model,
         settings: BatcherSettings | None = None,
         *,
         on_batch: Callable[[int, float], None] | None = None,
     ) -> None:
-        self._embed, self._manifest = embed, manifest
+        self._model = model
         self._settings = settings or BatcherSettings()
         self._on_batch = on_batch
         self._changed = threading.Condition()
@@ -132,7 +130,7 @@ class Batcher:
             return
         began = time.perf_counter()
         try:
-            rows = self._embed(to_model_input(crops, self._manifest.preprocess))
+            rows = self._model.embed(crops)
         except Exception as error:
             kept = error if isinstance(error, ReidError) else ModelError(f"embedding failed ({type(error).__name__})")
             for request in batch:

@@ -19,7 +19,8 @@ from reid_mtda.live.disk_guard import StorageLevel
 from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.streams import CameraStream
-from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, ModelManifest, Tracklet
+from reid_mtda.model import Model
+from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, Tracklet
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class ActiveModel:
     Cameras add to ``gallery`` while they hold ``adding``, and not any more once it is ``retired``.
     """
 
-    manifest: ModelManifest
+    model: Model
     batcher: Batcher
     gallery: Gallery
     drift_monitor: DriftMonitor = field(default_factory=DriftMonitor)

@@ -8,7 +8,8 @@ from pathlib import Path
 from reid_mtda.data.reid import DATASETS
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.retrieval import evaluate_split
-from reid_mtda.types import Embed, ModelManifest, RetrievalSplit
+from reid_mtda.model import Model
+from reid_mtda.types import RetrievalSplit
 
 
 @dataclass(frozen=True)
@@ -28,19 +29,14 @@ class Holdout:
     split: RetrievalSplit
     tolerance: float
 
-    def compare(
-        self, current: tuple[Embed, ModelManifest], candidate: tuple[Embed, ModelManifest]
-    ) -> dict[str, HoldoutComparison]:
+    def compare(self, current: Model, candidate: Model) -> dict[str, HoldoutComparison]:
         """Comparisons by camera of the queries; a camera whose queries nobody can answer has none.
 
         Raises:
             ImageError: a picture is gone or damaged.
             DataError: no query has a right answer in another camera.
         """
-        before, after = (
-            evaluate_split(embed, manifest.preprocess, self.split).per_camera
-            for embed, manifest in (current, candidate)
-        )
+        before, after = (evaluate_split(model, self.split).per_camera for model in (current, candidate))
         return {
             self._name(old.query_camid): HoldoutComparison(
                 old.mAP, new.mAP, old.num_valid_queries, old.mAP - new.mAP > self.tolerance

@@ -10,8 +10,8 @@ import numpy as np
 
 from reid_mtda.errors import GalleryError, ShapeError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest, Tracklet, check_array
-from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.model import Model
+from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, Tracklet, check_array
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,7 @@ def ingest_camera(
     frames: Iterable[Frame],
     detect: Detect,
     builder: TrackletBuilder,
-    embed: Embed,
-    manifest: ModelManifest,
+    model: Model,
     gallery: Gallery,
     *,
     replace: bool = True,
@@ -58,8 +57,7 @@ def ingest_camera(
         frames: frames in time order, all of ``builder.camera``; none at all is fine.
         detect: finds people in a frame.
         builder: follows them; fresh, and for this camera alone.
-        embed: the model, with ``manifest`` its card.
-        manifest: of the model that ``gallery`` was built with.
+        model: that which ``gallery`` was built with.
         gallery: where sightings go.
         replace: after the last frame, remove this camera's sightings that lie wholly in the time of this footage and
             were not seen in this pass.
@@ -72,9 +70,9 @@ def ingest_camera(
         ShapeError: a frame of another camera.
         StorageError: the disk is full; sightings before stand.
     """
-    if gallery.model_id != manifest.model_id:
+    if gallery.model_id != model.model_id:
         raise GalleryError(
-            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {manifest.model_id}: "
+            f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {model.model_id}: "
             "run 'reid-mtda index' into a new folder"
         )
     camera = builder.camera
@@ -86,7 +84,7 @@ def ingest_camera(
         nonlocal tracklets
         for tracklet in ended:
             tracklets += 1
-            numbers.add(add_tracklet(gallery, tracklet, embed(to_model_input(tracklet.crops, manifest.preprocess))))
+            numbers.add(add_tracklet(gallery, tracklet, model.embed(tracklet.crops)))
 
     for frame in frames:
         if frame.camera != camera:

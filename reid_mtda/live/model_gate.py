@@ -11,18 +11,17 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
 
 from reid_mtda.errors import ModelError
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
-from reid_mtda.types import DoubleArray, Embed, FloatArray, ImageArray, ModelManifest, Tracklet
-from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.model import Model
+from reid_mtda.types import DoubleArray, FloatArray, ImageArray, Tracklet
 
 _PER_CAMERA = 150
-_BATCH = 64
 MIN_TRACKLETS = 10
 
 
@@ -118,8 +117,8 @@ def _worse(comparisons: Mapping[str, CameraComparison | HoldoutComparison]) -> s
 
 def compare_models(
     samples: Sequence[GateSample],
-    current: tuple[Embed, ModelManifest],
-    candidate: tuple[Embed, ModelManifest],
+    current: Model,
+    candidate: Model,
     *,
     cameras: Collection[str] = (),
     tolerance: float = 0.005,
@@ -137,11 +136,11 @@ def compare_models(
         ModelError: a model fails on the crops, or ``stopped``.
         ImageError: a picture of the check set is gone or damaged.
     """
-    current, candidate = ((_unless(stopped, embed), manifest) for embed, manifest in (current, candidate))
+    current, candidate = (_unless(stopped, model) for model in (current, candidate))
     comparisons, skipped = {}, []
     for camera in sorted({*cameras, *(sample.camera for sample in samples)}):
         own = [sample for sample in samples if sample.camera == camera]
-        before, after = pair_auc(own, *current), pair_auc(own, *candidate)
+        before, after = pair_auc(own, current), pair_auc(own, candidate)
         usable = np.isfinite(before) & np.isfinite(after)
         if np.count_nonzero(usable) < MIN_TRACKLETS:
             skipped.append(camera)
@@ -153,21 +152,18 @@ def compare_models(
     return GateReport(comparisons, tuple(skipped), holdout.compare(current, candidate) if holdout else {})
 
 
-def _unless(stopped: Callable[[], bool], embed: Embed) -> Embed:
-    """``embed``, a batch at a time, refusing once ``stopped``."""
+def _unless(stopped: Callable[[], bool], model: Model) -> Model:
+    """``model``, refusing the next batch once ``stopped``."""
 
-    def embed_batches(crops: FloatArray) -> FloatArray:
-        parts = []
-        for start in range(0, len(crops), _BATCH):
-            if stopped():
-                raise ModelError("gate: the service stopped before the comparison; start it again and ask anew")
-            parts.append(embed(crops[start : start + _BATCH]))
-        return np.concatenate(parts)
+    def network(crops: FloatArray) -> FloatArray:
+        if stopped():
+            raise ModelError("gate: the service stopped before the comparison; start it again and ask anew")
+        return model.network(crops)
 
-    return embed_batches
+    return replace(model, network=network)
 
 
-def pair_auc(samples: Sequence[GateSample], embed: Embed, manifest: ModelManifest) -> DoubleArray:
+def pair_auc(samples: Sequence[GateSample], model: Model) -> DoubleArray:
     """For each tracklet of one camera, the share of others on view at its time that it scores below itself.
 
     Returns:
@@ -175,10 +171,10 @@ def pair_auc(samples: Sequence[GateSample], embed: Embed, manifest: ModelManifes
     """
     if not samples:
         return np.zeros(0)
-    early = embed(to_model_input([sample.early for sample in samples], manifest.preprocess))
-    late = embed(to_model_input([sample.late for sample in samples], manifest.preprocess))
+    early = model.embed([sample.early for sample in samples])
+    late = model.embed([sample.late for sample in samples])
     if not (np.isfinite(early).all() and np.isfinite(late).all()):
-        raise ModelError(f"model {manifest.model_id}: gave numbers that are not finite; export it again")
+        raise ModelError(f"model {model.model_id}: gave numbers that are not finite; export it again")
     scores = early @ late.T
     found = np.full(len(samples), np.nan)
     for row, one in enumerate(samples):

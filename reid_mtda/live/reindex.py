@@ -12,8 +12,8 @@ import numpy as np
 
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.types import Embed, ImageArray, ModelManifest, Sighting
-from reid_mtda.vision.preprocess import to_model_input
+from reid_mtda.model import Model
+from reid_mtda.types import ImageArray, Sighting
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ def drop_gone(old: Gallery, new: Gallery) -> None:
 def carry_over(
     old: Gallery,
     new: Gallery,
-    embed: Embed,
-    manifest: ModelManifest,
+    model: Model,
     *,
     lock: AbstractContextManager[Any] | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -49,9 +48,8 @@ def carry_over(
 
     Args:
         old: only read.
-        new: bound to ``manifest``'s model.
-        embed: that model.
-        manifest: its card.
+        new: bound to ``model``.
+        model: embeds them.
         lock: held for each batch; whoever deletes from the galleries holds it, too.
         stopped: asked before each batch; True: leave off.
         progress: called with (done, total).
@@ -63,8 +61,8 @@ def carry_over(
         GalleryError: ``new`` belongs to another model.
         StorageError: the disk is full; what was carried over stays.
     """
-    if new.model_id != manifest.model_id:
-        raise GalleryError(f"gallery {new.folder} holds model {new.model_id}, got {manifest.model_id} to re-index with")
+    if new.model_id != model.model_id:
+        raise GalleryError(f"gallery {new.folder} holds model {new.model_id}, got {model.model_id} to re-index with")
     there = {key_of(row): number for number, row in new.sightings().items()}
     wanted = old.sightings()
     missing = [number for number, row in sorted(wanted.items()) if key_of(row) not in there]
@@ -75,7 +73,7 @@ def carry_over(
             batch = old.lookup(missing[start : start + _BATCH])  # without what was deleted meanwhile
             pictures = {number: _read(row) for number, row in batch.items()}
             readable = {number: picture for number, picture in pictures.items() if picture is not None}
-            rows = embed(to_model_input(list(readable.values()), manifest.preprocess)) if readable else ()
+            rows = model.embed(list(readable.values()))
             for (number, picture), vector in zip(readable.items(), rows, strict=True):
                 row = batch[number]
                 there[key_of(row)] = new.add(

@@ -26,8 +26,9 @@ from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream
+from reid_mtda.model import Model
 from reid_mtda.site import Camera, Site, resolve
-from reid_mtda.types import Detect, Embed, FloatArray, Frame, ImageArray, ModelManifest
+from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, ModelManifest
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.motion_gate import motion_gated
 
@@ -41,8 +42,7 @@ class LiveSystem:
 
     Args:
         site: the cameras to begin with.
-        embed: the model.
-        manifest: its card.
+        model: the model.
         gallery: where sightings go; bound to the same model. The system closes it in the end.
         settings: how it works.
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
@@ -56,8 +56,7 @@ class LiveSystem:
     def __init__(
         self,
         site: Site,
-        embed: Embed,
-        manifest: ModelManifest,
+        model: Model,
         gallery: Gallery,
         settings: LiveSettings | None = None,
         *,
@@ -72,7 +71,7 @@ class LiveSystem:
         self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
         self.model_server = ModelServer(
-            embed, manifest, gallery, self.settings.batcher, self._thread, references=references, adapted=adapted
+            model, gallery, self.settings.batcher, self._thread, references=references, adapted=adapted
         )
         self.disk = Disk(
             lambda: self.gallery.folder,
@@ -176,9 +175,14 @@ class LiveSystem:
     # ---------------------------------------------------------------------------------------- model, gallery
 
     @property
+    def model(self) -> Model:
+        """The model that answers."""
+        return self.model_server.serving.model
+
+    @property
     def manifest(self) -> ModelManifest:
         """Card of the model that answers."""
-        return self.model_server.serving.manifest
+        return self.model_server.serving.model.manifest
 
     @property
     def gallery(self) -> Gallery:
@@ -225,14 +229,13 @@ class LiveSystem:
 
     def switch(
         self,
-        embed: Embed,
-        manifest: ModelManifest,
+        model: Model,
         gallery: Gallery,
         adapted: Mapping[str, FloatArray] | None = None,
     ) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open."""
-        old = self.model_server.switch(embed, manifest, gallery, adapted)
-        self.events.publish("model_switched", None, model_id=manifest.model_id)
+        old = self.model_server.switch(model, gallery, adapted)
+        self.events.publish("model_switched", None, model_id=model.model_id)
         return old
 
     # --------------------------------------------------------------------------------------------- inside

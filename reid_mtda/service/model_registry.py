@@ -10,19 +10,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ReidError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.holdout import Holdout
 from reid_mtda.live.model_gate import GateReport, compare_models
 from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported, read_cameras
+from reid_mtda.model import Model, load_model
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import Place, ServingRecord, gallery_for, keep_serving
-from reid_mtda.types import Embed, ModelManifest
+from reid_mtda.types import ModelManifest
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class ModelRegistry:
         self._audit, self._reviews, self._searches = audit, reviews, searches
         self._check_set = holdout
         self._lock = threading.Lock()
-        self._embed, self._now, self._before = serving.embed, serving.now, serving.before
+        self._now, self._before = serving.now, serving.before
         self._started_with = serving.started_with
         self.job: Job | None = None
         system.periodic_checks.append(self.poll)
@@ -75,7 +76,7 @@ class ModelRegistry:
         for folder in serving.left_over:
             self._audit.add("service", "gallery_removed", gallery=folder.name)
             _clear(folder, is_ours=folder.parent == gallery_for(self._state, ""))
-        self._keep(serving.manifest, serving.now, serving.before, is_complete=serving.is_complete)
+        self._keep(serving.model.manifest, serving.now, serving.before, is_complete=serving.is_complete)
         self._renumber()
         if aside is not None and not serving.is_complete:
             self._begin("service", "the last change of the model", lambda: self._complete(aside))
@@ -110,12 +111,11 @@ class ModelRegistry:
             ModelError: its folder cannot be used.
             ImageError: a picture of the check set is gone.
         """
-        embed, manifest = load_exported(self._folder(name))
-        current = self._embed, self._system.manifest
+        candidate = load_model(self._folder(name))
         report = compare_models(
             self._system.samples.all(),
-            current,
-            (embed, manifest),
+            self._system.model,
+            candidate,
             cameras=self._system.cameras(),
             holdout=self._check_set,
             stopped=self._system.is_stopping,
@@ -128,7 +128,7 @@ class ModelRegistry:
             user,
             "candidate_judged",
             candidate=name,
-            model_id=manifest.model_id,
+            model_id=candidate.model_id,
             passes=report.passes,
             skipped=report.skipped,
             reason=report.reason,
@@ -192,19 +192,19 @@ class ModelRegistry:
             self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
 
     def _change(self, user: str, name: str, model: Path, gallery: Path | None = None) -> None:
-        embed, manifest = load_exported(model)
-        gallery = gallery or gallery_for(self._state, manifest.model_id)
-        if manifest.model_id == self._system.manifest.model_id:
+        new = load_model(model)
+        gallery = gallery or gallery_for(self._state, new.model_id)
+        if new.model_id == self._system.manifest.model_id:
             raise SearchError(f"{name} is the model that answers already", 409)
-        self._exchange(user, Place(model, gallery), embed, manifest)
+        self._exchange(user, Place(model, gallery), new)
 
     def _complete(self, aside: Gallery) -> None:
         """Carry over what a change that was interrupted did not."""
-        self._carry_over(aside, self._system.gallery, self._embed, self._system.manifest)
+        self._carry_over(aside, self._system.gallery, self._system.model)
         self._renumber()
         self._keep(self._system.manifest, self._now, self._before, is_complete=True)
 
-    def _carry_over(self, old: Gallery, new: Gallery, embed: Embed, manifest: ModelManifest) -> None:
+    def _carry_over(self, old: Gallery, new: Gallery, model: Model) -> None:
         """While cameras and people go on.
 
         Raises:
@@ -213,8 +213,7 @@ class ModelRegistry:
         carry_over(
             old,
             new,
-            embed,
-            manifest,
+            model,
             lock=self._system.galleries_lock,
             stopped=self._system.is_stopping,
             progress=self._progress,
@@ -233,34 +232,34 @@ class ModelRegistry:
                 is_complete=is_complete,
             )
 
-    def _exchange(self, user: str, place: Place, embed: Embed, manifest: ModelManifest) -> None:
+    def _exchange(self, user: str, place: Place, model: Model) -> None:
         system, previous_gallery = self._system, self._system.previous_gallery
         reopened = previous_gallery is not None and previous_gallery.folder.resolve() == place.gallery
         is_made = not place.gallery.exists()
-        new = previous_gallery if reopened and previous_gallery is not None else Gallery.open(place.gallery, manifest)
+        new = previous_gallery if reopened and previous_gallery is not None else Gallery.open(place.gallery, model)
         old_id = system.manifest.model_id
         with ExitStack() as undo:
             if not reopened:
                 undo.callback(_abandon, new, is_made=is_made)
-            self._carry_over(system.gallery, new, embed, manifest)
+            self._carry_over(system.gallery, new, model)
             with system.galleries_lock:
                 if not reopened:  # erasure and retention did not reach it until now
                     drop_gone(system.gallery, new)
                 # Written down first: after a kill the next start serves what the new model saw, and completes it.
-                self._keep(manifest, place, self._now, is_complete=False)
+                self._keep(model.manifest, place, self._now, is_complete=False)
                 undo.pop_all()
-                old = system.switch(embed, manifest, new, read_cameras(place.model, manifest))
+                old = system.switch(model, new, read_cameras(place.model, model.manifest))
                 system.previous_gallery = old
-                self._before, self._now, self._embed = self._now, place, embed
-                carry_over(old, new, embed, manifest)  # what came since
+                self._before, self._now = self._now, place
+                carry_over(old, new, model)  # what came since
                 self._renumber()
                 if previous_gallery is not None and not reopened:
                     # Nobody can go back to it, and neither erasure nor retention would reach it any more. All that it
                     # held is in the new one.
                     previous_gallery.delete(previous_gallery.sightings())
                     previous_gallery.close()
-                self._keep(manifest, place, self._before, is_complete=True)
-        self._audit.add(user, "model_switched", model_id=manifest.model_id, instead_of=old_id, sightings=len(new))
+                self._keep(model.manifest, place, self._before, is_complete=True)
+        self._audit.add(user, "model_switched", model_id=model.model_id, instead_of=old_id, sightings=len(new))
 
     def _renumber(self) -> None:
         """Sightings may have other numbers now: those that a review names are looked up, and no others."""

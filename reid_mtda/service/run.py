@@ -16,11 +16,11 @@ from pathlib import Path
 
 import uvicorn
 
+from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.runs import lock_folder
-from reid_mtda.runtime import read_cameras
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
@@ -130,16 +130,15 @@ def running_service(
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock_folder(state)
     serving = load_serving(state, model, gallery)
-    opened = Gallery.open(serving.now.gallery, serving.manifest)
+    opened = Gallery.open(serving.now.gallery, serving.model)
     system = LiveSystem(
         site,
-        serving.embed,
-        serving.manifest,
+        serving.model,
         opened,
         settings.live,
         crops=state / "crops",
         references=state,
-        adapted=read_cameras(serving.now.model, serving.manifest),
+        adapted=read_cameras(serving.now.model, serving.model.manifest),
     )
     try:
         service = make_app_state(system, state, settings, serving=serving, detect=upload_detector(site))

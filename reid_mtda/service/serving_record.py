@@ -9,9 +9,8 @@ from pathlib import Path
 
 from reid_mtda.errors import ReidError
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.model import Model, load_model
 from reid_mtda.runs import write_json
-from reid_mtda.runtime import load_exported
-from reid_mtda.types import Embed, ModelManifest
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,7 @@ class ServingRecord:
     ``left_over``: galleries of other models, which neither erasure nor retention reaches.
     """
 
-    embed: Embed
-    manifest: ModelManifest
+    model: Model
     now: Place
     started_with: str
     before: Place | None = None
@@ -69,13 +67,13 @@ def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
         ModelError: ``model`` cannot be used; one put in its place that cannot is named in the log, and left out.
     """
     asked = Place(Path(model).resolve(), Path(gallery).resolve())
-    embed, manifest = load_exported(asked.model)
-    told = ServingRecord(embed, manifest, asked, manifest.model_id)
+    opened = load_model(asked.model)
+    told = ServingRecord(opened, asked, opened.model_id)
     try:
         kept = json.loads((Path(state) / FILE).read_text(encoding="utf-8"))
         now, before = _place(kept["now"]), _place(kept["before"])
         model_id, is_complete = str(kept["model_id"]), bool(kept.get("is_complete", True))
-        is_asked_again = kept["started_with"] == manifest.model_id
+        is_asked_again = kept["started_with"] == opened.model_id
     except FileNotFoundError:
         return _with_left_over(state, told)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -88,8 +86,8 @@ def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
         # What the one before had is in the one now, which counts as the one before from here on.
         return _with_left_over(state, told, before.gallery) if is_complete else told
     try:
-        embed, manifest = load_exported(now.model)
-        if manifest.model_id != model_id or not now.gallery.is_dir():
+        opened = load_model(now.model)
+        if opened.model_id != model_id or not now.gallery.is_dir():
             raise ReidError(f"{now.model}: holds another model than {model_id}, or its gallery is gone")
     except ReidError as error:
         log.error(
@@ -99,7 +97,7 @@ def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
             error,
         )
         return _with_left_over(state, told)
-    return _with_left_over(state, ServingRecord(embed, manifest, now, told.started_with, before, is_complete))
+    return _with_left_over(state, ServingRecord(opened, now, told.started_with, before, is_complete))
 
 
 def _with_left_over(state: Path, serving: ServingRecord, *others: Path) -> ServingRecord:

@@ -120,6 +120,8 @@ class _Layout:
 def _network(path: Path, threads: int | None, device: str, min_score: float) -> Detect:
     if path.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{path}: not a detector, expected 'motion', 'hog' or a file ending in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise ModelError(f"{path}: no such detector file; check the path")
     network = open_network(path, device=device, threads=threads)
     height, width = _input_size(network)
 

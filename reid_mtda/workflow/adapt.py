@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reid_mtda.camera_means import write_cameras
 from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.datasets import load_dataset
@@ -17,12 +18,11 @@ from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.part_mix import mix_parts
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import DataError, ReidError
-from reid_mtda.evaluate.retrieval import embed_paths
 from reid_mtda.export import export_student
+from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.runs import Progress, Run, open_run, silent, stage
-from reid_mtda.runtime import load_exported, write_cameras
 from reid_mtda.site import Site
 from reid_mtda.train import METHODS
 from reid_mtda.train.camera_proxies import distil_camera_proxies
@@ -30,7 +30,7 @@ from reid_mtda.train.distil import distil
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
-from reid_mtda.vision.preprocess import read_image, to_model_input
+from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
 
@@ -108,10 +108,8 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
             check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
         )
         # What live embeddings are compared with, so by the model that will give them: the exported one.
-        embed, _ = load_exported(model_folder)
-        embeddings = {
-            camera: embed_paths(embed, manifest.preprocess, target.paths) for camera, target in targets.items()
-        }
+        model = load_model(model_folder)
+        embeddings = {camera: model.embed(target.paths) for camera, target in targets.items()}
         write_cameras(model_folder, manifest, embeddings)
     return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
 
@@ -240,13 +238,12 @@ def collect_lessons(
     for camera, target in targets.items():
         exported, seed = ready_made(config, camera), run.child_seed(f"part-mixed {camera}")
         if exported:
-            embed, manifest = load_exported(exported)
-            rows = [embed_paths(embed, manifest.preprocess, target.paths)]
-            teacher_output = TeacherOutputs(torch.from_numpy(rows[0]), None, manifest.model_id)
+            model = load_model(exported)
+            rows = [model.embed(target.paths)]
+            teacher_output = TeacherOutputs(torch.from_numpy(rows[0]), None, model.model_id)
             if count:  # else the crops need not be read at the student's size here
                 extra = mix_parts(load_pictures(target.paths, preprocess).resized, count, seed)
-                batches = [extra[n : n + 32] for n in range(0, len(extra), 32)]
-                rows += [embed(to_model_input(list(batch), manifest.preprocess)) for batch in batches]
+                rows.append(model.embed(extra))
                 teacher_output = replace(
                     teacher_output, embedding=torch.from_numpy(np.concatenate(rows)), part_mixed=extra
                 )

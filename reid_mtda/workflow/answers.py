@@ -13,11 +13,11 @@ from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
-from reid_mtda.evaluate.retrieval import embed_paths, evaluate_features, evaluate_split, load_features, name_cameras
+from reid_mtda.evaluate.retrieval import evaluate_features, evaluate_split, load_features, name_cameras
 from reid_mtda.live.ingest import mean_embedding
+from reid_mtda.model import Model, load_model, write_manifest
 from reid_mtda.runs import Progress, silent
-from reid_mtda.runtime import load_exported, write_manifest
-from reid_mtda.types import Embed, ModelManifest, Preprocess, RetrievalScores
+from reid_mtda.types import ModelManifest, Preprocess, RetrievalScores
 from reid_mtda.vision.picture_files import find_pictures
 from reid_mtda.vision.preprocess import read_image
 
@@ -50,33 +50,27 @@ def evaluate_model(
         return evaluate_features(load_features(features), rerank=rerank), ()
     if model is None:
         raise ConfigError("evaluate: no model given, expected --model FOLDER (or --features FILE.npz alone)")
-    embed, manifest = load_exported(model)
+    opened = load_model(model)
     if crops is not None:
         if truth is None:
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
         labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in load_folder(crops)})
-        return score_tracklets(embed, manifest.preprocess, labelled, rerank=rerank), labelled.cameras
+        return score_tracklets(opened, labelled, rerank=rerank), labelled.cameras
     _, split = load_dataset(data, root, where="--data", half="test")
 
     if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
         raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")
-
-    def show(done: int, total: int) -> None:
-        progress("embed", done, total)
-
-    scores = evaluate_split(embed, manifest.preprocess, split, rerank=rerank, progress=show)
+    scores = evaluate_split(opened, split, rerank=rerank, progress=progress)
     return scores, name_cameras(split)
 
 
-def score_tracklets(
-    embed: Embed, preprocess: Preprocess, labelled: TrackletTruth, *, rerank: bool = False
-) -> RetrievalScores:
+def score_tracklets(model: Model, labelled: TrackletTruth, *, rerank: bool = False) -> RetrievalScores:
     """Search every tracklet among all others: the question a user asks of the gallery, with its truth."""
     if not labelled.paths:
         raise DataError(
             "crops: no tracklet overlaps a person of the truth; check that truth and footage belong together"
         )
-    rows = np.stack([mean_embedding(embed_paths(embed, preprocess, paths)) for paths in labelled.paths])
+    rows = np.stack([mean_embedding(model.embed(paths)) for paths in labelled.paths])
     truth = (labelled.pids, labelled.camids)
     return rank_scores(rows, *truth, rows, *truth, rerank=rerank)
 

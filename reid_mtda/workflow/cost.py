@@ -12,9 +12,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.export import export_student
+from reid_mtda.model import Model, load_model
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.runtime import load_exported
-from reid_mtda.types import Embed, Preprocess
+from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
 
 
@@ -33,8 +33,7 @@ def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path])
             trained_on="cost",
             check_crops=[read_image(path) for path in check],
         )
-        embed, _ = load_exported(Path(folder) / "model")
-        ms = milliseconds(embed, preprocess)
+        ms = milliseconds(load_model(Path(folder) / "model"))
     classes = model.classifier.weight.numel() if model.classifier is not None else 0
     return {
         "params": float(sum(p.numel() for p in body)),
@@ -43,13 +42,14 @@ def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path])
     }
 
 
-def milliseconds(embed: Embed, preprocess: Preprocess, *, rounds: int = 30) -> float:
-    """Median time of one crop."""
+def milliseconds(model: Model, *, rounds: int = 30) -> float:
+    """Measure the median time of one preprocessed crop, in milliseconds."""
+    preprocess = model.manifest.preprocess
     crop = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
-    embed(crop)
+    model.network(crop)
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
-        embed(crop)
+        model.network(crop)
         times.append(time.perf_counter() - began)
     return float(np.median(times) * 1000)

@@ -19,8 +19,8 @@ from reid_mtda.evaluate.rank_plots import draw_retrieval
 from reid_mtda.evaluate.report import write_report
 from reid_mtda.evaluate.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
+from reid_mtda.model import load_model
 from reid_mtda.runs import Progress, Run, silent, stage, versions
-from reid_mtda.runtime import load_exported
 from reid_mtda.site import Site, load_site
 from reid_mtda.types import RetrievalSplit
 from reid_mtda.workflow.adapt import Adapted, adapt_cameras, adapted_targets, load_source
@@ -60,8 +60,7 @@ def demo(
     with stage(run, "score"):
         split = load_test(config, run, STREET_SEED)
         rows = score_run(run, config, {"street": split}, adapted_targets(adapted))
-        embed, manifest = load_exported(adapted.model_folder)
-        features = embed_split(embed, manifest.preprocess, split)
+        features = embed_split(load_model(adapted.model_folder), split)
         draw_retrieval(out / "retrieval.png", split, features.query_embeddings, features.gallery_embeddings)
     report = describe_run(run, config, adapted, rows, sightings, split)
     write_report(out, report)

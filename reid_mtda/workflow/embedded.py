@@ -10,12 +10,18 @@ import torch
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.retrieval import Features, embed_paths, name_cameras
+from reid_mtda.evaluate.retrieval import Features, name_cameras
+from reid_mtda.model import Model
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.types import Embed, FloatArray, IdentitySet, IntArray, Preprocess, RetrievalSplit, UnlabelledSet
-
-Opened = tuple[Embed, Preprocess]
-"""A network at work and what its crops must look like."""
+from reid_mtda.types import (
+    FloatArray,
+    IdentitySet,
+    IntArray,
+    ModelManifest,
+    Preprocess,
+    RetrievalSplit,
+    UnlabelledSet,
+)
 
 EmbedSide = Callable[[IdentitySet, tuple[str, ...], str], FloatArray]
 """Pictures, names of their cameras by camid, name of their data set -> float32 (N, D)."""
@@ -24,23 +30,23 @@ MEAN_CROPS = 500
 """Crops of a camera, evenly spread over those there are, of which its mean embedding is taken for a table."""
 
 
-def as_embed(model: Embedder) -> Embed:
-    """A torch model as an ``Embed``."""
+def torch_model(model: Embedder, preprocess: Preprocess) -> Model:
+    """Wrap a torch network, as it is in memory, as a ``Model``."""
     model.eval()
 
     def embed(crops: FloatArray) -> FloatArray:
         with torch.inference_mode():
             return np.asarray(model(torch.from_numpy(crops)).embedding.numpy(), np.float32)
 
-    return embed
+    return Model(ModelManifest("in memory", model.spec.arch, model.embedding_dim, preprocess, "in memory"), embed)
 
 
-def by_one(opened: Opened) -> EmbedSide:
+def by_one(model: Model) -> EmbedSide:
     """Embed all pictures by one network."""
-    return lambda side, names, title: embed_paths(*opened, side.paths)
+    return lambda side, names, title: model.embed(side.paths)
 
 
-def by_camera(models: Mapping[str, Callable[[], Opened]]) -> EmbedSide:
+def by_camera(models: Mapping[str, Callable[[], Model]]) -> EmbedSide:
     """Embed each camera's pictures by the network of its name, or of its data set's; one is in memory at a time.
 
     Pictures of a camera without one, which failed or which the site lacks, become zeros and find nobody.
@@ -53,8 +59,7 @@ def by_camera(models: Mapping[str, Callable[[], Opened]]) -> EmbedSide:
             if opened is None:
                 continue
             mine = np.flatnonzero(side.camids == camid)
-            network, preprocess = opened()
-            own = embed_paths(network, preprocess, [side.paths[row] for row in mine])
+            own = opened().embed([side.paths[row] for row in mine])
             rows |= dict(zip(mine.tolist(), own, strict=True))
         if not rows:
             raise DataError(

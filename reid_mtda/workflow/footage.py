@@ -14,8 +14,8 @@ from reid_mtda.errors import ConfigError, DataError, GalleryError, ImageError, M
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
+from reid_mtda.model import load_model
 from reid_mtda.runs import Progress, silent
-from reid_mtda.runtime import load_exported
 from reid_mtda.site import Camera, Site, resolve
 from reid_mtda.types import Detect, ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
@@ -160,9 +160,9 @@ def index_site(
     Returns:
         Reports by camera, and the message of each camera that failed.
     """
-    embed, manifest = load_exported(model_folder)
+    model = load_model(model_folder)
     reports, failures = {}, {}
-    with Gallery.open(gallery_folder, manifest) as gallery:
+    with Gallery.open(gallery_folder, model) as gallery:
         for name, camera in site.cameras.items():
             try:
                 with _Indexed(site, name, gallery) as footage:
@@ -170,8 +170,7 @@ def index_site(
                         footage.source,
                         camera_detector(site, name),
                         TrackletBuilder(name, fps=camera.fps),
-                        embed,
-                        manifest,
+                        model,
                         gallery,
                         former=footage.former,
                         progress=counted(progress, f"index {name}", footage.source.expected),
@@ -200,11 +199,11 @@ def search_gallery(
     since, until = filters.get("start_s"), filters.get("end_s")
     if since is not None and until is not None and since > until:
         raise ConfigError("search: the time to search from lies after the time to search to; swap them")
-    embed, manifest = load_exported(model_folder)
+    model = load_model(model_folder)
     detect = load_detector(detector, min_height_px=16) if detector else None
-    with Gallery.open(gallery_folder, manifest) as gallery:
+    with Gallery.open(gallery_folder, model) as gallery:
         _check_cameras(filters.get("cameras"), gallery)
-        return image, search_picture(image, embed, manifest, gallery, detect, k, **filters)
+        return image, search_picture(image, model, gallery, detect, k, **filters)
 
 
 def _check_cameras(wanted: Sequence[str] | None, gallery: Gallery) -> None:

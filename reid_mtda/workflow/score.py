@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.bootstrap import people_to_json
 from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
+from reid_mtda.model import Model, load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
-from reid_mtda.runtime import load_exported
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
 from reid_mtda.workflow.adapt import ready_made
 from reid_mtda.workflow.cost import measure_cost, milliseconds
-from reid_mtda.workflow.embedded import EmbedSide, Opened, as_embed, by_camera, by_one, embed_test
+from reid_mtda.workflow.embedded import EmbedSide, by_camera, by_one, embed_test, torch_model
 
 SELECTION_RULE = "last weights"
 OURS = "distilled student"
@@ -87,7 +88,7 @@ def score_run(
     rows = []
     for name, file in _students(run, config).items():
         model = load_embedder(file, run=run)
-        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess)), targets), **cost})
+        rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess)), targets), **cost})
         if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
             own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
             rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own), targets), **cost})
@@ -112,13 +113,13 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     for name, file in _students(run, config).items():
         model = load_embedder(file, run=run)
         cost = measure_cost(model, preprocess, split.query.paths[:4])
-        rows.append({"method": name, **score_tests(tests, by_one((as_embed(model), preprocess))), **cost})
+        rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess))), **cost})
     seen = config.teacher_preprocess()
     each = []
     for path in sorted((run.folder / "teachers").glob("*.safetensors")):
         teacher = load_embedder(path, run=run)
         cost = measure_cost(teacher, seen, split.query.paths[:4])
-        each.append({**score_tests(tests, by_one((as_embed(teacher), seen))), **cost})
+        each.append({**score_tests(tests, by_one(torch_model(teacher, seen))), **cost})
     if each:
         shared = {key: each[0][key] for key in ("params", "macs", "ms")}
         rows.append({"method": "mean of teachers", **mean_of(each), **_times(shared, len(each))})
@@ -150,18 +151,17 @@ def _score_teachers(
     run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
     preprocess = config.teacher_preprocess()
-    teachers: dict[str, Callable[[], Opened]] = {}
+    teachers: dict[str, Callable[[], Model]] = {}
     cost: dict[str, float | None] = {"params": None, "macs": None, "ms": None}
     for camera in targets:
         exported, path = ready_made(config, camera), run.folder / f"teachers/{camera}.safetensors"
-        teachers[camera] = _exported(exported) if exported else _stored(path, preprocess, run)
+        teachers[camera] = partial(load_model, exported) if exported else _stored(path, preprocess, run)
     own = [run.folder / f"teachers/{camera}.safetensors" for camera in targets if not ready_made(config, camera)]
     if own:
         crop = next(iter(tests.values())).query.paths[:4]
         cost |= measure_cost(load_embedder(own[-1], run=run), preprocess, crop)
     else:
-        embed, size = next(iter(teachers.values()))()
-        cost["ms"] = milliseconds(embed, size)
+        cost["ms"] = milliseconds(next(iter(teachers.values()))())
     rows = [{"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers), targets), **cost}]
     if config.mean_of_teachers:  # all of them see every picture
         each = [score_tests(tests, by_one(opened()), targets) for opened in teachers.values()]
@@ -169,25 +169,17 @@ def _score_teachers(
     return rows
 
 
-def _stored(path: Path, preprocess: Preprocess, run: Run) -> Callable[[], Opened]:
-    return lambda: (as_embed(load_embedder(path, run=run)), preprocess)
+def _stored(path: Path, preprocess: Preprocess, run: Run) -> Callable[[], Model]:
+    return lambda: torch_model(load_embedder(path, run=run), preprocess)
 
 
-def _exported(folder: Path) -> Callable[[], Opened]:
-    def opened() -> Opened:
-        embed, manifest = load_exported(folder)
-        return embed, manifest.preprocess
-
-    return opened
-
-
-def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Callable[[], Opened]:
+def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Callable[[], Model]:
     """``model`` with the statistics of one camera's crops (AdaBN, Li et al. 2016): labels are not needed for it."""
 
-    def opened() -> Opened:
+    def opened() -> Model:
         own = copy.deepcopy(model)
         recompute_batchnorm(own, load_pictures(target.paths, preprocess))
-        return as_embed(own), preprocess
+        return torch_model(own, preprocess)
 
     return opened
 

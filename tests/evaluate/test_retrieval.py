@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reid_mtda.errors import DataError, ImageError, ReidError, ShapeError
+from reid_mtda.errors import DataError, ReidError
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.evaluate.retrieval import (
-    embed_paths,
     evaluate_features,
     evaluate_split,
     load_features,
     name_cameras,
     scores_to_json,
 )
-from reid_mtda.types import IdentitySet, Preprocess, RetrievalSplit
+from reid_mtda.model import Model
+from reid_mtda.types import IdentitySet, ModelManifest, Preprocess, RetrievalSplit
 
 PREPROCESS = Preprocess(height=16, width=8)
 COLOURS = {1: (200, 30, 30), 2: (30, 200, 30), 3: (30, 30, 200)}
@@ -25,6 +25,9 @@ def mean_colour(crops):
     """An Embed: the mean colour of each crop, as a row of length 1."""
     rows = crops.mean(axis=(2, 3))
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+MODEL = Model(ModelManifest("m" * 12, "colours", 3, PREPROCESS, "nothing"), mean_colour)
 
 
 def side(folder, name, pids, camids, fade=0):
@@ -62,36 +65,15 @@ def save(path, values):
 
 def test_split_is_embedded_and_ranked(split):
     seen = []
-    scores = evaluate_split(
-        mean_colour, PREPROCESS, split, batch=2, progress=lambda done, total: seen.append((done, total))
-    )
+    scores = evaluate_split(MODEL, split, progress=lambda *told: seen.append(told))
     assert (scores.mAP, scores.mINP, scores.cmc[0], scores.num_valid_queries) == (1, 1, 1, 3)
-    assert seen == [(2, 7), (4, 7), (6, 7), (7, 7)]
-
-
-@pytest.mark.parametrize("batch", [1, 3, 32])
-def test_order_of_paths_is_kept_for_any_batch(split, batch):
-    rows = embed_paths(mean_colour, PREPROCESS, split.gallery.paths, batch)
-    assert rows.dtype == np.float32 and rows.shape == (4, 3)
-    assert rows.argmax(axis=1).tolist() == [2, 1, 0, 0]
-
-
-def test_no_paths_is_no_rows():
-    assert embed_paths(mean_colour, PREPROCESS, []).shape == (0, 0)
+    assert seen == [("embed", 7, 7)]
 
 
 def test_split_with_an_empty_side(split):
     nobody = IdentitySet((), np.zeros(0, np.int64), np.zeros(0, np.int64))
     with pytest.raises(DataError, match="gallery: got no pictures, expected at least one"):
-        evaluate_split(mean_colour, PREPROCESS, RetrievalSplit(split.query, nobody))
-
-
-def test_bad_picture_and_bad_embedder(split):
-    with pytest.raises(ShapeError, match=r"embed: got \(3, 1\) for 4 crops, expected \(4, D\)"):
-        embed_paths(lambda crops: mean_colour(crops)[1:, :1], PREPROCESS, split.gallery.paths)
-    split.gallery.paths[2].write_bytes(b"no picture")
-    with pytest.raises(ImageError, match=r"g2\.jpg"):
-        embed_paths(mean_colour, PREPROCESS, split.gallery.paths)
+        evaluate_split(MODEL, RetrievalSplit(split.query, nobody))
 
 
 def test_features_file_gives_the_same_scores(tmp_path):
@@ -152,7 +134,7 @@ def test_damage_anywhere_in_the_file_is_never_a_traceback(tmp_path, pack):
 
 
 def test_json_is_plain_and_names_cameras(split):
-    scores = evaluate_split(mean_colour, PREPROCESS, split)
+    scores = evaluate_split(MODEL, split)
     value = json.loads(json.dumps(scores_to_json(scores, split.camera_names), allow_nan=False))
     for name in ("mAP", "rank1"):
         low, high = value["intervals"][name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import pytest
 from reid_mtda.errors import GalleryError, ImageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import answer_to_json, largest_person, search_picture
+from reid_mtda.model import Model
 from reid_mtda.types import Detections, FloatArray, ImageArray, ModelManifest, Preprocess
-from reid_mtda.vision.preprocess import to_model_input
 
 SMALL = Preprocess(height=16, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 CARD = ModelManifest("a1b2c3d4e5f6", "colours", 3, SMALL, "nothing")
@@ -23,6 +24,9 @@ COLOURS = {"gate": (250, 5, 5), "hall": (5, 250, 5), "yard": (5, 5, 250)}
 def embed(crops: FloatArray) -> FloatArray:
     rows = crops.mean(axis=(2, 3)) + np.float32(1.001)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+MODEL = Model(CARD, embed)
 
 
 def person(camera: str, height: int = 24, width: int = 12) -> ImageArray:
@@ -49,14 +53,14 @@ def nobody(image: ImageArray) -> Detections:
 def gallery(tmp_path: Path) -> Iterator[Gallery]:
     with Gallery.open(tmp_path / "gallery", CARD) as opened:
         for number, camera in enumerate(COLOURS):
-            row = embed(to_model_input([person(camera)], SMALL))[0]
+            row = MODEL.embed(person(camera))[0]
             opened.add(row, camera, number, 100.0 * number, 100.0 * number + 7.25, person(camera))
         yield opened
 
 
 @pytest.mark.parametrize("camera", list(COLOURS))
 def test_a_crop_finds_its_person(gallery: Gallery, camera: str) -> None:
-    answer = search_picture(person(camera), embed, CARD, gallery)
+    answer = search_picture(person(camera), MODEL, gallery)
     assert answer.hits[0].sighting.camera == camera
     assert len(answer.hits) == 3
     assert answer.hits[0].score == pytest.approx(1, abs=1e-5)
@@ -64,24 +68,24 @@ def test_a_crop_finds_its_person(gallery: Gallery, camera: str) -> None:
 
 def test_in_a_scene_the_largest_person_is_meant(gallery: Gallery) -> None:
     np.testing.assert_array_equal(largest_person(scene(), detect, CARD), scene()[9:91, 129:160])
-    assert search_picture(scene(), embed, CARD, gallery, detect, 1).hits[0].sighting.camera == "yard"
+    assert search_picture(scene(), MODEL, gallery, detect, 1).hits[0].sighting.camera == "yard"
 
 
 def test_a_picture_without_people_is_taken_whole(gallery: Gallery) -> None:
     np.testing.assert_array_equal(largest_person(scene(), nobody, CARD), scene())
-    assert len(search_picture(scene(), embed, CARD, gallery, nobody).hits) == 3
+    assert len(search_picture(scene(), MODEL, gallery, nobody).hits) == 3
 
 
 def test_a_crop_is_not_cut_again(gallery: Gallery) -> None:
     def must_not_run(image: ImageArray) -> Detections:
         raise AssertionError("a crop needs no detector")
 
-    assert search_picture(person("hall"), embed, CARD, gallery, must_not_run, 1).hits[0].sighting.camera == "hall"
+    assert search_picture(person("hall"), MODEL, gallery, must_not_run, 1).hits[0].sighting.camera == "hall"
 
 
 def test_filters_reach_the_gallery(gallery: Gallery) -> None:
     def cameras(**filters: object) -> list[str]:
-        answer = search_picture(person("gate"), embed, CARD, gallery, **filters)  # type: ignore[arg-type]
+        answer = search_picture(person("gate"), MODEL, gallery, **filters)  # type: ignore[arg-type]
         return sorted(hit.sighting.camera for hit in answer.hits)
 
     assert cameras(cameras=["hall", "yard"]) == ["hall", "yard"]
@@ -100,17 +104,17 @@ def test_filters_reach_the_gallery(gallery: Gallery) -> None:
 )
 def test_pictures_out_of_bounds_are_refused(gallery: Gallery, picture: ImageArray, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        search_picture(picture, embed, CARD, gallery)
+        search_picture(picture, MODEL, gallery)
 
 
 def test_another_model_is_refused(gallery: Gallery) -> None:
     other = ModelManifest("ffffffffffff", "colours", 3, SMALL, "nothing")
     with pytest.raises(GalleryError, match="was built with model a1b2c3d4e5f6, this is ffffffffffff"):
-        search_picture(person("gate"), embed, other, gallery)
+        search_picture(person("gate"), replace(MODEL, manifest=other), gallery)
 
 
 def test_an_answer_as_json(gallery: Gallery) -> None:
-    value = json.loads(json.dumps(answer_to_json(search_picture(person("hall"), embed, CARD, gallery, k=1))))
+    value = json.loads(json.dumps(answer_to_json(search_picture(person("hall"), MODEL, gallery, k=1))))
     (hit,) = value.pop("hits")
     assert value == {"model_id": "a1b2c3d4e5f6", "gallery_size": 3}
     assert hit.pop("score") == pytest.approx(1, abs=1e-5)

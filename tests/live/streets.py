@@ -11,7 +11,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
 from reid_mtda.types import Frame
 from reid_mtda.vision.video import read_frames
@@ -45,12 +45,12 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     def build(cameras: dict[str, Camera], **arguments) -> LiveSystem:
         write_colour_model(tmp_path / "model")
-        embed, manifest = load_exported(tmp_path / "model", threads=1)
-        gallery = Gallery.open(arguments.pop("folder", tmp_path / "gallery"), manifest)
+        model = load_model(tmp_path / "model", threads=1)
+        gallery = Gallery.open(arguments.pop("folder", tmp_path / "gallery"), model)
         arguments.setdefault("open_frames", hurried)
         arguments.setdefault("settings", FAST)
         site = arguments.pop("site", Site("site", tmp_path, cameras))
-        system = LiveSystem(site, embed, manifest, gallery, **arguments)
+        system = LiveSystem(site, model, gallery, **arguments)
         made.append(system)
         return system
 

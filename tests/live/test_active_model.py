@@ -12,9 +12,8 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.active_model import ModelServer
 from reid_mtda.live.batcher import BatcherSettings
 from reid_mtda.live.camera import AddedSighting, CameraWorker
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.types import Detections, Frame, Tracklet
-from reid_mtda.vision.preprocess import to_model_input
 
 
 def tracklet(number: int) -> Tracklet:
@@ -35,9 +34,9 @@ def test_what_is_under_way_at_a_switch_goes_to_the_new_gallery(tmp_path: Path, e
     """Whether its old vector was there already, or still to come."""
     for turn in (0, 1):
         write_colour_model(tmp_path / f"model{turn}", turn=turn)
-    (embed0, card0), (embed1, card1) = (load_exported(tmp_path / f"model{turn}", threads=1) for turn in (0, 1))
-    old, new = Gallery.open(tmp_path / "old", card0), Gallery.open(tmp_path / "new", card1)
-    model_server = ModelServer(embed0, card0, old, BatcherSettings(), start_thread)
+    model0, model1 = (load_model(tmp_path / f"model{turn}", threads=1) for turn in (0, 1))
+    old, new = Gallery.open(tmp_path / "old", model0), Gallery.open(tmp_path / "new", model1)
+    model_server = ModelServer(model0, old, BatcherSettings(), start_thread)
     added: list[AddedSighting] = []
     worker = CameraWorker(
         SimpleNamespace(camera="gate"), lambda: None, lambda: model_server.serving, fps=5, on_added=added.append
@@ -47,14 +46,14 @@ def test_what_is_under_way_at_a_switch_goes_to_the_new_gallery(tmp_path: Path, e
     if embedded:
         model_server.start()
         assert [future.result(10).shape for future in first]
-    assert model_server.switch(embed1, card1, new) is old
+    assert model_server.switch(model1, new) is old
     if not embedded:
         model_server.start()
         start_thread(before.batcher.run, "embedder")
     worker._collect(10.0)
     assert (len(old), len(new), worker.counts.tracklets, worker.counts.refused) == (0, 3, 3, 0)
     number, row = next(iter(new.sightings().items()))
-    expected = embed1(to_model_input([tracklet(row.track_id).crops[0]], card1.preprocess))[0]
+    expected = model1.embed(tracklet(row.track_id).crops[0])[0]
     np.testing.assert_allclose(new.vector(number), expected, atol=1e-5)
     # Vectors of two models, which may differ in length, never meet in what is observed.
     assert all(one.drift_monitor is model_server.drift_monitor for one in added) and len(added) == 3

@@ -8,6 +8,7 @@ import pytest
 
 from reid_mtda.errors import ModelError
 from reid_mtda.live.batcher import Batcher, BatcherSettings
+from reid_mtda.model import Model
 from reid_mtda.types import ModelManifest, Preprocess
 
 MANIFEST = ModelManifest("m" * 12, "mean", 3, Preprocess(8, 8, (0, 0, 0), (1, 1, 1)), "nothing")
@@ -37,7 +38,7 @@ def worked(batcher: Batcher) -> None:
 
 
 def test_everyone_gets_the_rows_of_their_own_crops() -> None:
-    batcher = Batcher(mean_colour, MANIFEST, BatcherSettings(max_batch=4))
+    batcher = Batcher(Model(MANIFEST, mean_colour), BatcherSettings(max_batch=4))
     asked = [([crop(n), crop(n + 1)], batcher.submit([crop(n), crop(n + 1)], key=f"camera{n % 3}")) for n in range(20)]
     worked(batcher)
     for crops, future in asked:
@@ -47,7 +48,7 @@ def test_everyone_gets_the_rows_of_their_own_crops() -> None:
 
 def test_crops_of_many_cameras_share_a_batch() -> None:
     recorder = Recorder()
-    batcher = Batcher(recorder, MANIFEST, BatcherSettings(max_batch=8))
+    batcher = Batcher(Model(MANIFEST, recorder), BatcherSettings(max_batch=8))
     for n in range(16):
         batcher.submit([crop(n)], key=f"camera{n}")
     worked(batcher)
@@ -56,7 +57,7 @@ def test_crops_of_many_cameras_share_a_batch() -> None:
 
 def test_a_busy_camera_does_not_starve_a_quiet_one() -> None:
     order = []
-    batcher = Batcher(mean_colour, MANIFEST, BatcherSettings(max_batch=2, max_waiting=1000))
+    batcher = Batcher(Model(MANIFEST, mean_colour), BatcherSettings(max_batch=2, max_waiting=1000))
     for n in range(50):
         batcher.submit([crop(n)], key="busy").add_done_callback(lambda _: order.append("busy"))
     batcher.submit([crop(99)], key="quiet").add_done_callback(lambda _: order.append("quiet"))
@@ -65,7 +66,7 @@ def test_a_busy_camera_does_not_starve_a_quiet_one() -> None:
 
 
 def test_too_many_waiting_are_refused_for_that_camera_alone() -> None:
-    batcher = Batcher(mean_colour, MANIFEST, BatcherSettings(max_waiting=4))
+    batcher = Batcher(Model(MANIFEST, mean_colour), BatcherSettings(max_waiting=4))
     assert batcher.submit([crop(0)] * 4, key="busy") is not None
     assert batcher.submit([crop(0)], key="busy") is None
     assert batcher.submit([crop(0)], key="quiet") is not None
@@ -73,7 +74,7 @@ def test_too_many_waiting_are_refused_for_that_camera_alone() -> None:
 
 
 def test_a_lone_crop_waits_no_longer_than_the_limit() -> None:
-    batcher = Batcher(mean_colour, MANIFEST, BatcherSettings(max_wait_s=0.05))
+    batcher = Batcher(Model(MANIFEST, mean_colour), BatcherSettings(max_wait_s=0.05))
     thread = threading.Thread(target=batcher.run)
     thread.start()
     began = time.monotonic()
@@ -93,7 +94,7 @@ def test_a_failing_model_fails_the_asker_and_the_queue_goes_on() -> None:
             raise RuntimeError("no memory")
         return mean_colour(crops)
 
-    batcher = Batcher(embed, MANIFEST, BatcherSettings(max_batch=1))
+    batcher = Batcher(Model(MANIFEST, embed), BatcherSettings(max_batch=1))
     first, second = batcher.submit([crop(1)], key="a"), batcher.submit([crop(2)], key="b")
     worked(batcher)
     with pytest.raises(ModelError, match="RuntimeError"):
@@ -102,7 +103,7 @@ def test_a_failing_model_fails_the_asker_and_the_queue_goes_on() -> None:
 
 
 def test_a_closed_queue_says_so() -> None:
-    batcher = Batcher(mean_colour, MANIFEST)
+    batcher = Batcher(Model(MANIFEST, mean_colour))
     batcher.close()
     with pytest.raises(ModelError, match="stopping"):
         batcher.submit([crop(1)], key="gate")

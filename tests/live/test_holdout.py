@@ -10,6 +10,7 @@ from test_model_gate import CARD, blind, colour, sample
 from reid_mtda.errors import ConfigError, DataError, ImageError
 from reid_mtda.live.holdout import Holdout, load_holdout
 from reid_mtda.live.model_gate import compare_models
+from reid_mtda.model import Model
 
 SAMPLES = [sample("gate", number) for number in range(60)]
 
@@ -39,22 +40,23 @@ def test_labels_stop_what_the_label_free_half_lets_pass(folder: Path) -> None:
     calls = 0
 
     def candidate(crops: np.ndarray) -> np.ndarray:
-        """The first two calls are the gate's own crops, early and late; then come the check set's."""
+        """The first four calls are the gate's own crops, early and late; then come the check set's."""
         nonlocal calls
         calls += 1
-        return colour(crops) if calls <= 2 else blind(crops)
+        return colour(crops) if calls <= 4 else blind(crops)
 
-    report = compare_models(SAMPLES, (colour, CARD), (candidate, CARD), holdout=check)
+    report = compare_models(SAMPLES, Model(CARD, colour), Model(CARD, candidate), holdout=check)
     assert not report.cameras["gate"].is_worse and not report.passes
     assert set(report.checks) == {"gate", "plaza"} and report.checks["gate"].queries == 8
     assert "worse on the check set at gate (1.000 -> " in report.reason
-    assert compare_models(SAMPLES, (blind, CARD), (colour, CARD), holdout=check).passes
+    assert compare_models(SAMPLES, Model(CARD, blind), Model(CARD, colour), holdout=check).passes
 
 
 def test_an_equal_model_passes_and_the_reason_says_where(folder: Path) -> None:
-    report = compare_models(SAMPLES, (colour, CARD), (colour, CARD), holdout=load_holdout(f"market1501:{folder}", 0.0))
+    check = load_holdout(f"market1501:{folder}", 0.0)
+    report = compare_models(SAMPLES, Model(CARD, colour), Model(CARD, colour), holdout=check)
     assert report.passes and report.reason == "no worse at gate, nor on the check set at gate, plaza"
-    assert compare_models(SAMPLES, (colour, CARD), (colour, CARD)).checks == {}
+    assert compare_models(SAMPLES, Model(CARD, colour), Model(CARD, colour)).checks == {}
 
 
 def test_one_camera_below_the_tolerance_is_enough(folder: Path) -> None:
@@ -69,13 +71,13 @@ def test_one_camera_below_the_tolerance_is_enough(folder: Path) -> None:
         return rows
 
     seen: list[int] = []
-    comparisons = check.compare((colour, CARD), (confused, CARD))
+    comparisons = check.compare(Model(CARD, colour), Model(CARD, confused))
     assert seen == [32]
     assert comparisons["gate"].candidate == comparisons["gate"].current == 1 and not comparisons["gate"].is_worse
     assert comparisons["plaza"].candidate < 1 and comparisons["plaza"].is_worse
     drop = comparisons["plaza"].current - comparisons["plaza"].candidate
     seen.clear()
-    assert not Holdout(check.split, drop + 1e-6).compare((colour, CARD), (confused, CARD))["plaza"].is_worse
+    assert not Holdout(check.split, drop + 1e-6).compare(Model(CARD, colour), Model(CARD, confused))["plaza"].is_worse
 
 
 def test_what_is_no_check_set_is_refused(tmp_path: Path) -> None:
@@ -89,4 +91,4 @@ def test_what_is_no_check_set_is_refused(tmp_path: Path) -> None:
     check = load_holdout(str(write_check_set(tmp_path / "set")), 0.01)
     next((tmp_path / "set" / "query").iterdir()).unlink()
     with pytest.raises(ImageError):
-        check.compare((colour, CARD), (colour, CARD))
+        check.compare(Model(CARD, colour), Model(CARD, colour))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from reid_mtda.errors import GalleryError, ShapeError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.ingest import add_tracklet, ingest_camera, mean_embedding
+from reid_mtda.model import Model
 from reid_mtda.types import Detections, FloatArray, Frame, ImageArray, ModelManifest, Preprocess, Tracklet
-from reid_mtda.vision.preprocess import to_model_input
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 SMALL = Preprocess(height=16, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -24,6 +25,9 @@ def embed(crops: FloatArray) -> FloatArray:
     """A model that sees the mean colour: (B, 3, 16, 8) -> (B, 3)."""
     rows = crops.mean(axis=(2, 3)) + np.float32(1.001)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+MODEL = Model(CARD, embed)
 
 
 def frames(camera: str = "gate", count: int = 40, start_s: float = 1000.0) -> Iterator[Frame]:
@@ -57,12 +61,12 @@ def gallery(tmp_path: Path) -> Iterator[Gallery]:
 
 
 def unit(colour: tuple[int, int, int]) -> FloatArray:
-    return embed(to_model_input([np.full((40, 20, 3), colour, np.uint8)], SMALL))[0]
+    return MODEL.embed(np.full((40, 20, 3), colour, np.uint8))[0]
 
 
 def test_two_people_become_two_sightings(gallery: Gallery) -> None:
     done: list[int] = []
-    report = ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery, progress=done.append)
+    report = ingest_camera(frames(), detect, TrackletBuilder("gate"), MODEL, gallery, progress=done.append)
     assert (report.camera, report.frames, report.detections) == ("gate", 40, 60)
     assert (report.tracklets, report.sightings, report.removed) == (2, 2, 0)
     assert (report.start_s, report.end_s) == (1000.0, pytest.approx(1007.8))
@@ -78,23 +82,23 @@ def test_two_people_become_two_sightings(gallery: Gallery) -> None:
 
 
 def test_the_same_footage_again_changes_nothing(gallery: Gallery) -> None:
-    ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    ingest_camera(frames(), detect, TrackletBuilder("gate"), MODEL, gallery)
     before = gallery.sightings()
-    again = ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    again = ingest_camera(frames(), detect, TrackletBuilder("gate"), MODEL, gallery)
     assert (again.sightings, again.removed) == (2, 0)
     assert gallery.sightings() == before
 
 
 def test_a_pass_with_other_settings_takes_the_place_of_the_first(gallery: Gallery) -> None:
-    ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery)
-    ingest_camera(frames("hall"), detect, TrackletBuilder("hall"), embed, CARD, gallery)
-    ingest_camera(frames(start_s=5000.0), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    ingest_camera(frames(), detect, TrackletBuilder("gate"), MODEL, gallery)
+    ingest_camera(frames("hall"), detect, TrackletBuilder("hall"), MODEL, gallery)
+    ingest_camera(frames(start_s=5000.0), detect, TrackletBuilder("gate"), MODEL, gallery)
     # Sightings that only reach into the time of this footage are of other footage.
     for track, start_s in ((90, 990.0), (91, 1007.0)):
         gallery.add(unit(RED), "gate", track, start_s, start_s + 15, np.zeros((8, 8, 3), np.uint8))
     before = set(gallery.sightings())
     changed = TrackletBuilder("gate", first_track_id=50)
-    report = ingest_camera(frames(), detect, changed, embed, CARD, gallery)
+    report = ingest_camera(frames(), detect, changed, MODEL, gallery)
     assert (report.sightings, report.removed) == (2, 2)
     assert len(gallery) == 8
     assert len(before & set(gallery.sightings())) == 6
@@ -103,16 +107,16 @@ def test_a_pass_with_other_settings_takes_the_place_of_the_first(gallery: Galler
 
 
 def test_a_pass_that_adds_only_leaves_the_old(gallery: Gallery) -> None:
-    ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    ingest_camera(frames(), detect, TrackletBuilder("gate"), MODEL, gallery)
     changed = TrackletBuilder("gate", first_track_id=50)
-    assert ingest_camera(frames(), detect, changed, embed, CARD, gallery, replace=False).removed == 0
+    assert ingest_camera(frames(), detect, changed, MODEL, gallery, replace=False).removed == 0
     assert len(gallery) == 4
 
 
 def test_nobody_and_nothing_are_fine(gallery: Gallery) -> None:
-    report = ingest_camera(frames(), blind, TrackletBuilder("gate"), embed, CARD, gallery)
+    report = ingest_camera(frames(), blind, TrackletBuilder("gate"), MODEL, gallery)
     assert (report.frames, report.detections, report.tracklets, report.sightings) == (40, 0, 0, 0)
-    empty = ingest_camera(iter(()), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+    empty = ingest_camera(iter(()), detect, TrackletBuilder("gate"), MODEL, gallery)
     assert (empty.frames, empty.sightings, empty.removed) == (0, 0, 0)
     assert np.isnan(empty.start_s)
 
@@ -125,22 +129,22 @@ def test_a_stopped_pass_keeps_what_it_found_and_the_next_mends_the_rest(gallery:
             yield frame
 
     with pytest.raises(KeyboardInterrupt):
-        ingest_camera(stopped(), detect, TrackletBuilder("gate", lost_s=1.0), embed, CARD, gallery)
+        ingest_camera(stopped(), detect, TrackletBuilder("gate", lost_s=1.0), MODEL, gallery)
     assert len(gallery) == 1
-    ingest_camera(frames(count=60), detect, TrackletBuilder("gate", lost_s=1.0), embed, CARD, gallery)
+    ingest_camera(frames(count=60), detect, TrackletBuilder("gate", lost_s=1.0), MODEL, gallery)
     assert len(gallery) == 2
 
 
 def test_another_model_is_refused_before_any_work(gallery: Gallery) -> None:
     other = ModelManifest("ffffffffffff", "colours", 3, SMALL, "nothing")
     with pytest.raises(GalleryError, match="was built with model a1b2c3d4e5f6, this is ffffffffffff"):
-        ingest_camera(frames(), detect, TrackletBuilder("gate"), embed, other, gallery)
+        ingest_camera(frames(), detect, TrackletBuilder("gate"), replace(MODEL, manifest=other), gallery)
     assert len(gallery) == 0
 
 
 def test_a_frame_of_another_camera_is_refused(gallery: Gallery) -> None:
     with pytest.raises(ShapeError, match="frame 0: got one of camera 'hall', expected 'gate'"):
-        ingest_camera(frames("hall"), detect, TrackletBuilder("gate"), embed, CARD, gallery)
+        ingest_camera(frames("hall"), detect, TrackletBuilder("gate"), MODEL, gallery)
 
 
 def test_a_tracklet_is_the_direction_of_its_mean(gallery: Gallery) -> None:

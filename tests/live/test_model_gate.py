@@ -1,10 +1,13 @@
 """The gate: an equal model passes, a bad one does not, and too little evidence is no evidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from reid_mtda.errors import ModelError
 from reid_mtda.live.model_gate import GateSample, GateSamples, compare_models, pair_auc
+from reid_mtda.model import Model
 from reid_mtda.types import ModelManifest, Preprocess, Tracklet
 
 CARD = ModelManifest("m" * 12, "colours", 3, Preprocess(8, 8, (0.5,) * 3, (0.5,) * 3), "nothing")
@@ -37,15 +40,15 @@ def samples() -> list[GateSample]:
 
 
 def test_the_same_model_is_no_worse(samples: list[GateSample]) -> None:
-    report = compare_models(samples, (colour, CARD), (colour, CARD))
+    report = compare_models(samples, Model(CARD, colour), Model(CARD, colour))
     assert report.passes and set(report.cameras) == {"gate", "plaza"}
     assert report.cameras["gate"].current > 0.9
 
 
 def test_a_blind_model_is_stopped_and_the_way_back_is_open(samples: list[GateSample]) -> None:
-    report = compare_models(samples, (colour, CARD), (blind, CARD))
+    report = compare_models(samples, Model(CARD, colour), Model(CARD, blind))
     assert not report.passes and "worse at gate" in report.reason and "plaza" in report.reason
-    assert compare_models(samples, (blind, CARD), (colour, CARD)).passes
+    assert compare_models(samples, Model(CARD, blind), Model(CARD, colour)).passes
 
 
 def test_it_ends_before_the_next_batch_when_stopped(samples: list[GateSample]) -> None:
@@ -56,16 +59,16 @@ def test_it_ends_before_the_next_batch_when_stopped(samples: list[GateSample]) -
         return colour(crops)
 
     with pytest.raises(ModelError, match="stopped before the comparison"):
-        compare_models(samples, (colour, CARD), (counted, CARD), stopped=lambda: len(asked) == 2)
-    assert asked == [60, 60]  # of gate; plaza's were not begun
+        compare_models(samples, Model(CARD, colour), Model(CARD, counted), stopped=lambda: len(asked) == 4)
+    assert asked == [32, 28, 32, 28]  # of gate; plaza's were not begun
 
 
 def test_one_worse_camera_is_enough(samples: list[GateSample]) -> None:
     def mixed(crops: np.ndarray) -> np.ndarray:
         return blind(crops) if calls.pop(0) else colour(crops)
 
-    calls = [False, False, True, True]  # early and late of gate, then of plaza
-    report = compare_models(samples, (colour, CARD), (mixed, CARD))
+    calls = [False] * 4 + [True] * 4  # two batches each: early and late of gate, then of plaza
+    report = compare_models(samples, Model(CARD, colour), Model(CARD, mixed))
     assert not report.passes
     assert (report.cameras["gate"].is_worse, report.cameras["plaza"].is_worse) == (False, True)
 
@@ -73,18 +76,18 @@ def test_one_worse_camera_is_enough(samples: list[GateSample]) -> None:
 def test_cameras_that_cannot_be_judged_are_named(samples: list[GateSample]) -> None:
     """One with few people, one that saw nobody: whoever reads that nothing got worse must know where."""
     few = [sample("yard", number) for number in range(9)]
-    report = compare_models([*samples, *few], (colour, CARD), (colour, CARD), cameras=["gate", "attic"])
+    report = compare_models([*samples, *few], Model(CARD, colour), Model(CARD, colour), cameras=["gate", "attic"])
     assert report.passes and report.skipped == ("attic", "yard")
     assert report.reason == "no worse at gate, plaza; not judged, too few people seen at once: attic, yard"
-    assert compare_models([*samples, *few], (colour, CARD), (blind, CARD)).reason.endswith(": yard")
+    assert compare_models([*samples, *few], Model(CARD, colour), Model(CARD, blind)).reason.endswith(": yard")
 
 
 def test_nobody_together_is_no_evidence() -> None:
     apart = [sample("gate", number, start=100.0 * number) for number in range(60)]
-    assert np.isnan(pair_auc(apart, colour, CARD)).all()
-    report = compare_models(apart, (colour, CARD), (colour, CARD))
+    assert np.isnan(pair_auc(apart, Model(CARD, colour))).all()
+    report = compare_models(apart, Model(CARD, colour), Model(CARD, colour))
     assert not report.passes and report.skipped == ("gate",) and "too few" not in report.reason
-    assert not compare_models([], (colour, CARD), (colour, CARD)).passes
+    assert not compare_models([], Model(CARD, colour), Model(CARD, colour)).passes
 
 
 def test_separation_is_the_share_of_others_below() -> None:
@@ -96,7 +99,7 @@ def test_separation_is_the_share_of_others_below() -> None:
         return np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(np.float32)
 
     rows = [sample("gate", number, start=0.0) for number in range(3)]
-    assert pair_auc(rows, embed, CARD).tolist() == [1.0, 1.0, 0.5]
+    assert pair_auc(rows, Model(replace(CARD, embedding_dim=2), embed)).tolist() == [1.0, 1.0, 0.5]
 
 
 def test_samples_are_bounded_and_can_be_forgotten() -> None:

@@ -18,7 +18,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
 
 PYTHON = "/usr/bin/python3"
@@ -88,14 +88,12 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def system(tmp_path: Path, server: Server) -> Iterator[LiveSystem]:
     write_colour_model(tmp_path / "model")
-    embed, manifest = load_exported(tmp_path / "model", threads=1)
+    model = load_model(tmp_path / "model", threads=1)
     cameras = {
         "far": Camera(url=server.url, fps=10),
         "near": Camera(url="synthetic://street?camera=gate&duration=60", fps=10),
     }
-    made = LiveSystem(
-        Site("site", tmp_path, cameras), embed, manifest, Gallery.open(tmp_path / "gallery", manifest), SETTINGS
-    )
+    made = LiveSystem(Site("site", tmp_path, cameras), model, Gallery.open(tmp_path / "gallery", model), SETTINGS)
     yield made
     made.stop(3)
 
@@ -184,7 +182,7 @@ def relay_slowly(listener: socket.socket, port: int, delay_s: float) -> None:
 def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path: Path, server: Server) -> None:
     server.start()
     write_colour_model(tmp_path / "model")
-    embed, manifest = load_exported(tmp_path / "model", threads=1)
+    model = load_model(tmp_path / "model", threads=1)
     with (
         socket.create_server(("127.0.0.1", 0), backlog=100) as silent,  # the kernel takes the calls, nobody answers
         socket.create_server(("127.0.0.1", 0), backlog=100) as slow,
@@ -198,8 +196,8 @@ def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path:
         addresses |= {f"refusing{n}": closed for n in range(5)}
         addresses |= {f"good{n}": server.port for n in range(5)}
         cameras = {name: Camera(url=f"rtsp://127.0.0.1:{port}/live", fps=5) for name, port in addresses.items()}
-        gallery = Gallery.open(tmp_path / "gallery", manifest)
-        system = LiveSystem(Site("site", tmp_path, cameras), embed, manifest, gallery, LiveSettings())
+        gallery = Gallery.open(tmp_path / "gallery", model)
+        system = LiveSystem(Site("site", tmp_path, cameras), model, gallery, LiveSettings())
         began = time.monotonic()
         try:
             system.start()

@@ -90,13 +90,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
     serving = load_serving(tmp_path / "state", model_folder, tmp_path / "gallery")
-    embed, manifest = serving.embed, serving.manifest
-    gallery = Gallery.open(tmp_path / "gallery", manifest)
+    gallery = Gallery.open(tmp_path / "gallery", serving.model)
     cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in CAMERAS}
     cameras["plaza"] = Camera(url=SECRET_URL)
-    system = LiveSystem(
-        Site("running", tmp_path, cameras), embed, manifest, gallery, crops=tmp_path / "state" / "crops"
-    )
+    system = LiveSystem(Site("running", tmp_path, cameras), serving.model, gallery, crops=tmp_path / "state" / "crops")
     for name in CAMERAS:
         system.pause(name)
     system.start()

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from builders import write_config, write_site
 
+from reid_mtda.camera_means import read_cameras
 from reid_mtda.config import load_config
 from reid_mtda.errors import DataError
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
-from reid_mtda.runtime import read_cameras
 from reid_mtda.service.cameras import _SCHEMA, FILE
 from reid_mtda.service.database import Database
 from reid_mtda.service.run import running_service

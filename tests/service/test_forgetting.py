@@ -14,7 +14,7 @@ from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import AddedSighting
 from reid_mtda.live.model_gate import GateSample
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import load_model
 from reid_mtda.service import model_registry
 from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.queries import sighting_key
@@ -22,7 +22,6 @@ from reid_mtda.service.review import Proposal
 from reid_mtda.service.run import running_service
 from reid_mtda.site import Camera, Site
 from reid_mtda.types import Tracklet
-from reid_mtda.vision.preprocess import to_model_input
 
 API = "/api/v1"
 ANN = Principal("ann", Role.ADMIN, None, "id")
@@ -156,9 +155,9 @@ def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(running:
     """Numbers are read once nothing can change any more: the same one is another person's in the new gallery."""
     system, admin = running.service.system, running.client("admin")
     before, manifest = system.gallery, system.manifest
-    embed, other = load_exported(running.folder / "candidates" / "turned")
+    other = load_model(running.folder / "candidates" / "turned")
     after = Gallery.open(running.folder / "new", other)
-    turned = np.asarray(embed(to_model_input([crop_of(0)], other.preprocess))[0])
+    turned = other.embed(crop_of(0))[0]
     for _, row in sorted(before.sightings().items(), reverse=True):
         after.add(turned, row.camera, row.track_id, row.start_s, row.end_s, crop_of(0))
     body = {"sighting_ids": [running.numbers[0, "gate"]], "model_id": manifest.model_id, "reason": "asked for it"}
@@ -167,7 +166,7 @@ def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(running:
         asking = threading.Thread(target=lambda: answers.append(admin.post(f"{API}/erasures", json=body).status_code))
         asking.start()
         time.sleep(0.5)
-        system.previous_gallery = system.switch(embed, other, after)
+        system.previous_gallery = system.switch(other, after)
     asking.join(10)
     assert answers == [409] and len(after) == len(before)
 

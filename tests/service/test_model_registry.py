@@ -3,6 +3,7 @@
 import signal
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,13 @@ from service_fixtures import CAMERAS, PEOPLE, REASON, RunningService, crop_of, p
 from reid_mtda.errors import DataError
 from reid_mtda.live.holdout import load_holdout
 from reid_mtda.live.model_gate import GateSample
-from reid_mtda.runtime import load_exported
+from reid_mtda.model import Model, load_model
 from reid_mtda.service.app import create_app
 from reid_mtda.service.run import _tell_parts_of_the_end, running_service
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Site
-from reid_mtda.types import Embed, FloatArray, ModelManifest
+from reid_mtda.types import FloatArray
 
 API = "/api/v1"
 
@@ -57,7 +58,7 @@ def test_promoted_searched_and_rolled_back(running: RunningService, model_folder
     after = admin.get(f"{API}/model").json()
     assert after["model_id"] != before and after["gallery_size"] == 11
     kept = load_serving(running.folder / "state", model_folder, running.folder / "gallery")
-    assert kept.manifest.model_id == after["model_id"] and kept.started_with == before
+    assert kept.model.model_id == after["model_id"] and kept.started_with == before
 
     rows = {(r["camera"], r["track_id"]): r["sighting_id"] for r in admin.get(f"{API}/sightings").json()["sightings"]}
     hits = admin.post(f"{API}/search", json={"sighting_id": rows["gate", 10], "k": 2, **REASON}).json()["hits"]
@@ -108,16 +109,16 @@ def test_a_signal_to_stop_ends_the_gate(running: RunningService, monkeypatch: py
     server = uvicorn.Server(uvicorn.Config(create_app(running.service)))
     _tell_parts_of_the_end(server, running.service)
 
-    def load(folder: Path) -> tuple[Embed, ModelManifest]:
-        embed, manifest = load_exported(folder)
+    def load(folder: Path) -> Model:
+        model = load_model(folder)
 
         def embed_and_stop(crops: FloatArray) -> FloatArray:
             server.handle_exit(signal.SIGTERM, None)
-            return embed(crops)
+            return model.network(crops)
 
-        return embed_and_stop, manifest
+        return replace(model, network=embed_and_stop)
 
-    monkeypatch.setattr("reid_mtda.service.model_registry.load_exported", load)
+    monkeypatch.setattr("reid_mtda.service.model_registry.load_model", load)
     admin, csrf = running.signed_in("admin")
     ended = admin.post("/models", data={"csrf": csrf, "action": "promote", "name": "turned"})
     assert ended.status_code == 503 and "the service stopped before the comparison" in ended.text

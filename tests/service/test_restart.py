@@ -21,9 +21,10 @@ from colour_model import write_colour_model
 from service_fixtures import REASON, RunningService, crop_of
 from test_model_registry import watch
 
+from reid_mtda.camera_means import write_cameras
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.runtime import read_manifest, write_cameras
+from reid_mtda.model_folder import read_manifest
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState
 from reid_mtda.service.auth import Role

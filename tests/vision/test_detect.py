@@ -30,6 +30,7 @@ def use_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UseNetwork:
             fed.append(tensor)
             return (output.astype(np.float32),)
 
+        (tmp_path / "net.onnx").touch()
         network = Network(tmp_path / "net.onnx", "cpu", ((1, 3, *size),), run)
         monkeypatch.setattr(detect, "open_network", lambda path, **how: network)
         return fed
@@ -166,7 +167,7 @@ def test_files_that_are_no_detector_are_named(tmp_path: Path) -> None:
     onnx_file(tmp_path / "vector.onnx", [1, 84, 84], [1, 128])
     onnx_file(tmp_path / "grey.onnx", [1, 84, 84], [1, 1, 64, 64])
     for name, message in (
-        ("none.onnx", r"none\.onnx: no such file; check the path"),
+        ("none.onnx", r"none\.onnx: no such detector file; check the path"),
         ("broken.onnx", r"broken\.onnx: ONNX Runtime cannot open it"),
         ("alone.xml", r"alone\.xml: its weights are missing, expected alone\.bin beside it"),
         ("broken.xml", r"broken\.xml: OpenVINO cannot open it"),

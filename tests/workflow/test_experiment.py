@@ -125,11 +125,11 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
     rows = {row["method"]: row for row in json.loads((place / "out/0/scores.json").read_text(encoding="utf-8"))}
     run, config = Run(place / "out/0", 0), load_config(place / "preset.yaml")
     split = load_benchmark(config.targets, run).tests["coats"]
-    from reid_mtda.workflow.embedded import as_embed, by_one
+    from reid_mtda.workflow.embedded import by_one, torch_model
     from reid_mtda.workflow.score import score_tests
 
     each = [
-        score_tests({"coats": split}, by_one((as_embed(load_embedder(path)), config.input.preprocess())))["mAP"]
+        score_tests({"coats": split}, by_one(torch_model(load_embedder(path), config.input.preprocess())))["mAP"]
         for path in sorted((run.folder / "teachers").glob("*.safetensors"))
     ]
     assert len(each) == 2 and rows["mean of teachers"]["mAP"] == pytest.approx(np.mean(each))

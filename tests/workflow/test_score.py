@@ -8,8 +8,9 @@ from builders import PREPROCESS, write_crops
 
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import DataError
+from reid_mtda.model import Model
 from reid_mtda.runs import Run
-from reid_mtda.types import IdentitySet, RetrievalSplit, UnlabelledSet
+from reid_mtda.types import IdentitySet, ModelManifest, RetrievalSplit, UnlabelledSet
 from reid_mtda.workflow.embedded import by_camera, embed_test
 from reid_mtda.workflow.score import score_run, score_tests
 
@@ -31,7 +32,8 @@ def test_pictures_of_a_camera_without_a_network_find_nobody(tmp_path):
     split = split_of(tmp_path)
 
     def opened():
-        return (lambda crops: np.ones((len(crops), 4), np.float32)), PREPROCESS
+        card = ModelManifest("m" * 12, "ones", 4, PREPROCESS, "nothing")
+        return Model(card, lambda crops: np.ones((len(crops), 4), np.float32))
 
     features, centred = embed_test(split, "street", by_camera({"gate": opened, "yard": opened}), {})
     assert features.query_embeddings.any(axis=1).tolist() == [True, False, True] * 2 and centred is None

@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from reid_mtda.errors import ConfigError
+from reid_mtda.model_folder import CAMERAS
 from reid_mtda.runs import write_json
-from reid_mtda.runtime.folder import CAMERAS
 from reid_mtda.schema import Strict, parse
 from reid_mtda.types import FloatArray, ModelManifest
 

@@ -3,16 +3,20 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from reid_mtda.errors import ModelError, ShapeError
-from reid_mtda.runtime import load_exported, read_cameras, read_manifest, write_cameras, write_manifest
-from reid_mtda.types import Preprocess
+from reid_mtda.camera_means import read_cameras, write_cameras
+from reid_mtda.errors import ConfigError, ImageError, ModelError, ShapeError
+from reid_mtda.model import Model, load_model, write_manifest
+from reid_mtda.model_folder import read_manifest
+from reid_mtda.types import ModelManifest, Preprocess
 from reid_mtda.vision.preprocess import to_model_input
 
 SMALL = Preprocess(height=16, width=8)
@@ -56,7 +60,8 @@ def crops(count: int, seed: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("count", [1, 2, 33, 70])
 def test_rows_are_the_networks_scaled_to_length_one(folder: Path, weights: np.ndarray, count: int) -> None:
-    embed, manifest = load_exported(folder)
+    model = load_model(folder)
+    embed, manifest = model.network, model.manifest
     batch = crops(count)
     expected = batch.reshape(count, -1) @ weights
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -69,32 +74,32 @@ def test_rows_are_the_networks_scaled_to_length_one(folder: Path, weights: np.nd
 
 
 def test_no_crops_give_no_rows(folder: Path) -> None:
-    embed, _ = load_exported(folder)
+    embed = load_model(folder).network
     assert embed(crops(0)).shape == (0, DIM)
 
 
 def test_threads_change_nothing(folder: Path) -> None:
-    one, _ = load_exported(folder, threads=1)
-    many, _ = load_exported(folder)
+    one = load_model(folder, threads=1).network
+    many = load_model(folder).network
     np.testing.assert_array_equal(one(crops(5)), many(crops(5)))
 
 
 def test_a_network_for_one_crop_at_a_time_serves_batches(tmp_path: Path) -> None:
     weights = write_onnx(tmp_path / "one.onnx", batch=1)
     write_manifest(tmp_path / "one.onnx", tmp_path / "model", arch="linear", preprocess=SMALL, trained_on="nothing")
-    embed, _ = load_exported(tmp_path / "model")
+    embed = load_model(tmp_path / "model").network
     expected = crops(5).reshape(5, -1) @ weights
     np.testing.assert_allclose(embed(crops(5)), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_crops_of_another_size_are_refused(folder: Path) -> None:
-    embed, _ = load_exported(folder)
+    embed = load_model(folder).network
     with pytest.raises(ShapeError, match=r"crops: got float32 \(1, 3, 8, 8\), expected float32 \(any, 3, 16, 8\)"):
         embed(np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_input_that_is_not_finite_is_refused(folder: Path) -> None:
-    embed, _ = load_exported(folder)
+    embed = load_model(folder).network
     with pytest.raises(ModelError, match="numbers without a direction"):
         embed(np.full((1, 3, 16, 8), np.nan, np.float32))
 
@@ -177,16 +182,61 @@ DAMAGES = [
 ]
 
 
+def colours(crops: np.ndarray) -> np.ndarray:
+    rows = crops.mean(axis=(2, 3)) + np.float32(3)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+COLOURS = Model(ModelManifest("c" * 12, "colours", 3, SMALL, "nothing"), colours)
+
+
+def pictures(count: int) -> list[np.ndarray]:
+    return [np.random.default_rng(n).integers(0, 255, (20 + n, 10, 3), np.uint8) for n in range(count)]
+
+
+def test_crops_and_paths_one_or_many_are_embedded_in_order(tmp_path: Path) -> None:
+    crops, told = pictures(40), []
+    paths = [tmp_path / f"{n}.png" for n in range(40)]
+    for crop, path in zip(crops, paths, strict=True):
+        cv2.imwrite(str(path), crop[..., ::-1])
+    wanted = np.concatenate([colours(to_model_input([crop], SMALL)) for crop in crops])
+    rows = COLOURS.embed(crops, progress=lambda *what: told.append(what))
+    assert rows.dtype == np.float32 and told == [("embed", 32, 40), ("embed", 40, 40)]
+    for given in (crops, tuple(crops), paths, [str(path) for path in paths], [*paths[:20], *crops[20:]]):
+        np.testing.assert_allclose(COLOURS.embed(given), wanted, atol=1e-6)
+    for one in (crops[3], paths[3], str(paths[3]), np.stack([crops[3]])):
+        np.testing.assert_allclose(COLOURS.embed(one), wanted[3:4], atol=1e-6)
+    assert COLOURS.embed([]).shape == (0, 3)
+    assert (COLOURS.model_id, COLOURS.embedding_dim, COLOURS.device) == ("c" * 12, 3, "cpu")
+
+
+def test_what_is_no_picture_and_a_network_that_breaks_its_promise_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        COLOURS.embed([*pictures(2), tmp_path / "bad.jpg"])
+    with pytest.raises(ShapeError, match=r"got float64 \(20, 10, 3\), expected uint8"):
+        COLOURS.embed(pictures(1)[0] / 255)
+    for broken in (lambda crops: colours(crops)[1:], lambda crops: colours(crops)[:, :1]):
+        with pytest.raises(ShapeError, match=r"model c+: got \(.*\) for 4 crops, expected \(4, 3\); export it again"):
+            replace(COLOURS, network=broken).embed(pictures(4))
+
+
+def test_a_model_opens_on_the_device_asked_for(folder: Path) -> None:
+    assert load_model(str(folder), device="auto").device in ("cpu", "cuda", "tensorrt", "coreml")
+    with pytest.raises(ConfigError, match=r"got device 'gpu', expected one that ONNX Runtime has .*cpu"):
+        load_model(folder, device="gpu")
+
+
 @pytest.mark.parametrize(("damage", "message"), DAMAGES)
 def test_a_damaged_folder_is_refused(folder: Path, damage: object, message: str) -> None:
     damage(folder)  # type: ignore[operator]
     with pytest.raises(ModelError, match=message):
-        load_exported(folder)
+        load_model(folder)
 
 
 def test_a_file_is_not_a_model_folder(folder: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
-        load_exported(folder / "model.onnx")
+        load_model(folder / "model.onnx")
 
 
 def test_making_a_folder_replaces_a_model_but_nothing_else(tmp_path: Path, folder: Path) -> None:
@@ -218,7 +268,7 @@ def test_a_failed_replacement_leaves_the_old_folder(
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_manifest(tmp_path / "other.onnx", folder, arch="linear", preprocess=SMALL, trained_on="x")
-    assert load_exported(folder)[1] == before
+    assert load_model(folder).manifest == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.onnx", "linear.onnx", "model", "other.onnx"]
 
 
@@ -234,13 +284,14 @@ def test_openvino_weights_serve_alike(tmp_path: Path, folder: Path, weights: np.
         openvino.convert_model(tmp_path / "linear.onnx"), tmp_path / "linear.xml", compress_to_fp16=False
     )
     manifest = write_manifest(tmp_path / "linear.xml", tmp_path / "ir", arch="linear", preprocess=SMALL, trained_on="x")
-    embed, loaded = load_exported(tmp_path / "ir")
-    assert loaded == manifest
-    np.testing.assert_allclose(embed(crops(40)), load_exported(folder)[0](crops(40)), atol=1e-5)
+    loaded = load_model(tmp_path / "ir")
+    embed = loaded.network
+    assert loaded.manifest == manifest
+    np.testing.assert_allclose(embed(crops(40)), load_model(folder).network(crops(40)), atol=1e-5)
     assert embed(crops(0)).shape == (0, DIM)
     (tmp_path / "ir" / "model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match="weights are not those"):
-        load_exported(tmp_path / "ir")
+        load_model(tmp_path / "ir")
 
 
 @pytest.mark.data
@@ -257,19 +308,20 @@ def test_a_ready_made_bgr_network_tells_people_apart(tmp_path: Path) -> None:
         preprocess=bgr,
         trained_on="ready-made",
     )
-    embed, manifest = load_exported(tmp_path / "m")
-    assert manifest.embedding_dim == 256
+    model = load_model(tmp_path / "m")
+    assert model.embedding_dim == 256
     with np.load(data / "reid" / "pku_two_cameras.npz", allow_pickle=False) as arrays:
         pictures, pid, cam = arrays["x"], arrays["pid"], arrays["cam"]
     chosen = np.isin(pid, np.unique(pid)[:8])
-    rows = embed(to_model_input(list(pictures[chosen]), bgr))
+    rows = model.embed(list(pictures[chosen]))
     score = rows[cam[chosen] == cam.min()] @ rows[cam[chosen] != cam.min()].T
     right = pid[chosen][cam[chosen] != cam.min()][score.argmax(axis=1)] == pid[chosen][cam[chosen] == cam.min()]
     assert right.mean() > 0.85
 
 
 def test_what_cameras_looked_like_travels_with_the_model(folder: Path, tmp_path: Path, weights: np.ndarray) -> None:
-    embed, manifest = load_exported(folder)
+    model = load_model(folder)
+    embed, manifest = model.network, model.manifest
     assert read_cameras(folder, manifest) == {}
     rows = embed(crops(5))
     write_cameras(folder, manifest, {"gate": rows, "plaza": rows[:1], "empty": rows[:0]})
@@ -279,7 +331,7 @@ def test_what_cameras_looked_like_travels_with_the_model(folder: Path, tmp_path:
     np.testing.assert_allclose(found["plaza"], rows[0], atol=1e-6)
     assert json.loads((folder / "cameras.json").read_text())["cameras"]["gate"]["crops"] == 5
     # The folder is the same model, and may be replaced as any other; the new one knows nothing of cameras.
-    assert load_exported(folder)[1] == manifest
+    assert load_model(folder).manifest == manifest
     write_manifest(tmp_path / "linear.onnx", folder, arch="linear", preprocess=SMALL, trained_on="nothing")
     assert read_cameras(folder, manifest) == {}
 
@@ -312,4 +364,4 @@ def test_damaged_means_of_cameras_are_named_and_left_out(
     (folder / "cameras.json").write_text(text.replace("MODEL", manifest.model_id))
     assert read_cameras(folder, manifest) == {}
     assert str(folder / "cameras.json") in caplog.text and complaint in caplog.text
-    assert load_exported(folder)[1] == manifest
+    assert load_model(folder).manifest == manifest

@@ -1,0 +1,215 @@
+"""A model at work: its card and its network in one; model folders opened, and made of ready-made weights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reid_mtda.errors import ModelError, ShapeError
+from reid_mtda.model_folder import (
+    ID_DIGITS,
+    MANIFEST,
+    hash_weights,
+    new_model_folder,
+    read_manifest,
+    weight_files,
+)
+from reid_mtda.networks import first_line, open_network
+from reid_mtda.runs import Progress, silent, write_json
+from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess, check_array
+from reid_mtda.vision.preprocess import read_image, to_model_input
+
+# More rows at once bring no more crops a second on a CPU, only more memory.
+BATCH = 32
+"""Crops that go through a network at once."""
+
+Crop = ImageArray | Path | str
+"""A picture of one person: uint8 (h, w, 3) RGB, or the path of a picture file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network that tells people apart, and its card.
+
+    ``network`` takes preprocessed crops float32 (B, 3, h, w) and gives rows (B, D) of length 1; with a function of
+    one's own in its place, any network is a model.
+    """
+
+    manifest: ModelManifest
+    network: Embed
+    device: str = "cpu"
+
+    @property
+    def model_id(self) -> str:
+        """What binds a gallery to it."""
+        return self.manifest.model_id
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length D of an embedding."""
+        return self.manifest.embedding_dim
+
+    def embed(self, crops: Crop | Sequence[Crop], *, progress: Progress = silent) -> FloatArray:
+        """Embed crops, a batch at a time.
+
+        Args:
+            crops: B pictures uint8 (h, w, 3) RGB of any size, or paths of picture files, or both; one of them is
+                taken as B = 1.
+            progress: told ("embed", crops done, B) after each batch.
+
+        Returns:
+            float32 (B, D), rows of length 1 in the order of ``crops``; B = 0 gives (0, D).
+
+        Raises:
+            ImageError: a file that is no picture; its message names it.
+            ShapeError: an array that is no picture, or a network that gave another number of rows than it got.
+            ModelError: the network failed.
+        """
+        if isinstance(crops, str | os.PathLike) or (isinstance(crops, np.ndarray) and crops.ndim == 3):
+            crops = [crops]
+        rows = [np.zeros((0, self.embedding_dim), np.float32)]
+        for start in range(0, len(crops), BATCH):
+            part = crops[start : start + BATCH]
+            pictures = [read_image(Path(crop)) if isinstance(crop, str | os.PathLike) else crop for crop in part]
+            found = np.asarray(self.network(to_model_input(pictures, self.manifest.preprocess)), np.float32)
+            if found.shape != (len(part), self.embedding_dim):
+                expected = (len(part), self.embedding_dim)
+                raise ShapeError(
+                    f"model {self.model_id}: got {found.shape} for {len(part)} crops, expected {expected}; "
+                    "export it again"
+                )
+            rows.append(found)
+            progress("embed", start + len(part), len(crops))
+        return np.concatenate(rows)
+
+
+def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None = None) -> Model:
+    """Open a model folder.
+
+    Args:
+        folder: holds ``manifest.json`` and ``model.onnx``, or ``model.xml`` and ``model.bin``.
+        device: where it runs: ``cpu``; for ONNX also ``cuda``, ``tensorrt`` or ``coreml``, for OpenVINO ``gpu`` or
+            ``npu``; ``auto``: the first of these that is there.
+        threads: CPU threads of one call; None takes all this process may use.
+
+    Returns:
+        The model; it may be called from several threads.
+
+    Raises:
+        ModelError: the folder is missing, damaged, of another kind, its weights are not those of its manifest, or
+            the device gives other results than the CPU.
+        ConfigError: a device that is not there; the message names those that are.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    found = hash_weights(weight_files(folder))
+    if not found.startswith(manifest.model_id):
+        raise ModelError(
+            f"{folder}: weights are not those of {MANIFEST}, got {found[:ID_DIGITS]}, expected {manifest.model_id}; "
+            "the folder is damaged or mixed: export again"
+        )
+    network, device = _open_weights(folder, device=device, threads=threads)
+    return Model(manifest, _checked_embed(folder, network, manifest), device)
+
+
+def write_manifest(weights: Path, folder: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
+    """Make a model folder out of a ready-made ONNX or OpenVINO IR file, e.g. to use it as a teacher.
+
+    Args:
+        weights: ``*.onnx``, or ``*.xml`` with its ``*.bin`` beside it; one input (B, 3, h, w), one output (B, D, ...).
+        folder: the model folder to make; a model folder that stands there is replaced once the new one is complete.
+        arch: name of the network, for people.
+        preprocess: what the network expects; for BGR 0-255 that is ``mean=(0, 0, 0), std=(1/255,) * 3,
+            channels="BGR"``.
+        trained_on: where the weights come from, for people.
+
+    Raises:
+        ModelError: the weights cannot be opened or do not turn crops into vectors; ``folder`` is as it was.
+    """
+    weights = Path(weights)
+    sources = [weights] if weights.suffix == ".onnx" else [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
+    for source in sources:
+        if not source.is_file():
+            raise ModelError(f"{source}: no such file, expected an ONNX file or an OpenVINO .xml with its .bin")
+    with new_model_folder(folder) as part:
+        for source in sources:
+            shutil.copyfile(source, part / f"model{source.suffix}")
+        return finish_folder(part, arch=arch, preprocess=preprocess, trained_on=trained_on)
+
+
+def finish_folder(part: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
+    """Write the manifest of the weights that lie in ``part``, after one trial crop gave a vector.
+
+    Args:
+        part: an unfinished model folder, of ``new_model_folder``.
+        arch: name of the network, for people.
+        preprocess: what the network expects.
+        trained_on: where the weights come from, for people.
+
+    Raises:
+        ModelError: the weights cannot be opened or do not turn crops into vectors.
+    """
+    network, _ = _open_weights(part, device="cpu", threads=1)
+    row = _run(part, network, np.zeros((1, 3, preprocess.height, preprocess.width), np.float32))
+    manifest = ModelManifest(
+        model_id=hash_weights(weight_files(part))[:ID_DIGITS],
+        arch=arch,
+        embedding_dim=row.shape[1],
+        preprocess=preprocess,
+        trained_on=trained_on,
+    )
+    write_json(part / MANIFEST, {"kind": "reid-mtda model", **asdict(manifest)})
+    return manifest
+
+
+def _open_weights(folder: Path, *, device: str, threads: int | None) -> tuple[Embed, str]:
+    """The weights of a model folder: crops float32 (B, 3, h, w), B > 0 -> rows (B, D) of any length; and the device."""
+    path = weight_files(folder)[0]
+    network = open_network(path, device=device, threads=threads, any_batch=True)
+    if len(network.inputs) != 1 or len(network.inputs[0]) != 4:
+        raise ModelError(f"{path}: got inputs {network.inputs}, expected one (B, 3, h, w)")
+    batch = network.inputs[0][0] or BATCH
+
+    def run(crops: FloatArray) -> FloatArray:
+        parts = [network.run(crops[start : start + batch])[0] for start in range(0, len(crops), batch)]
+        return np.concatenate([np.asarray(part, np.float32).reshape(len(part), -1) for part in parts])
+
+    return run, network.device
+
+
+def _run(folder: Path, network: Embed, crops: FloatArray) -> FloatArray:
+    """Call ``network``; a refusal names ``folder``."""
+    try:
+        return network(crops)
+    except Exception as error:
+        raise ModelError(
+            f"{folder}: the model refused crops {crops.shape} ({first_line(error)}); "
+            "its manifest's height and width may be wrong"
+        ) from None
+
+
+def _checked_embed(folder: Path, network: Embed, manifest: ModelManifest) -> Embed:
+    """Wrap ``network`` as an Embed whose input and output are what the manifest promises."""
+    height, width, dim = manifest.preprocess.height, manifest.preprocess.width, manifest.embedding_dim
+
+    def embed(crops: FloatArray) -> FloatArray:
+        check_array(f"model {manifest.model_id}, crops", crops, np.float32, (None, 3, height, width))
+        if len(crops) == 0:
+            return np.zeros((0, dim), np.float32)
+        rows = _run(folder, network, np.ascontiguousarray(crops))
+        if rows.shape != (len(crops), dim):
+            raise ModelError(
+                f"{folder}: the model gave {rows.shape}, expected {(len(crops), dim)}; {MANIFEST} is of another model"
+            )
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not (np.isfinite(length).all() and length.min() > 0):
+            raise ModelError(f"{folder}: the model gave numbers without a direction (zero or not finite); export again")
+        return np.asarray(rows / length, np.float32)
+
+    embed(np.full((1, 3, height, width), 0.5, np.float32))
+    return embed
