@@ -1,0 +1,74 @@
+"""``reid-mtda <verb>``: each verb is one function in a file of its name, registered here in the order of the help.
+
+Torch is imported only by the verbs that train, and only when they run.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+
+import typer
+
+from reid_mtda.cli import adapt, audit, benchmark, demo, evaluate, export, harvest, index, search, serve, table, token
+from reid_mtda.console import drop_output, fail
+from reid_mtda.errors import ReidError
+
+app = typer.Typer(
+    name="reid-mtda",
+    help="Person re-identification that adapts itself, without labels, to every camera of a site.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+audit_app = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
+audit_app.command()(audit.verify)
+for verb in (
+    demo.demo,
+    harvest.harvest,
+    adapt.adapt,
+    evaluate.evaluate,
+    export.export,
+    index.index,
+    search.search,
+    serve.serve,
+    token.token,
+    benchmark.benchmark,
+    table.table,
+):
+    app.command()(verb)
+INTERRUPTED = 130
+"""What typer returns after Ctrl-C."""
+
+
+def main() -> None:
+    """Run the command line: a ReidError is one line on standard error and exit code 2, never a traceback."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if sys.argv[1:] in ([], ["audit"]):
+        sys.argv.append("--help")
+    try:
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        message, context = getattr(error, "format_message", error.__str__)(), getattr(error, "ctx", None)
+        fail(f"{message.rstrip('.')}; see '{context.command_path if context else 'reid-mtda'} --help'")
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
+    except ReidError as error:
+        fail(str(error))
+    except OSError as error:
+        drop_output()
+        if error.errno == errno.EPIPE:
+            sys.exit(2)
+        where = error.filename or "disk or standard output"  # a failed write does not tell where it went
+        if error.errno == errno.ENOSPC:
+            fail(f"{where}: no space left; free some and run the same command again")
+        fail(f"{where}: {error.strerror or error}; check the path and its permissions")
+    sys.exit(code if isinstance(code, int) else 0)

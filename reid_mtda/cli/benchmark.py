@@ -1,0 +1,53 @@
+"""``reid-mtda benchmark``: every method under one budget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_mtda.console import Bars
+from reid_mtda.errors import ConfigError
+
+
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="A preset of configs/benchmark, e.g. configs/benchmark/digits.yaml.")],
+    out: Annotated[Path, typer.Option(help="Run folder; a stopped benchmark goes on from there.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of the weights that the preset names.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each; closed sets alone.")] = 1,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option("--seed", help="Re-identification: run this seed, again for more; else 1, 2, 3."),
+    ] = None,
+    targets_by: Annotated[
+        str | None, typer.Option(help="Re-identification: data sets as targets, camera by camera, or each a set.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="The long table: the preset's NAME_full.yaml instead.")] = False,
+) -> None:
+    """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
+    from reid_mtda.schema import read_yaml
+
+    if full:
+        config, short = config.with_name(f"{config.stem}_full.yaml"), config
+        if not config.is_file():
+            raise ConfigError(f"--full: {short} has no long table, expected {config}; leave it out")
+    closed = "rows" in read_yaml(config)
+    unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by} if closed else {"--workers": workers > 1}
+    for option in (name for name, given in unfit.items() if given):
+        kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
+        raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
+    if closed:
+        from reid_mtda.bench import run_benchmark
+
+        made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers)
+    else:
+        from reid_mtda.workflow.experiment import run_seeds
+
+        with Bars() as bars:
+            made = run_seeds(
+                config, out, seeds or (1, 2, 3), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
+            )
+    print(made.read_text(encoding="utf-8"))

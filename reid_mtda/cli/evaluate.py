@@ -1,0 +1,44 @@
+"""``reid-mtda evaluate``: scores of a model, or of embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_mtda.cli.options import JsonOpt
+from reid_mtda.console import Bars, console, print_camera_scores, print_json, print_table
+
+
+def evaluate(
+    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder.")] = None,
+    data: Annotated[str, typer.Option(help="market1501, msmt17, cuhk03np, torchreid:NAME.")] = "market1501",
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    features: Annotated[Path | None, typer.Option(help="Score a file of embeddings (.npz) instead.")] = None,
+    crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="With --crops: folder of CAMERA.txt truth in MOT format.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")] = False,
+    json_: JsonOpt = False,
+) -> None:
+    """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
+    from reid_mtda.evaluate.bootstrap import MEASURES, interval
+    from reid_mtda.evaluate.retrieval import scores_to_json
+    from reid_mtda.workflow.answers import evaluate_model
+
+    with Bars() as bars:
+        scores, names = evaluate_model(
+            model=model, data=data, root=root, features=features, crops=crops, truth=truth, rerank=rerank, progress=bars
+        )
+    if json_:
+        print_json(scores_to_json(scores, names))
+        return
+    ranks = {f"rank-{rank}": f"{100 * scores.cmc[rank - 1]:.1f}" for rank in (1, 5, 10) if rank <= len(scores.cmc)}
+    print_table(("mAP %", "mINP %", *ranks), [(f"{100 * scores.mAP:.1f}", f"{100 * scores.mINP:.1f}", *ranks.values())])
+    left_out = scores.num_queries - scores.num_valid_queries
+    console.print(f"{scores.num_valid_queries} queries; {left_out} without an answer in another camera left out")
+    if scores.per_person is not None:
+        bounds = {name: interval([scores.per_person], measure) for name, measure in MEASURES.items()}
+        said = ", ".join(f"{name} {100 * low:.1f} to {100 * high:.1f} %" for name, (low, high) in bounds.items())
+        console.print(f"95 % intervals, bootstrap over {len(scores.per_person.pids)} people: {said}", highlight=False)
+    print_camera_scores(scores, names)

@@ -1,0 +1,26 @@
+"""``reid-mtda export``: a model folder that runs without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reid_mtda.console import console
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(help="A run's checkpoint, torchreid weights (.npz), or .onnx / .xml.")],
+    out: Annotated[Path, typer.Option(help="Model folder to make.")],
+    crops: Annotated[Path | None, typer.Option(help="Real crops on which the export is compared with torch.")] = None,
+    arch: Annotated[str | None, typer.Option(help="For torchreid's weights: the network, e.g. osnet_x0_25.")] = None,
+    height: Annotated[int | None, typer.Option(min=8, help="Crop height the network was trained at.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Crop width the network was trained at.")] = None,
+    bgr255: Annotated[bool, typer.Option("--bgr255", help="A ready-made network that takes BGR in 0..255.")] = False,
+) -> None:
+    """Make a model folder that runs without torch; refused when it answers otherwise than torch does."""
+    from reid_mtda.workflow.answers import export_weights
+
+    manifest = export_weights(weights, out, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255)
+    console.print(f"model {manifest.model_id} stands in {out}", highlight=False)

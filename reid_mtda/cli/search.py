@@ -1,0 +1,88 @@
+"""``reid-mtda search``: where else a person was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reid_mtda.cli.options import JsonOpt
+from reid_mtda.console import console, print_hits, print_json
+from reid_mtda.errors import ConfigError
+
+
+def search(
+    picture: Annotated[Path, typer.Argument(help="Picture of the person asked for.")],
+    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder, with --gallery.")] = None,
+    gallery: Annotated[Path | None, typer.Option("--gallery", help="Gallery folder, with --model.")] = None,
+    server: Annotated[str | None, typer.Option(help="Ask a running service instead, e.g. http://host:8080.")] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="REID_MTDA_TOKEN", help="With --server: access token; the variable hides it.")
+    ] = None,
+    purpose: Annotated[str | None, typer.Option(help="With --server: why you search; it is audited.")] = None,
+    case: Annotated[str | None, typer.Option(help="With --server: case reference; it is audited.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="With --server: PEM certificate to trust.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Sightings shown.")] = 10,
+    camera: Annotated[list[str] | None, typer.Option(help="Only this camera; may be repeated.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only sightings from this time on, ISO 8601 with zone.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only sightings up to this time, ISO 8601 with zone.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="Only sightings this similar (cosine).")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Person detector for pictures that show more than one.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
+    json_: JsonOpt = False,
+) -> None:
+    """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
+    from reid_mtda.workflow.footage import iso_time_s
+
+    filters: dict[str, Any] = {
+        "k": k,
+        "cameras": camera or None,
+        "start_s": iso_time_s(since, where="--since") if since else None,
+        "end_s": iso_time_s(until, where="--until") if until else None,
+        "min_score": min_score,
+    }
+    here = {"--model": model, "--gallery": gallery}
+    if server is not None:
+        from reid_mtda.service.client import Client
+
+        given = {"--token": token, "--purpose": purpose, "--case": case}
+        _check_options("with --server", needed=given, refused={**here, "--detector": detector, "--sheet": sheet})
+        with Client(server, token or "", certificate=certificate) as client:
+            found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", **filters)
+        for name in found["unknown_cameras"]:
+            console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
+    else:
+        from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet
+        from reid_mtda.gallery.search import answer_to_json
+        from reid_mtda.workflow.footage import search_gallery
+
+        unused = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        _check_options("without --server", needed=here, refused=unused)
+        if sheet is not None:
+            check_sheet(sheet)
+        image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, **filters)
+        if sheet is not None:
+            draw_contact_sheet(sheet, image, answer)
+        found = answer_to_json(answer)
+    if json_:
+        print_json(found)
+        return
+    print_hits(found)
+    if sheet is not None:
+        console.print(f"look at {sheet}", highlight=False)
+
+
+def _check_options(when: str, *, needed: Mapping[str, object], refused: Mapping[str, object]) -> None:
+    for name, value in needed.items():
+        if value is None:
+            raise ConfigError(
+                f"Missing option '{name}'; search expects --model and --gallery, "
+                "or --server, --token, --purpose and --case; see 'reid-mtda search --help'"
+            )
+    for name, value in refused.items():
+        if value is not None:
+            raise ConfigError(f"search: got {name} {when}, where it means nothing; leave it out")

@@ -1,0 +1,37 @@
+"""``reid-mtda table``: results of finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def table(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders of one experiment, a seed each; or a closed-set benchmark's.")
+    ],
+    data: Annotated[str, typer.Option(help="With --root: archive, market1501, ..., torchreid:NAME.")] = "archive",
+    root: Annotated[Path | None, typer.Option(help="Score the runs' networks on this data set instead.")] = None,
+    stages: Annotated[bool, typer.Option("--stages", help="Time and memory of the first run instead.")] = False,
+    page: Annotated[Path | None, typer.Option(help="Write it into this page between <!-- NAME --> markers.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the markers.")] = "street",
+) -> None:
+    """Make the results table of finished runs: mean and spread over seeds, from the run folders alone."""
+    from reid_mtda.evaluate.seeds import fill_page, seeds_table, stages_table
+
+    if root is not None:
+        from reid_mtda.workflow.experiment import table_elsewhere
+
+        text = table_elsewhere(runs, data, root)
+    elif (runs[0] / "trials").is_dir():
+        from reid_mtda.evaluate.tables import markdown, read_trials, summarise
+
+        text = markdown(summarise(read_trials(runs[0]))).rstrip()
+    else:
+        text = stages_table(runs[0]) if stages else seeds_table(runs)
+    if page is None:
+        print(text)
+    else:
+        fill_page(page, name, text)
