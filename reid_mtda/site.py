@@ -51,8 +51,8 @@ class Camera(Strict):
     )
     detector: str = Field(
         default="motion",
-        description="How people are found: 'motion' (fixed cameras, no weights), 'hog' (where OpenCV has it), or the "
-        "path of an ONNX or OpenVINO person detector (relative to this file).",
+        description="How people are found: 'motion' (fixed cameras, no weights), or the path of an ONNX or OpenVINO "
+        "person detector (relative to this file), with its card beside it where it needs one.",
         examples=["motion"],
     )
     device: str = Field(

@@ -163,9 +163,10 @@ class CameraWorker:
                 detect = self._load_detector()
                 self.fault = ""
                 return detect
-            except ReidError as error:
-                self.fault = str(error)
-                log.error("camera %s: %s", self.stream.camera, error)
+            except Exception as error:  # whatever a detector's file does to its runtime, this camera goes on trying
+                known = isinstance(error, ReidError)
+                self.fault = str(error) if known else f"its detector cannot be loaded ({type(error).__name__})"
+                log.error("camera %s: %s", self.stream.camera, error, exc_info=not known)
                 stop.wait(10.0)
         return None
 

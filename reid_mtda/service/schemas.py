@@ -235,7 +235,7 @@ class CameraIn(Body):
 
     name: Name
     url: str = Field(min_length=1, max_length=2000)
-    detector: Literal["motion", "hog"] = "motion"
+    detector: Literal["motion"] = "motion"
     fps: float = Field(default=5.0, gt=0, le=60)
     min_height_px: int = Field(default=48, ge=8, le=4096)
     min_score: float = Field(default=0.4, ge=0, le=1)

@@ -1,25 +1,26 @@
-"""Finding people in a frame: by motion, by OpenCV's HOG, or with a detector network in a file.
-
-What a network's output means is read from the shapes of its graph, never from its file's name. A new layout is a
-function that returns a ``_Layout`` and one line in ``_LAYOUTS``.
-"""
+"""Finding people in a frame: by motion, or with a detector network in a file and the card beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from reid_mtda.errors import ConfigError, ModelError
-from reid_mtda.networks import SUFFIXES, Network, open_network
+from reid_mtda.networks import SUFFIXES, Network, first_line, open_network
 from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
+from reid_mtda.vision.detector_card import DetectorCard, card_path, read_card
+from reid_mtda.vision.detector_layouts import Layout, choose_layout
 from reid_mtda.vision.motion import motion_detector
 
+log = logging.getLogger(__name__)
+
 _NMS_IOU = 0.5
-_STRIDES = (8, 16, 32)
+_CONTAINED = 0.8  # of a box's area; with so much of it in a better box it is a part of that person
+_WATCHED_PICTURES = 200
+_WATCHED_BOXES = 20
 _DEFAULT_SIDE_PX = 640  # where a graph leaves its input size open
 
 
@@ -34,8 +35,8 @@ def load_detector(
     """Make a detector: uint8 (H, W, 3) RGB -> the people in it, boxes within the frame.
 
     Args:
-        name_or_path: ``motion`` (fixed cameras, no weights; every score is 1), ``hog`` (where OpenCV has it), or the
-            path of a network in ONNX (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``).
+        name_or_path: ``motion`` (fixed cameras, no weights; every score is 1), or the path of a network in ONNX
+            (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``), with a card where it needs one.
         min_score: people scored lower are left out.
         min_height_px: people lower in the frame are left out.
         threads: CPU threads of a network; None takes all this process may use.
@@ -45,20 +46,23 @@ def load_detector(
         The detector. A motion detector remembers what it saw: make one per camera, and use it on one thread.
 
     Raises:
-        ConfigError: a number out of range, a device that is not there, or HOG where OpenCV has none.
+        ConfigError: a number out of range, a device that is not there, or a card with a mistake in it.
         ModelError: a file that is missing, no network, or one whose output layout is not known; a device whose results
             differ from the CPU's.
     """
     if not 0 <= min_score <= 1:
         raise ConfigError(f"detector {name_or_path}: min_score must be 0..1, got {min_score}")
-    if name_or_path in ("motion", "hog") and device not in ("cpu", "auto"):
+    if name_or_path == "hog":
+        raise ConfigError(
+            "detector hog: OpenCV has none any more since version 5; use 'motion', or the path of an ONNX or OpenVINO "
+            "person detector"
+        )
+    if name_or_path == "motion" and device not in ("cpu", "auto"):
         raise ConfigError(
             f"detector {name_or_path}: got device {device!r}, expected 'cpu': it is no network; leave device out"
         )
     if name_or_path == "motion":
         return _kept(motion_detector(min_height_px), 0.0, min_height_px)
-    if name_or_path == "hog":
-        return _kept(_hog(), min_score, min_height_px)
     found = _network(Path(name_or_path).expanduser(), threads, device, min_score)
     return _kept(found, min_score, min_height_px)
 
@@ -77,69 +81,48 @@ def _kept(detect: Detect, min_score: float, min_height_px: float) -> Detect:
     return find
 
 
-def _hog() -> Detect:
-    make = getattr(cv2, "HOGDescriptor", None)
-    people = getattr(cv2, "HOGDescriptor_getDefaultPeopleDetector", None)
-    if make is None or people is None:
-        raise ConfigError(
-            f"detector hog: this OpenCV ({cv2.__version__}) has no HOGDescriptor, which left it with version 5; "
-            "use 'motion', or the path of an ONNX or OpenVINO person detector"
-        )
-    hog = make()
-    hog.setSVMDetector(people())
-
-    def find(image: ImageArray) -> Detections:
-        boxes, weights = hog.detectMultiScale(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), winStride=(8, 8), scale=1.05)
-        xywh = np.asarray(boxes, np.float32).reshape(-1, 4)
-        # The margin's distance becomes a score in 0..1; the trained box has about 1/8 of background on each side.
-        score = 1 / (1 + np.exp(-2 * np.asarray(weights, np.float32).reshape(-1)))
-        inset = xywh[:, 2:] * np.float32(0.1)
-        xyxy = np.concatenate([xywh[:, :2] + inset, xywh[:, :2] + xywh[:, 2:] - inset], axis=1)
-        return _suppressed(xyxy, score.astype(np.float32))
-
-    return find
-
-
 # ------------------------------------------------------------------------------------------------ networks in files
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How a network wants its picture, and what its output says.
-
-    ``decode``: output -> (xyxy (N, 4) px of the input, score (N,)). ``letterbox``: the picture keeps its shape and
-    is padded right and below with grey.
-    """
-
-    decode: Callable[[FloatArray], tuple[FloatArray, FloatArray]]
-    letterbox: bool
-    rgb: bool
-    unit: bool  # pixels 0..1 instead of 0..255
 
 
 def _network(path: Path, threads: int | None, device: str, min_score: float) -> Detect:
     if path.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"{path}: not a detector, expected 'motion', 'hog' or a file ending in {', '.join(SUFFIXES)}")
+        raise ModelError(f"{path}: not a detector, expected 'motion' or a file ending in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise ModelError(f"{path}: no such detector file; check the path")
-    network = open_network(path, device=device, threads=threads)
-    height, width = _input_size(network)
+    network, card = open_network(path, device=device, threads=threads), read_card(path)
+    side, by_pixel = _input_side(network)
 
-    def infer(tensor: FloatArray) -> FloatArray:
-        return np.asarray(network.run(tensor)[0], np.float32)
+    def infer(tensor: FloatArray) -> list[FloatArray]:
+        fed = tensor.transpose(0, 2, 3, 1) if by_pixel else tensor
+        try:
+            # A card may name other numbers than the ones that most detectors take.
+            outputs = network.run(np.ascontiguousarray(fed.astype(card.input_type)))
+        except Exception as error:  # a runtime's, which has no base in common with ours: it is this detector's alone
+            raise ModelError(
+                f"{path}: the network fails on a picture ({first_line(error)}); "
+                f"state input_type in {card_path(path).name} where it takes other numbers than float32"
+            ) from None
+        return [np.asarray(output, np.float32) for output in outputs]
 
-    layout = _layout(path, infer(np.zeros((1, 3, height, width), np.float32)).shape, height, width)
+    # Noise tells more than black: of pixels and of offsets within cells, zeros look alike.
+    trial = np.random.default_rng(0).uniform(0, 1, (1, 3, *side)).astype(np.float32)
+    layout = choose_layout(path, infer(trial), *side, card)
 
     def find(image: ImageArray) -> Detections:
-        tensor, scale = _prepare(image, height, width, layout)
-        xyxy, score = layout.decode(infer(tensor))
-        likely = score >= max(min_score, 0.01)
-        return _suppressed(xyxy[likely] / scale, score[likely])
+        tensor, scale = _prepare(image, *side, layout, card)
+        try:
+            xyxy, score = layout.decode(infer(tensor))
+        except (IndexError, ValueError) as error:
+            raise ModelError(f"{path}: its output changed its shape ({error}); export it with a fixed size") from None
+        likely = (score >= max(min_score, 0.01)) & np.isfinite(xyxy).all(axis=1)
+        return suppressed(xyxy[likely] / scale, score[likely])
 
-    return find
+    return checked(find, path)
 
 
-def _prepare(image: ImageArray, height: int, width: int, layout: _Layout) -> tuple[FloatArray, FloatArray]:
+def _prepare(
+    image: ImageArray, height: int, width: int, layout: Layout, card: DetectorCard
+) -> tuple[FloatArray, FloatArray]:
     """The network's input (1, 3, height, width), and input pixels per picture pixel as (4,) for xyxy."""
     scale = np.array([width / image.shape[1], height / image.shape[0]])
     if layout.letterbox:
@@ -151,109 +134,76 @@ def _prepare(image: ImageArray, height: int, width: int, layout: _Layout) -> tup
     tensor = np.ascontiguousarray(ordered.transpose(2, 0, 1)[None], np.float32)
     if layout.unit:
         tensor /= 255
+    for numbers, apply in ((card.mean, np.subtract), (card.std, np.divide)):
+        if numbers is not None:
+            apply(tensor, np.asarray(numbers, np.float32).reshape(1, 3, 1, 1), out=tensor)
     return tensor, np.tile(scale, 2).astype(np.float32)
 
 
-def _suppressed(xyxy: FloatArray, score: FloatArray) -> Detections:
-    """Of boxes that overlap much, the best."""
+def _input_side(network: Network) -> tuple[tuple[int, int], bool]:
+    """(height, width) of the one picture that a detector takes, and whether its channels come last."""
+    shapes = network.inputs
+    if len(shapes) == 1 and len(shapes[0]) == 4:
+        if shapes[0][3] == 3 and shapes[0][1] != 3:
+            return (shapes[0][1] or _DEFAULT_SIDE_PX, shapes[0][2] or _DEFAULT_SIDE_PX), True
+        if shapes[0][1] in (3, None):
+            return (shapes[0][2] or _DEFAULT_SIDE_PX, shapes[0][3] or _DEFAULT_SIDE_PX), False
+    raise ModelError(f"{network.path}: not a detector, got inputs of shape {shapes}, expected one 1x3xHxW")
+
+
+# --------------------------------------------------------------------------------------------------- what it finds
+
+
+def suppressed(xyxy: FloatArray, score: FloatArray) -> Detections:
+    """Of boxes float32 (N, 4) that overlap much, or of which one lies in a better one, the best; score (N,)."""
     if not len(xyxy):
         return Detections.empty()
     xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
     keep = np.asarray(cv2.dnn.NMSBoxes(xywh.tolist(), score.tolist(), 0.0, _NMS_IOU), np.int64).reshape(-1)
+    keep = keep[np.argsort(-score[keep], kind="stable")]
+    boxes = xyxy[keep]
+    sides = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    shared = np.prod(np.clip(sides, 0, None), axis=2)
+    area = np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1e-6)
+    # Row by row against better ones only: a half or a torso in a person, not the person around it.
+    inside = np.tril(shared / area[:, None] >= _CONTAINED, k=-1).any(axis=1)
+    keep = keep[~inside]
     return Detections(np.ascontiguousarray(xyxy[keep], np.float32), np.ascontiguousarray(score[keep], np.float32))
 
 
-def _layout(path: Path, shape: Sequence[int], height: int, width: int) -> _Layout:
-    for recognise in _LAYOUTS:
-        if layout := recognise(tuple(shape), height, width):
-            return layout
-    raise ModelError(
-        f"{path}: output layout not known, got output {'x'.join(map(str, shape))} for input 1x3x{height}x{width}; "
-        "expected SSD 1x1xNx7, YOLOX 1xAx(5+C), YOLOv8 1x(4+C)xA or FastestDet 1x(5+C)x(h/16)x(w/16)"
-    )
+def checked(detect: Detect, path: Path) -> Detect:
+    """``detect``, watched over its first pictures: what is read wrongly finds nobody, or everything everywhere.
 
+    Raises, when called:
+        ModelError: every box so far is the whole picture.
+    """
+    pictures = boxes = whole = people = 0
+    best = 0.0
 
-def _cells(height: int, width: int) -> int:
-    return sum((height // stride) * (width // stride) for stride in _STRIDES)
+    def find(image: ImageArray) -> Detections:
+        nonlocal pictures, boxes, whole, people, best
+        found = detect(image)
+        if pictures > _WATCHED_PICTURES:
+            return found
+        pictures += 1
+        height, width = image.shape[:2]
+        sides = np.minimum(found.xyxy[:, 2:], (width, height)) - np.maximum(found.xyxy[:, :2], 0)
+        boxes += len(found)
+        whole += int(np.sum((sides >= np.multiply(0.95, (width, height))).all(axis=1)))
+        if boxes >= _WATCHED_BOXES and whole == boxes:
+            pictures = 0  # goes on being looked at
+            raise ModelError(
+                f"{path}: each of its {boxes} boxes is the whole picture, so its output is read wrongly; state layout, "
+                f"and for yolox decoded, in {card_path(path).name} beside it"
+            )
+        if pictures == _WATCHED_PICTURES and not boxes:
+            log.warning(
+                "%s: nobody in its first %d pictures; where people are in them its output is read wrongly: state "
+                "layout, person_class, channels and input_max in %s beside it, or lower min_score",
+                path,
+                pictures,
+                card_path(path).name,
+            )
+        return found
 
-
-def _ssd(shape: tuple[int, ...], height: int, width: int) -> _Layout | None:
-    """Rows (picture, class, score, x0, y0, x1, y1), box as fractions of the input; class 1 is a person."""
-    if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != 7:
-        return None
-
-    def decode(output: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rows = output.reshape(-1, 7)
-        ends = np.flatnonzero(rows[:, 0] < 0)  # a row of picture -1 ends the list
-        rows = rows[: ends[0]] if len(ends) else rows
-        rows = rows[rows[:, 1] == 1]
-        return rows[:, 3:] * np.array([width, height, width, height], np.float32), rows[:, 2]
-
-    return _Layout(decode, letterbox=False, rgb=False, unit=False)
-
-
-def _yolox(shape: tuple[int, ...], height: int, width: int) -> _Layout | None:
-    """Per cell (dx, dy, log w, log h, objectness, classes), to be decoded with the cell's place and stride."""
-    if len(shape) != 3 or shape[1] != _cells(height, width) or shape[2] < 6:
-        return None
-    place, stride = _grid(height, width)
-
-    def decode(output: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rows = output[0]
-        centre = (rows[:, :2] + place) * stride
-        half = np.exp(np.minimum(rows[:, 2:4], 20)) * stride / 2
-        return np.concatenate([centre - half, centre + half], axis=1), rows[:, 4] * rows[:, 5]
-
-    return _Layout(decode, letterbox=True, rgb=False, unit=False)
-
-
-def _grid(height: int, width: int) -> tuple[FloatArray, FloatArray]:
-    """Of every cell of every stride, row by row: place (A, 2) as (column, row), and stride (A, 1)."""
-    places, strides = [], []
-    for stride in _STRIDES:
-        rows, columns = np.mgrid[: height // stride, : width // stride]
-        places.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
-        strides.append(np.full((rows.size, 1), stride))
-    return np.concatenate(places).astype(np.float32), np.concatenate(strides).astype(np.float32)
-
-
-def _yolov8(shape: tuple[int, ...], height: int, width: int) -> _Layout | None:
-    """Per column (centre x, centre y, w, h in px, classes)."""
-    if len(shape) != 3 or shape[2] != _cells(height, width) or shape[1] < 5:
-        return None
-
-    def decode(output: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rows = output[0].T
-        half = rows[:, 2:4] / 2
-        return np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1), rows[:, 4]
-
-    return _Layout(decode, letterbox=True, rgb=True, unit=True)
-
-
-def _fastestdet(shape: tuple[int, ...], height: int, width: int) -> _Layout | None:
-    """A map of cells of 16 px: objectness, (dx, dy) before tanh, (w, h) before the logistic function, classes."""
-    if len(shape) != 4 or shape[1] < 6 or shape[2:] != (height // 16, width // 16):
-        return None
-    rows, columns = np.mgrid[: shape[2], : shape[3]]
-
-    def decode(output: FloatArray) -> tuple[FloatArray, FloatArray]:
-        objectness, dx, dy, w, h, person = output[0, :6]
-        x, y = (columns + np.tanh(dx)) * 16, (rows + np.tanh(dy)) * 16
-        half_w, half_h = width / 2 / (1 + np.exp(-w)), height / 2 / (1 + np.exp(-h))
-        xyxy = np.stack([x - half_w, y - half_h, x + half_w, y + half_h], axis=-1).reshape(-1, 4)
-        score = np.clip(objectness, 0, None) ** 0.6 * np.clip(person, 0, None) ** 0.4
-        return xyxy.astype(np.float32), score.reshape(-1)
-
-    return _Layout(decode, letterbox=False, rgb=False, unit=True)
-
-
-_LAYOUTS = (_ssd, _yolox, _yolov8, _fastestdet)
-
-
-def _input_size(network: Network) -> tuple[int, int]:
-    """(height, width) of the one picture that a detector takes."""
-    shapes = network.inputs
-    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] not in (3, None):
-        raise ModelError(f"{network.path}: not a detector, got inputs of shape {shapes}, expected one 1x3xHxW")
-    height, width = (side or _DEFAULT_SIDE_PX for side in shapes[0][2:])
-    return height, width
+    return find
