@@ -114,9 +114,11 @@ def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
     service.close()
 
 
-def show_live(running: RunningService, camera: str, person: int, track_id: int = 5) -> None:
+def show_live(
+    running: RunningService, camera: str, person: int, track_id: int = 5, *, height: int = 180, width: int = 320
+) -> None:
     """Put somebody before a camera."""
-    image = np.full((180, 320, 3), 128, np.uint8)
+    image = np.full((height, width, 3), 128, np.uint8)
     image[40:136, 100:148] = crop_of(person)
     people = Detections(
         np.array([[100, 40, 148, 136]], np.float32), np.ones(1, np.float32), np.array([track_id], np.int64)

@@ -1,14 +1,17 @@
 """The page in a real browser: sign in, search by click and by upload, filter, confirm, a forbidden page; keyboard."""
 
 import importlib
+import io
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import uvicorn
 from builders import is_required
+from PIL import Image
 from service_fixtures import REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
@@ -185,6 +188,35 @@ def test_cameras_that_come_and_go_do_so_on_the_page(browse, running: RunningServ
     stream = system.pool._cameras["gate"].stream
     stream._ticks.extend(stream._clock() - wait for wait in (0.8, 0.6, 0.4, 0.2, 0.0))
     page.locator('.camera[data-camera="gate"] .fps', has_text="5.0 fps").wait_for()
+
+
+@pytest.mark.parametrize("screen", [1280, 390])
+@pytest.mark.parametrize("shape", [(240, 320), (320, 180), (180, 420), (320, 320)], ids=["4:3", "9:16", "21:9", "1:1"])
+def test_boxes_lie_on_people_whatever_the_shape_of_the_picture(
+    browse, running: RunningService, shape: tuple[int, int], screen: int
+) -> None:
+    """Whoever is clicked is searched for: the box is measured against the coat's pixels as the browser shows them."""
+    show_live(running, "gate", 1, height=shape[0], width=shape[1])
+    page = browse("operator", width=screen)
+    button = page.locator('.camera[data-camera="gate"] button.person')
+    button.wait_for()
+    image = page.locator('.camera[data-camera="gate"] img')
+    page.wait_for_function(
+        "image => image.naturalWidth > 0 && image.src.startsWith('blob:')", arg=image.element_handle()
+    )
+    page.wait_for_timeout(200)
+    view = page.locator('.camera[data-camera="gate"] .view')
+    shown = np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB")).astype(int)
+    coat = (shown[..., 1] > 150) & (shown[..., 0] < 80) & (shown[..., 2] < 80)
+    rows, columns = np.flatnonzero(coat.any(axis=1)), np.flatnonzero(coat.any(axis=0))
+    box, outer = button.bounding_box(), view.bounding_box()
+    left, top, scale = box["x"] - outer["x"], box["y"] - outer["y"], box["height"] / 96
+    # The coat reaches from 10 to 50 of the crop's 96 rows, and over its whole width.
+    assert [columns[0], columns[-1]] == pytest.approx([left, left + box["width"]], abs=4)
+    assert [rows[0], rows[-1]] == pytest.approx([top + 10 * scale, top + 50 * scale], abs=4)
+    assert outer["width"] / outer["height"] == pytest.approx(16 / 9, rel=0.01)  # the page keeps its grid
+    button.click()
+    page.wait_for_url("**/search?pick=*")
 
 
 def test_whoever_left_before_the_click_is_said_to_have_left(browse, running: RunningService) -> None:

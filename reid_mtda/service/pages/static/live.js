@@ -23,7 +23,9 @@ class Camera {
   constructor(figure) {
     this.name = figure.dataset.camera;
     this.figure = figure;
+    this.picture = figure.querySelector(".picture");
     this.image = figure.querySelector("img");
+    this.image.addEventListener("load", () => this.fit());
     this.people = figure.querySelector(".people");
     this.fps = figure.querySelector(".fps");
     this.wait = Math.max(1000 / Number(figure.dataset.fps), 250);
@@ -56,6 +58,11 @@ class Camera {
       if (old.startsWith("blob:")) URL.revokeObjectURL(old);
       this.draw(people);
     } catch { /* the next turn tries again */ } finally { this.busy = false; }
+  }
+
+  fit() {
+    const { naturalWidth: width, naturalHeight: height } = this.image;
+    if (width && height) this.picture.style.setProperty("--shape", `${width / height}`);
   }
 
   draw(people) {
