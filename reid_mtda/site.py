@@ -8,13 +8,15 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import Strict, load_yaml
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
+SITE_FILE = "site.yaml"
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -109,26 +111,59 @@ class Camera(Strict):
         return self.model_dump(exclude={"device", "keep_for_adaptation", "neighbours"})
 
 
+class SiteSettings(Strict):
+    """What holds for a whole site: the file ``site.yaml`` beside its cameras, which may be missing."""
+
+    timezone: str | None = Field(
+        default=None,
+        description="The site's time zone, e.g. Europe/Berlin: pages show times in it and read those typed; without "
+        "it the server's own. The API and all files have UTC.",
+        examples=["Europe/Berlin"],
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is None:
+            return None
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):  # a path, a folder of zones, no such zone
+            near = difflib.get_close_matches(name, available_timezones(), n=1)
+            hint = f"did you mean {near[0]}?" if near else "e.g. Europe/Berlin; without any known zone, install tzdata"
+            raise ValueError(f"got {name!r}, expected the name of a time zone; {hint}") from None
+        return name
+
+
 @dataclass(frozen=True)
 class Site:
-    """Cameras by name, in the order of their names; ``folder`` is what relative paths in them start from."""
+    """Cameras by name, in the order of their names; ``folder`` is what relative paths in them start from.
+
+    ``timezone`` is the name of the site's, None: that of the machine.
+    """
 
     name: str
     folder: Path
     cameras: dict[str, Camera]
+    timezone: str | None = None
+
+
+def is_camera_file(path: Path) -> bool:
+    """Whether a file of a site's folder is a camera's, by its name: YAML, not hidden, and not the site's own."""
+    return path.suffix in (".yaml", ".yml") and path.name[0] != "." and path.name != SITE_FILE
 
 
 def load_site(folder: Path) -> Site:
-    """Read every ``*.yaml`` of ``folder`` as a camera.
+    """Read every ``*.yaml`` of ``folder`` as a camera, but for ``site.yaml``, which says what holds for all of them.
 
     Raises:
-        ConfigError: no such folder, no camera in it, a camera file with a bad name, key or value.
+        ConfigError: no such folder, no camera in it, a file with a bad name, key or value.
     """
     folder = Path(folder)
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
         raise ConfigError(f"{folder}: got {got}, expected a site: a folder with one YAML file per camera")
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
+    files = sorted(path for path in folder.iterdir() if is_camera_file(path))
     if not files:
         raise ConfigError(f"{folder}: no camera files, expected one NAME.yaml per camera; see cameras/README.md")
     cameras: dict[str, Camera] = {}
@@ -141,7 +176,8 @@ def load_site(folder: Path) -> Site:
         check_address(cameras[path.stem], folder, where=f"{path}: url")
     for name, camera in cameras.items():
         check_neighbours(name, camera, cameras, where=f"{folder / name}.yaml: neighbours")
-    return Site(name=folder.resolve().name, folder=folder, cameras=cameras)
+    own = load_yaml(folder / SITE_FILE, SiteSettings) if (folder / SITE_FILE).exists() else SiteSettings()
+    return Site(name=folder.resolve().name, folder=folder, cameras=cameras, timezone=own.timezone)
 
 
 def check_address(camera: Camera, folder: Path, *, where: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reid_mtda.errors import ConfigError
+from reid_mtda.live.site_reload import SiteWatcher
 from reid_mtda.site import NAME, Camera, Site, Travel, load_site, resolve
 from reid_mtda.synthetic.street import CAMERAS, parse_url
 
@@ -54,6 +55,36 @@ def test_refusals_name_file_and_key(tmp_path: Path, text: str, message: str) -> 
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_site_yaml_is_no_camera_and_says_the_time_zone(tmp_path: Path) -> None:
+    camera_file(tmp_path, "url: a.mp4\n")
+    assert load_site(tmp_path).timezone is None
+    camera_file(tmp_path, "timezone: Asia/Tokyo\n", "site.yaml")
+    site = load_site(tmp_path)
+    assert site.timezone == "Asia/Tokyo" and list(site.cameras) == ["gate"]
+    assert SiteWatcher(site).poll() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "timezone: Europe/Berln\n",
+            "timezone: got 'Europe/Berln', expected the name of a time zone; did you mean Europe/B",
+        ),
+        ("timezone: ../etc/passwd\n", "timezone: got '../etc/passwd', expected the name of a time zone; e.g. Europe"),
+        ("timezone: Europe\n", "timezone: got 'Europe', expected the name of a time zone"),
+        ("timezon: UTC\n", "unknown key 'timezon'; did you mean 'timezone'?"),
+        ("url: a.mp4\n", "unknown key 'url'"),
+    ],
+)
+def test_what_is_no_time_zone_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    camera_file(tmp_path, "url: a.mp4\n")
+    path = camera_file(tmp_path, text, "site.yaml")
+    with pytest.raises(ConfigError) as caught:
+        load_site(tmp_path)
+    assert str(path) in str(caught.value) and message in str(caught.value)
 
 
 @pytest.mark.parametrize(

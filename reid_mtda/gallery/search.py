@@ -95,8 +95,8 @@ def answer_to_json(answer: SearchAnswer) -> dict[str, Any]:
                 "track_id": hit.sighting.track_id,
                 "start_s": hit.sighting.start_s,
                 "end_s": hit.sighting.end_s,
-                "start": _iso(hit.sighting.start_s),
-                "end": _iso(hit.sighting.end_s),
+                "start": iso_utc(hit.sighting.start_s),
+                "end": iso_utc(hit.sighting.end_s),
                 "thumbnail": str(hit.sighting.thumbnail),
             }
             for rank, hit in enumerate(answer.hits, start=1)
@@ -104,5 +104,10 @@ def answer_to_json(answer: SearchAnswer) -> dict[str, Any]:
     }
 
 
-def _iso(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds")
+def iso_utc(time_s: float) -> str:
+    """POSIX seconds as ISO 8601 in UTC, as every JSON of this package has them.
+
+    >>> iso_utc(0.25)
+    '1970-01-01T00:00:00.250Z'
+    """
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +19,9 @@ from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.live.alerts import Alerts
 from reid_mtda.live.cameras import CameraPool
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import NAME, Camera, Site, check_address, check_neighbours
+from reid_mtda.site import NAME, Camera, Site, check_address, check_neighbours, is_camera_file
 
 log = logging.getLogger(__name__)
-
-_SUFFIXES = (".yaml", ".yml")
 
 _Stamp = tuple[int, int, int]
 
@@ -96,7 +94,7 @@ class SiteWatcher:
             before, cameras[name] = cameras.get(name), camera
             if before != camera:
                 yield SiteChange("changed" if before else "added", name, before, camera)
-        self.site = Site(self.site.name, self.site.folder, dict(sorted(cameras.items())))
+        self.site = replace(self.site, cameras=dict(sorted(cameras.items())))
 
     def _load(self, path: Path) -> Camera:
         if not NAME.match(path.stem):
@@ -183,7 +181,7 @@ def _stamps(folder: Path) -> dict[Path, _Stamp]:
     found = {}
     try:
         for path in folder.iterdir():
-            if path.suffix in _SUFFIXES and not path.name.startswith("."):  # an editor's lock is no camera
+            if is_camera_file(path):
                 stat = path.stat()
                 found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     except OSError:  # gone between two calls: the next look sees what is left

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.search import iso_utc
 from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
@@ -99,7 +100,7 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         sightings=list(receipt.sightings),
         reviews=receipt.reviews,
         crops=receipt.crops,
-        time=s.iso(receipt.entry.time_s),
+        time=iso_utc(receipt.entry.time_s),
     )
 
 

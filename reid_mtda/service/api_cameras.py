@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.camera import LivePicture
 from reid_mtda.service import schemas as s
 from reid_mtda.service.api import ERRORS, Parts, jpeg
@@ -98,7 +99,7 @@ def picture(name: s.Name, who: Who, parts: Parts) -> Response:
     response = jpeg(parts.live_pictures.jpeg(newest))
     response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
     response.headers["X-Fps"] = f"{parts.system.camera(name).stream.fps:.1f}"
-    response.headers["X-Taken"] = s.iso(newest.frame.time_s)
+    response.headers["X-Taken"] = iso_utc(newest.frame.time_s)
     return response
 
 

@@ -26,6 +26,7 @@ from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.service.site_time import SiteTime, site_time
 from reid_mtda.types import Detect, ImageArray, Sighting
 
 
@@ -45,6 +46,7 @@ class AppState:
     metrics: Metrics
     models: ModelRegistry
     cameras: Cameras
+    times: SiteTime
     live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -99,6 +101,7 @@ def make_app_state(
         calibration=calibration,
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
+        times=site_time(system.site.timezone),
     )
     _follow_retention(service)
     return service

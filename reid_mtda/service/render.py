@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from fastapi import Request
 from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse
 
-from reid_mtda.service.app_state import AppState
+from reid_mtda.service.app_state import AppState, service_of
 from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.site_time import SiteTime
 
 
-@lru_cache(maxsize=1)
-def _templates() -> jinja2.Environment:
+@lru_cache(maxsize=4)
+def _templates(times: SiteTime) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "pages"),
         autoescape=True,
@@ -25,14 +25,15 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "clock": clock, "ago": ago, "number": number_text, "field": time_field}
-    environment.globals |= {"Role": Role}
+    environment.filters |= {"moment": times.moment, "clock": times.clock, "field": times.field}
+    environment.filters |= {"ago": ago, "number": number_text}
+    environment.globals |= {"Role": Role, "zone": times.name}
     return environment
 
 
 def page(request: Request, name: str, who: Principal | None, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render ``pages/name``."""
-    html = _templates().get_template(name).render(who=who, path=request.url.path, **values)
+    html = _templates(service_of(request).times).get_template(name).render(who=who, path=request.url.path, **values)
     return HTMLResponse(html, status)
 
 
@@ -45,21 +46,6 @@ def text_of(form: FormData, name: str) -> str:
     """A field of a form as text, '' when it is missing or a file."""
     value = form.get(name, "")
     return value.strip() if isinstance(value, str) else ""
-
-
-def moment(time_s: float) -> str:
-    """Date and time of the site."""
-    return datetime.fromtimestamp(time_s).astimezone().strftime("%d %b %Y, %H:%M:%S")
-
-
-def clock(time_s: float) -> str:
-    """Time of day of the site."""
-    return datetime.fromtimestamp(time_s).strftime("%H:%M:%S")
-
-
-def time_field(time_s: float | None) -> str:
-    """What a ``datetime-local`` field takes."""
-    return "" if time_s is None else datetime.fromtimestamp(time_s).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def ago(seconds: float) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.state import CameraState
 from reid_mtda.service.review import Review
 from reid_mtda.service.searches import Filters, Judged, Search
@@ -66,8 +66,8 @@ class SightingOut(BaseModel):
             track_id=sighting.track_id,
             start_s=sighting.start_s,
             end_s=sighting.end_s,
-            start=iso(sighting.start_s),
-            end=iso(sighting.end_s),
+            start=iso_utc(sighting.start_s),
+            end=iso_utc(sighting.end_s),
             thumbnail_url=f"/api/v1/sightings/{number}/thumbnail",
         )
 
@@ -212,7 +212,7 @@ class CameraOut(BaseModel):
             state=state.stream.state.value,
             message=state.fault or state.stream.message,
             is_healthy=state.is_healthy,
-            since=iso(state.stream.since_s),
+            since=iso_utc(state.stream.since_s),
             fps=round(state.stream.fps, 2),
             target_fps=state.settings.fps,
             frames=state.frames,
@@ -280,12 +280,7 @@ class ReviewOut(BaseModel):
     def of(cls, review: Review) -> ReviewOut:
         """The API's form of a review."""
         return cls(
-            first=iso(review.first_s),
-            second=None if review.second_s is None else iso(review.second_s),
+            first=iso_utc(review.first_s),
+            second=None if review.second_s is None else iso_utc(review.second_s),
             **{name: getattr(review, name) for name in cls.model_fields if name not in ("first", "second")},
         )
-
-
-def iso(time_s: float) -> str:
-    """POSIX seconds as ISO 8601 UTC."""
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.model_gate import GateReport
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.auth import TokenInfo
-from reid_mtda.service.schemas import Body, Id, Name, Printable, iso
+from reid_mtda.service.schemas import Body, Id, Name, Printable
 
 
 class TokenIn(Body):
@@ -42,9 +43,9 @@ class TokenOut(BaseModel):
             user=token.user,
             role=token.role.label,
             cameras=None if token.cameras is None else list(token.cameras),
-            created=iso(token.created_s),
-            expires=iso(token.expires_s),
-            revoked=None if token.revoked_s is None else iso(token.revoked_s),
+            created=iso_utc(token.created_s),
+            expires=iso_utc(token.expires_s),
+            revoked=None if token.revoked_s is None else iso_utc(token.revoked_s),
             created_by=token.created_by,
         )
 
@@ -95,7 +96,7 @@ class AuditOut(BaseModel):
     @classmethod
     def of(cls, entry: AuditEntry) -> AuditOut:
         """The API's form of an entry."""
-        return cls(time=iso(entry.time_s), **{n: getattr(entry, n) for n in cls.model_fields if n != "time"})
+        return cls(time=iso_utc(entry.time_s), **{n: getattr(entry, n) for n in cls.model_fields if n != "time"})
 
 
 class AuditPageOut(BaseModel):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
 from reid_mtda.service.searches import Search
+from reid_mtda.service.site_time import SiteTime
 
 WIDTH, LANE, TOP, LEFT = 900, 34, 26, 110
 _TICKS = 6
@@ -36,8 +37,8 @@ class Timeline:
     path: str
 
 
-def draw_timeline(search: Search) -> Timeline | None:
-    """The time line of an answer; None without hits."""
+def draw_timeline(search: Search, times: SiteTime) -> Timeline | None:
+    """The time line of an answer, by the site's clock; None without hits."""
     if not search.hits:
         return None
     rows = [judged.hit.sighting for judged in search.hits]
@@ -59,7 +60,7 @@ def draw_timeline(search: Search) -> Timeline | None:
             y=y_of(judged.hit.sighting.camera),
             sighting_id=judged.hit.sighting_id,
             is_match=judged.is_match,
-            label=f"{judged.hit.sighting.camera} at {_clock(judged.hit.sighting.start_s, 0)}, "
+            label=f"{judged.hit.sighting.camera} at {times.clock(judged.hit.sighting.start_s)}, "
             f"score {judged.hit.score:.2f}",
         )
         # Matches last: they are drawn on top.
@@ -69,17 +70,20 @@ def draw_timeline(search: Search) -> Timeline | None:
         f"{x_of(judged.hit.sighting.start_s) + 3:.1f},{y_of(judged.hit.sighting.camera):.1f}" for judged in search.path
     )
     step = next((step for step in _STEPS_S if span / step <= _TICKS), _STEPS_S[-1])
-    first = (int(start) // step + 1) * step
+    ahead = int((times.at(start).utcoffset() or timedelta()).total_seconds())  # a day begins at the site's midnight
+    first = (int(start + ahead) // step + 1) * step - ahead
     moments = range(first, int(end) + 1, step) if first <= end else range(int(start), int(start) + 1)
     return Timeline(
         width=WIDTH,
         height=TOP + LANE * len(cameras) + 8,
         lanes=tuple((y_of(camera), camera) for camera in cameras),
-        ticks=tuple((x_of(moment), _clock(moment, step)) for moment in list(moments)[: 2 * _TICKS]),
+        ticks=tuple(
+            (x_of(moment), times.at(moment).strftime(_tick_format(step))) for moment in list(moments)[: 2 * _TICKS]
+        ),
         marks=marks,
         path=joined if len(search.path) > 1 else "",
     )
 
 
-def _clock(time_s: float, step: int) -> str:
-    return datetime.fromtimestamp(time_s).strftime("%d %b" if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S")
+def _tick_format(step: int) -> str:
+    return "%d %b" if step >= 86400 else "%H:%M" if step >= 60 else "%H:%M:%S"

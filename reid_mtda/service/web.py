@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
 from reid_mtda.service.searches import Filters, Reason, size_seen
+from reid_mtda.service.site_time import SiteTime
 from reid_mtda.service.timeline import draw_timeline
 from reid_mtda.service.transition_times import travel_times
 
@@ -223,14 +223,14 @@ def search(request: Request, sent: Sent) -> Response:
     who, form = sent
     service = service_of(request)
     reason = Reason(text_of(form, "purpose"), text_of(form, "case_reference"))
-    filters = _filters(form)
+    filters = _filters(form, service.times)
     picture = form.get("picture")
     if text_of(form, "sighting_id"):
         query = service.queries.of_sighting(who, _sighting_id(form))
     elif pick := text_of(form, "pick_id"):
         query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
-        camera, seen_s = text_of(form, "seen_camera") or None, _time(text_of(form, "seen_at"))
+        camera, seen_s = text_of(form, "seen_camera") or None, _time(text_of(form, "seen_at"), service.times)
         query = service.queries.of_upload(who, picture.file.read(), seen_camera=camera, seen_s=seen_s)
     else:
         raise SearchError("choose a picture first", 422)
@@ -249,7 +249,7 @@ def answer(request: Request, search_id: Name, who: Who, parts: Parts) -> Respons
         search=made,
         filters=made.filters,
         cameras=camera_names(parts, who),
-        timeline=draw_timeline(made),
+        timeline=draw_timeline(made, parts.times),
         reviews={r.candidate_id: r for r in parts.reviews.states(made.query.key).values()},
     )
 
@@ -264,7 +264,8 @@ def answer_picture(search_id: Name, who: Who, parts: Parts) -> Response:
 def refine(request: Request, search_id: str, sent: Sent) -> Response:
     """The same search with other filters."""
     who, form = sent
-    made = service_of(request).searches.refine(who, search_id, _filters(form))
+    service = service_of(request)
+    made = service.searches.refine(who, search_id, _filters(form, service.times))
     return RedirectResponse(f"/searches/{made.id}", _SEE_OTHER)
 
 
@@ -287,7 +288,7 @@ def _sighting_id(form: FormData) -> int:
     return int(text)
 
 
-def _filters(form: FormData) -> Filters:
+def _filters(form: FormData, times: SiteTime) -> Filters:
     cameras = tuple(str(name) for name in form.getlist("cameras") if name)
     score = text_of(form, "min_score")
     count = text_of(form, "k") or "20"
@@ -295,8 +296,8 @@ def _filters(form: FormData) -> Filters:
         return Filters(
             k=int(count),
             cameras=cameras or None,
-            start_s=_time(text_of(form, "start")),
-            end_s=_time(text_of(form, "end")),
+            start_s=_time(text_of(form, "start"), times),
+            end_s=_time(text_of(form, "end"), times),
             min_score=float(score) if score else None,
             keep_unreachable=text_of(form, "keep_unreachable") == "yes",
         )
@@ -304,10 +305,10 @@ def _filters(form: FormData) -> Filters:
         raise SearchError("filters: a number cannot be read; check them", 422) from None
 
 
-def _time(text: str) -> float | None:
+def _time(text: str, times: SiteTime) -> float | None:
     """What a ``datetime-local`` field holds, in the site's own time."""
     try:
-        return datetime.fromisoformat(text).timestamp() if text else None
+        return times.parse(text) if text else None
     except (ValueError, OverflowError):
         raise SearchError("a time cannot be read; expected e.g. 2026-03-01T08:00", 422) from None
 

@@ -15,6 +15,7 @@ from PIL import Image
 from service_fixtures import REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.service.app import create_app
+from reid_mtda.service.site_time import site_time
 from reid_mtda.site import Camera, Travel
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -136,6 +137,7 @@ def test_a_forbidden_page_says_so(browse) -> None:
 
 
 def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, running: RunningService) -> None:
+    running.service.times = site_time("Pacific/Chatham")  # where nobody's browser is
     page, other = browse("viewer"), browse("viewer", user="guest", cameras=["market"])
     before = page.locator("#strip li").count()
     running.service.system.events.publish(
@@ -147,6 +149,8 @@ def test_a_sighting_appears_as_it_happens_for_those_who_may_see_it(browse, runni
         end_s=running.began + 1,
     )
     page.locator("#strip li.new").wait_for()
+    told = page.locator("#strip li.new .when").inner_text()
+    assert told == running.service.times.clock(running.began)  # and not by the browser's own clock
     assert page.locator("#strip li").count() in (before + 1, 12)
     time.sleep(1)
     assert other.locator("#strip li.new").count() == 0

@@ -6,6 +6,16 @@ const grid = document.querySelector(".grid");
 const notes = document.getElementById("notes");
 const maySearch = grid.dataset.maySearch === "1";
 
+// By the site's clock, as all of the page, wherever the browser stands.
+let clock;
+try {
+  clock = new Intl.DateTimeFormat("en-GB", { timeZone: grid.dataset.zone, timeStyle: "medium", hourCycle: "h23" });
+} catch { /* a zone that this browser does not know: times then say that they are UTC */ }
+function timeOfDay(seconds) {
+  const moment = new Date(seconds * 1000);
+  return clock ? clock.format(moment) : `${moment.toISOString().slice(11, 19)}Z`;
+}
+
 // What is wrong, one line a subject, until it is mended ("").
 function note(subject, text, kind = "warn") {
   let line = [...notes.children].find((one) => one.dataset.subject === subject);
@@ -157,7 +167,7 @@ source.addEventListener("sighting", (event) => {
   item.className = "tile new";
   const link = document.createElement("a");
   link.href = `/sightings/${seen.sighting_id}`;
-  const when = new Date(seen.start_s * 1000).toTimeString().slice(0, 8);
+  const when = timeOfDay(seen.start_s);
   link.setAttribute("aria-label", `${seen.camera}, ${when}`);
   const image = document.createElement("img");
   image.src = `/api/v1/sightings/${seen.sighting_id}/thumbnail`;
