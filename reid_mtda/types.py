@@ -147,6 +147,7 @@ class UnlabelledSet:
     ``tracklets`` int64 (N,) groups crops that one tracker followed without a break; -1 where a crop has none.
     ``cameras`` int64 (N,) tells which crops are of one camera, where a target holds several; None: all are of one.
     ``spans`` float64 (N, 2): from when to when a crop's tracklet was in view for certain, NaN where nobody knows.
+    ``site`` is where the camera hangs: nobody is seen at two sites.
     """
 
     paths: tuple[Path, ...]
@@ -154,6 +155,7 @@ class UnlabelledSet:
     tracklets: IntArray | None = None
     cameras: IntArray | None = None
     spans: DoubleArray | None = None
+    site: str = ""
 
     def __post_init__(self) -> None:
         for name, numbers in (("tracklets", self.tracklets), ("cameras", self.cameras)):

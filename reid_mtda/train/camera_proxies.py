@@ -1,9 +1,9 @@
-"""Distillation over camera-aware proxies: people that all cameras' teachers find together teach one student.
+"""Distillation over camera-aware proxies: people that the teachers of a site's cameras find together teach one student.
 
-The teachers' embeddings, each camera's mean subtracted, are one space. In it crops of all cameras are clustered, and a
-cluster has a proxy in each camera that saw it. The student tells people apart within each camera from the start, and
-draws them together across cameras once its own proxies are of use; beside it the teachers' likeness of a crop to all
-proxies is a soft target. No source picture is needed.
+The teachers' embeddings, each camera's mean subtracted, are one space. In it crops of a site's cameras are clustered,
+and a cluster has a proxy in each camera that saw it. The student tells people apart within each camera from the start,
+and draws them together across cameras once its own proxies are of use; beside it the teachers' likeness of a crop to
+all proxies is a soft target. No source picture is needed.
 
 Reference: Wang et al., Camera-aware Proxies for Unsupervised Person Re-Identification, AAAI 2021 (proxies, the two
 losses), with departures: clusters are the teachers' and sought once, tracklets join crops, proxies follow the mean of a
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -54,6 +55,8 @@ from reid_mtda.train.common import (
 )
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
 from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
+
+Sites = npt.NDArray[np.str_]
 
 
 class CameraProxySettings(Strict):
@@ -110,8 +113,9 @@ def distil_camera_proxies(
             "expected the same names"
         )
     pool = TargetPool.of(targets, teacher_outputs)
-    taught = site_embeddings(pool)
-    people = site_people(taught, pool, settings)
+    sites = np.repeat([target.site for target in targets.values()], [len(target) for target in targets.values()])
+    taught = site_embeddings(pool, sites)
+    people = site_people(taught, pool, sites, settings)
     of_target = load_pictures(pool.paths, preprocess)
     student = trainable(copy.deepcopy(student))
     recompute_batchnorm(student, of_target, seed=run.child_seed("batchnorm"))
@@ -144,8 +148,10 @@ def distil_camera_proxies(
     return averaged
 
 
-def site_embeddings(pool: TargetPool) -> FloatArray:
-    """The teachers' embeddings (N, D_t) of all crops in one space: each camera's mean subtracted, shrunk by its people.
+def site_embeddings(pool: TargetPool, sites: Sites) -> FloatArray:
+    """The teachers' embeddings (N, D_t) of all crops, cameras of a site in one space: each camera's mean subtracted.
+
+    A mean of few people is drawn towards its site's. ``sites`` (N,) are the crops'.
 
     Raises:
         DataError: teachers whose embeddings differ in size.
@@ -160,16 +166,27 @@ def site_embeddings(pool: TargetPool) -> FloatArray:
         mine = np.flatnonzero(np.isin(pool.target, members))
         rows[mine] = outputs.embedding[torch.from_numpy(pool.place[mine])].numpy()
     names = pool.camera.astype(str)
-    by_camera = {str(name): rows[names == name] for name in np.unique(names)}
-    counts = {name: count_people(own, pool.tracklets[names == name]) for name, own in by_camera.items()}
-    return centre(rows, names.tolist(), camera_means(by_camera, counts))
+    for site in np.unique(sites):
+        here = sites == site
+        by_camera = {str(name): rows[names == name] for name in np.unique(names[here])}
+        counts = {name: count_people(own, pool.tracklets[names == name]) for name, own in by_camera.items()}
+        rows[here] = centre(rows[here], names[here].tolist(), camera_means(by_camera, counts))
+    return rows
 
 
-def site_people(taught: FloatArray, pool: TargetPool, settings: CameraProxySettings) -> IntArray:
-    """Pseudo-identities int64 (N,) over all cameras: density clusters of ``taught`` (N, D_t), joined by tracklets."""
-    dist = jaccard_dist(taught, k1=shrunk_k1(settings.k1, len(taught)), k2=6)
-    found = density_clusters(dist, eps=settings.eps, min_samples=settings.min_samples)
-    return number_clusters(join_tracklets(found, pool.tracklets))
+def site_people(taught: FloatArray, pool: TargetPool, sites: Sites, settings: CameraProxySettings) -> IntArray:
+    """Pseudo-identities int64 (N,) over the cameras of each site: density clusters of ``taught``, joined by tracklets.
+
+    Nobody is one person with somebody of another of ``sites`` (N,).
+    """
+    people = np.full(len(taught), NOISE, np.int64)
+    for site in np.unique(sites):
+        here = np.flatnonzero(sites == site)
+        dist = jaccard_dist(taught[here], k1=shrunk_k1(settings.k1, len(here)), k2=6)
+        found = density_clusters(dist, eps=settings.eps, min_samples=settings.min_samples)
+        found = number_clusters(join_tracklets(found, pool.tracklets[here]))
+        people[here] = np.where(found >= 0, found + int(people.max(initial=NOISE)) + 1, NOISE)
+    return people
 
 
 @dataclass(frozen=True, eq=False)

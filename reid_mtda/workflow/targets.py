@@ -62,18 +62,18 @@ def without_labels(
     """Take the labels away and split by camera where asked; what ``target.tracklets`` says stays as tracklets.
 
     ``names`` are those of the cameras by camid; ``prefix`` tells cameras of one name in several sets apart, ``first``
-    is the number that its tracklets begin with: people of different sets are different people.
+    is the number that its tracklets begin with. A set is a site: people of different sets are different people.
     """
     camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
     tracklets = _tracklets(train, camids, target, first)
     if target.by == "set":
-        return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids)}
+        return {target.title: UnlabelledSet(train.paths, target.title, tracklets, camids, site=target.title)}
     sets = {}
     for camid in np.unique(camids):
         rows = np.flatnonzero(camids == camid)
         name = prefix + (names[camid] if camid < len(names) else f"camera {camid + 1}")
         own = None if tracklets is None else tracklets[rows]
-        sets[name] = UnlabelledSet(tuple(train.paths[row] for row in rows), name, own)
+        sets[name] = UnlabelledSet(tuple(train.paths[row] for row in rows), name, own, site=target.title)
     return sets
 
 

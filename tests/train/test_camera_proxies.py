@@ -47,24 +47,35 @@ def site(people=80, crops=6, bias=1.2, tracklets=True):
 def test_people_are_found_across_cameras_once_these_are_centred(tracklets):
     targets, outputs, pids = site(tracklets=tracklets)
     pool = TargetPool.of(targets, outputs)
-    taught = site_embeddings(pool)
+    here = np.full(len(pids), "")
+    taught = site_embeddings(pool, here)
     np.testing.assert_allclose(np.linalg.norm(taught, axis=1), 1, atol=1e-5)
-    found = site_people(taught, pool, SETTINGS)
+    found = site_people(taught, pool, here, SETTINGS)
     same, true = found[:, None] == found[None], pids[:, None] == pids[None]
     across = (pool.camera[:, None] != pool.camera[None]) & (found >= 0)[:, None]
     assert (same & true & across).sum() / (same & across).sum() > 0.9
     assert (same & true & across).sum() / (true & across).sum() > 0.8
     raw = np.concatenate([output.embedding.numpy() for output in outputs.values()])
-    blind = site_people(raw, pool, SETTINGS)
+    blind = site_people(raw, pool, here, SETTINGS)
     assert ((blind[:, None] == blind[None]) & true & across).sum() < 0.1 * (same & true & across).sum()
 
 
 def test_a_tracklets_crops_are_one_person():
-    targets, outputs, _ = site()
-    pool = TargetPool.of(targets, outputs)
-    found = site_people(site_embeddings(pool), pool, SETTINGS)
+    targets, outputs, pids = site()
+    pool, here = TargetPool.of(targets, outputs), np.full(len(pids), "")
+    found = site_people(site_embeddings(pool, here), pool, here, SETTINGS)
     for tracklet in np.unique(pool.tracklets):
         assert len(set(found[pool.tracklets == tracklet].tolist())) == 1
+
+
+def test_nobody_is_sought_at_another_site():
+    """The same crops, once as two cameras of one site and once of two; centred site by site."""
+    targets, outputs, _ = site()
+    pool = TargetPool.of(targets, outputs)
+    apart = np.where(pool.camera == 0, "north", "south")
+    found = site_people(site_embeddings(pool, apart), pool, apart, SETTINGS)
+    assert not set(found[pool.camera == 0].tolist()) & set(found[pool.camera == 1].tolist()) - {-1}
+    assert (found >= 0).mean() > 0.9 and len(set(found.tolist())) > 2 * 60
 
 
 def test_a_slot_is_the_mean_of_a_persons_crops_in_one_camera():
