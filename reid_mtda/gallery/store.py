@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,24 +70,33 @@ class Store:
         self.folder = folder
         self._write_lock = threading.RLock()
         self._read_lock = threading.Lock()
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        # A folder that may only be read, such as a mount of another machine's, can still be searched.
+        self.is_read_only = (folder / FILE).is_file() and not os.access(folder, os.W_OK)
         with self._translated():
-            self._writer = self._connect()
+            self._writer = self._connect_to_read() if self.is_read_only else self._connect()
             try:
-                self._prepare(model_id, dim)
-                self._reader = self._connect()
+                if self.is_read_only:
+                    self._check_format(self._writer)
+                else:
+                    self._prepare(model_id, dim)
+                self._reader = self._connect_to_read() if self.is_read_only else self._connect()
             except BaseException:
                 self._writer.close()
                 raise
         ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
         self.model_id: str = model_id
         self.dim: int = dim
-        self._sweep()
+        if not self.is_read_only:
+            self._sweep()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._write_lock, self._read_lock:
             self._reader.close()
             self._writer.close()
+            if self._copy is not None:
+                self._copy.cleanup()
 
     def changes(self) -> int:
         """How often the gallery was changed so far, by whomever."""
@@ -273,17 +285,45 @@ class Store:
                 connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            elif application != _APPLICATION_ID:
-                raise GalleryError(f"{self.folder}: {FILE} is not a gallery's; choose another folder")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != _SCHEMA_VERSION:
-                raise GalleryError(
-                    f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected "
-                    f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
-                )
+            self._check_format(connection)
             connection.execute(_PAGING)
             connection.execute(_FOOTAGE)
         self._writer.execute("PRAGMA journal_mode = WAL")
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        """Refuse a file that is not a gallery's of this version."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if application != _APPLICATION_ID:
+            raise GalleryError(f"{self.folder}: {FILE} is not a gallery's; choose another folder")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != _SCHEMA_VERSION:
+            raise GalleryError(
+                f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected "
+                f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
+            )
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """Connect without writing a byte.
+
+        While somebody else writes, SQLite's own files beside the database tell what is new. Where there are none
+        nobody does, and the file alone is all. A log that was left behind cannot be taken in there: a copy of both is.
+        """
+        file = (self.folder / FILE).resolve()
+        connect = partial(sqlite3.connect, timeout=10, isolation_level=None, check_same_thread=False)
+        log = file.with_name(f"{FILE}-wal")
+        connection = connect(f"{file.as_uri()}?mode=ro", uri=True)
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+            return connection
+        except sqlite3.OperationalError:
+            connection.close()
+        if not (log.is_file() and log.stat().st_size):
+            return connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
+        if self._copy is None:
+            self._copy = tempfile.TemporaryDirectory(prefix="reid-mtda-gallery-")
+            for source in (file, log):
+                shutil.copyfile(source, Path(self._copy.name) / source.name)
+        return connect(Path(self._copy.name) / FILE)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
