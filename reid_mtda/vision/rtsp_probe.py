@@ -33,8 +33,9 @@ def probe_rtsp(url: str, timeout_s: float) -> None:
     shown = redact_url(url)
     asked = _without_credentials(url)
     deadline = time.monotonic() + timeout_s
-    with contextlib.closing(_connected(url, shown, timeout_s)) as connection:
-        for number, method in enumerate(("OPTIONS", "DESCRIBE"), 1):
+    # A connection of its own for each: some servers close it after every answer.
+    for number, method in enumerate(("OPTIONS", "DESCRIBE"), 1):
+        with contextlib.closing(_connected(url, shown, timeout_s)) as connection:
             accept = "Accept: application/sdp\r\n" if method == "DESCRIBE" else ""
             status, headers = _answer(
                 connection, f"{method} {asked} RTSP/1.0\r\nCSeq: {number}\r\n{accept}\r\n", shown, deadline, timeout_s

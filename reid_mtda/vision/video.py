@@ -6,7 +6,6 @@ Colours become RGB where frames are decoded; everything behind works in RGB.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,7 +100,7 @@ def read_frames(url: str, *, camera: str, fps: float | None = None, start_time_s
         return FrameSource(frames, is_live=False, expected=len(pictures), start_s=start_s)
     container, stream = open_recording(path)
     if start_time_s is None:
-        start_time_s = recording_start_s(container, stream, str(path), path.stat().st_mtime)
+        start_time_s = recording_start_s(container, stream, str(path), modified_s=path.stat().st_mtime)
     return FrameSource(
         recording_frames(container, stream, str(path), camera=camera, fps=fps, start_s=start_time_s, path=path),
         is_live=False,
@@ -132,7 +131,7 @@ def _from_network(url: str, camera: str, fps: float | None, start_time_s: float 
         frames = stream_frames(container, stream, shown, camera=camera, fps=fps)
         return FrameSource(frames, is_live=True, release=container.close)
     if start_time_s is None:
-        start_time_s = recording_start_s(container, stream, shown, time.time())
+        start_time_s = recording_start_s(container, stream, shown, modified_s=None)
     return FrameSource(
         recording_frames(container, stream, shown, camera=camera, fps=fps, start_s=start_time_s),
         is_live=False,

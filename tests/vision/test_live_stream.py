@@ -24,7 +24,7 @@ SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\
 
 
 @contextlib.contextmanager
-def answering(answer: Callable[[str], str]) -> Iterator[tuple[int, list[str]]]:
+def answering(answer: Callable[[str], str], *, closes: bool = False) -> Iterator[tuple[int, list[str]]]:
     """A server that gives ``answer`` to each request of RTSP; yields its port and the requests it got."""
     got: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -36,6 +36,8 @@ def answering(answer: Callable[[str], str]) -> Iterator[tuple[int, list[str]]]:
                     number = re.search(r"CSeq: *(\d+)", request)
                     reply = answer(request).replace("SEQ", number.group(1) if number else "0")
                     connection.sendall(reply.encode())
+                    if closes:
+                        return
 
         def accept() -> None:
             with contextlib.suppress(OSError):
@@ -57,8 +59,9 @@ def refusal(url: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("closes", [False, True])
 @pytest.mark.parametrize("asked", ["OPTIONS", "DESCRIBE"])
-def test_a_server_that_sends_us_elsewhere_is_not_followed(asked: str) -> None:
+def test_a_server_that_sends_us_elsewhere_is_not_followed(asked: str, closes: bool) -> None:
     with answering(lambda request: status("200 OK")) as (elsewhere, visits):
 
         def redirect(request: str) -> str:
@@ -66,7 +69,7 @@ def test_a_server_that_sends_us_elsewhere_is_not_followed(asked: str) -> None:
                 return status("302 Moved", f"Location: rtsp://admin:geheim@127.0.0.1:{elsewhere}/secret")
             return status("200 OK", "Public: DESCRIBE")
 
-        with answering(redirect) as (port, _):
+        with answering(redirect, closes=closes) as (port, _):
             message = refusal(f"rtsp://127.0.0.1:{port}/x")
     assert f"it sends us to rtsp://***@127.0.0.1:{elsewhere}/secret, which is not followed" in message
     assert visits == []

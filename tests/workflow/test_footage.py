@@ -76,3 +76,29 @@ def test_a_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     prints = [footage_fingerprint(str(tmp_path / name)) for name in ("a.mp4", "b.avi", "c.mp4", "d.mp4")]
     assert prints[0] == prints[1] and len(set(prints)) == 3
     assert footage_fingerprint("rtsp://cam/1") is None and footage_fingerprint("device:0") is None
+
+
+def test_a_detector_that_fails_stops_its_own_camera_alone(clip: Path, tmp_path: Path) -> None:
+    """A network of 8-bit input: what its runtime raises is of no kind that is known here."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["images"], ["output"], to=kind.FLOAT)],
+        "net",
+        [helper.make_tensor_value_info("images", kind.UINT8, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("output", kind.FLOAT, [1, 3, 64, 64])],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "net.onnx"
+    )
+    cameras = {
+        "a": Camera(url=str(clip), start_time=STATED, detector="net.onnx"),
+        "b": Camera(url=str(clip), start_time=STATED, detector="hog"),
+        "c": Camera(url=str(clip), start_time=STATED),
+    }
+    write_colour_model(tmp_path / "model")
+    site = Site("site", tmp_path, cameras)
+    reports, failures = index_site(site, tmp_path / "model", tmp_path / "gallery")
+    assert set(reports) == {"c"} and reports["c"].sightings > 0
+    assert "net.onnx: the network fails on a picture" in failures["a"] and "input_type in net.json" in failures["a"]
+    assert "detector hog: OpenCV has none any more" in failures["b"]
