@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from reid_mtda.export import export_student
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.index import Index
-from reid_mtda.gallery.rows import Filter, Rows
+from reid_mtda.gallery.rows import Rows
 from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import ingest_camera
 from reid_mtda.model import Model, load_model

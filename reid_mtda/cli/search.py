@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -36,15 +36,15 @@ def search(
     json_: JsonOpt = False,
 ) -> None:
     """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
+    from reid_mtda.gallery.filter import Filter
     from reid_mtda.workflow.footage import iso_time_s
 
-    filters: dict[str, Any] = {
-        "k": k,
-        "cameras": camera or None,
-        "start_s": iso_time_s(since, where="--since") if since else None,
-        "end_s": iso_time_s(until, where="--until") if until else None,
-        "min_score": min_score,
-    }
+    where = Filter(
+        cameras=camera or None,
+        start_s=iso_time_s(since, where="--since") if since else None,
+        end_s=iso_time_s(until, where="--until") if until else None,
+        min_score=min_score,
+    )
     here = {"--model": model, "--gallery": gallery}
     if server is not None:
         from reid_mtda.service.client import Client
@@ -52,7 +52,7 @@ def search(
         given = {"--token": token, "--purpose": purpose, "--case": case}
         _check_options("with --server", needed=given, refused={**here, "--detector": detector, "--sheet": sheet})
         with Client(server, token or "", certificate=certificate) as client:
-            found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", **filters)
+            found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", k=k, where=where)
         for name in found["unknown_cameras"]:
             console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
     else:
@@ -64,7 +64,7 @@ def search(
         _check_options("without --server", needed=here, refused=unused)
         if sheet is not None:
             check_sheet(sheet)
-        image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, **filters)
+        image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, k=k, where=where)
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)
         found = answer_to_json(answer)

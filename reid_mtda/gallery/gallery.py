@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from reid_mtda.errors import GalleryError, StorageError
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
-from reid_mtda.gallery.rows import Change, Filter, Rows
+from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.gallery.store import FILE, Store
 from reid_mtda.model import Model
 from reid_mtda.types import (
@@ -166,20 +167,14 @@ class Gallery:
         vector: FloatArray,
         k: int = 10,
         *,
-        cameras: Sequence[str] | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        min_score: float | None = None,
+        where: Filter = EVERYTHING,
     ) -> SearchAnswer:
         """The ``k`` sightings most alike, best first.
 
         Args:
             vector: float32 (D,) of length 1.
             k: how many at most, >= 1.
-            cameras: only of these; None: of all, none named: no answer.
-            start_s: only those on view at this time or later, POSIX seconds.
-            end_s: only those on view at this time or earlier.
-            min_score: only those with this cosine or more.
+            where: only those that pass.
 
         Raises:
             GalleryError: a vector that is not one of this gallery's model, or k < 1.
@@ -189,23 +184,19 @@ class Gallery:
             raise GalleryError(f"{self.folder}: got k = {k}, expected 1 or more")
         self._catch_up()
         index = self._index
-        chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
-        scores, ids = index.search(vector, k, chosen)
+        scores, ids = index.search(vector, k, where)
         # A row that was deleted meanwhile is not shown.
         rows = self._store.sightings(ids)
         hits = tuple(
             SearchHit(float(score), int(number), rows[number])
             for score, number in zip(scores, ids.tolist(), strict=True)
-            if number in rows and (min_score is None or score >= min_score)
+            if number in rows and (where.min_score is None or score >= where.min_score)
         )
         return SearchAnswer(self.model_id, len(index), hits)
 
-    def sightings(
-        self, *, cameras: Sequence[str] | None = None, start_s: float | None = None, end_s: float | None = None
-    ) -> dict[int, Sighting]:
-        """Sightings by number, filtered as in ``search``."""
-        chosen = Filter(None if cameras is None else tuple(cameras), start_s, end_s)
-        return self._store.sightings(self._store.ids(chosen).tolist())
+    def sightings(self, where: Filter = EVERYTHING) -> dict[int, Sighting]:
+        """Sightings by number, of those that pass."""
+        return self._store.sightings(self.numbers(where).tolist())
 
     def cameras(self) -> tuple[str, ...]:
         """Names of the cameras that its sightings are of, rising."""
@@ -227,27 +218,17 @@ class Gallery:
         """Sightings by number; numbers that are not there are left out."""
         return self._store.sightings(numbers)
 
-    def numbers(
-        self, *, cameras: Sequence[str] | None = None, start_s: float | None = None, end_s: float | None = None
-    ) -> IntArray:
-        """Numbers of sightings, int64 (N,), rising: in the order they were added; filtered as in ``search``."""
-        return self._store.ids(Filter(None if cameras is None else tuple(cameras), start_s, end_s))
+    def numbers(self, where: Filter = EVERYTHING) -> IntArray:
+        """Numbers of the sightings that pass, int64 (N,), rising: in the order they were added."""
+        return self._store.ids(_of_rows(where))
 
-    def count(self, cameras: Sequence[str]) -> int:
-        """How many sightings are of these cameras."""
-        return self._store.count(Filter(tuple(cameras)))
+    def count(self, where: Filter = EVERYTHING) -> int:
+        """How many sightings pass."""
+        return self._store.count(_of_rows(where))
 
-    def newest(
-        self,
-        limit: int,
-        *,
-        before: int | None = None,
-        cameras: Sequence[str] | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-    ) -> list[int]:
-        """Numbers of the ``limit`` newest sightings, falling, of those below ``before``; filtered as in ``search``."""
-        return self._store.newest(Filter(None if cameras is None else tuple(cameras), start_s, end_s), before, limit)
+    def newest(self, limit: int, *, before: int | None = None, where: Filter = EVERYTHING) -> list[int]:
+        """Numbers of the ``limit`` newest sightings that pass, falling, of those below ``before``."""
+        return self._store.newest(_of_rows(where), before, limit)
 
     def of_track(self, camera: str, track_id: int) -> dict[int, Sighting]:
         """The sightings of one track of one camera, by number."""
@@ -318,6 +299,13 @@ class Gallery:
         for rows in self._store.rows_after(0):
             index.add(rows)
         return index, changes
+
+
+def _of_rows(where: Filter) -> Filter:
+    """``where``, refused when it asks for a score that only a search gives."""
+    if where.min_score is not None:
+        raise GalleryError(f"filter: got min_score {where.min_score} without a search; leave it out")
+    return where
 
 
 def _check_folder(folder: Path, *, may_make: bool) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from reid_mtda.gallery.rows import Filter, Rows
+from reid_mtda.gallery.filter import Filter
+from reid_mtda.gallery.rows import Rows
 from reid_mtda.types import FloatArray, IntArray
 
 # Below this many vectors of length 512 exact search takes 25 ms at most, and clusters would be worth nothing.
@@ -109,7 +110,7 @@ class Index:
         with self._lock:
             k = min(k, len(self))
             options: dict[str, Any] = {}
-            if chosen is not None and not chosen.is_open:
+            if chosen is not None and not chosen.lets_all_rows_pass:
                 n = self.last + 1
                 passing = chosen.passes(self._camera[:n], self._codes, self._start_s[:n], self._end_s[:n])
                 passing &= self._camera[:n] >= 0

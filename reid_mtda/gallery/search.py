@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from reid_mtda.errors import GalleryError
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
 from reid_mtda.types import Detect, FloatArray, ImageArray, ModelManifest, SearchAnswer
@@ -22,10 +22,7 @@ def search_picture(
     detect: Detect | None = None,
     k: int = 10,
     *,
-    cameras: Sequence[str] | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
-    min_score: float | None = None,
+    where: Filter = EVERYTHING,
 ) -> SearchAnswer:
     """Where else was the person in ``picture`` seen?
 
@@ -35,10 +32,7 @@ def search_picture(
         gallery: where to look.
         detect: finds people in single pictures; then the largest person is searched for.
         k: hits at most, >= 1.
-        cameras: only these; None: all.
-        start_s: only sightings on view at this time or later, POSIX seconds.
-        end_s: only sightings on view at this time or earlier.
-        min_score: only sightings with this cosine or more.
+        where: only sightings that pass.
 
     Raises:
         ImageError: a picture too small or too large.
@@ -50,7 +44,7 @@ def search_picture(
             "search with the model it was built with, or run 'reid-mtda index' into a new folder"
         )
     vector = embed_picture(picture, model, detect)
-    return gallery.search(vector, k, cameras=cameras, start_s=start_s, end_s=end_s, min_score=min_score)
+    return gallery.search(vector, k, where=where)
 
 
 def embed_picture(picture: ImageArray, model: Model, detect: Detect | None = None) -> FloatArray:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from reid_mtda.errors import GalleryError, StorageError
-from reid_mtda.gallery.rows import Change, Filter, Rows
+from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
 FILE = "gallery.sqlite"
@@ -102,9 +103,9 @@ class Store:
         """How often the gallery was changed so far, by whomever."""
         return int(self._read("SELECT changes FROM meta")[0][0])
 
-    def ids(self, chosen: Filter | None = None) -> IntArray:
+    def ids(self, chosen: Filter = EVERYTHING) -> IntArray:
         """Numbers of the sightings that pass, int64 (N,), rising."""
-        condition, values = (chosen or Filter()).where()
+        condition, values = chosen.where()
         rows = self._read(f"SELECT id FROM sightings WHERE {condition}", values)
         return np.sort(np.fromiter((row[0] for row in rows), np.int64, len(rows)))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reid_mtda.errors import GalleryError, ShapeError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
 from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, Tracklet, check_array
@@ -103,7 +104,7 @@ def ingest_camera(
         removed = gallery.delete(
             number
             for first_s, last_s in ((start_s, end_s), *former)
-            for number, row in gallery.sightings(cameras=[camera], start_s=first_s, end_s=last_s).items()
+            for number, row in gallery.sightings(Filter([camera], first_s, last_s)).items()
             if number not in numbers and first_s <= row.start_s and row.end_s <= last_s
         )
     report = IngestReport(camera, count, detections, tracklets, len(numbers), len(removed), start_s, end_s)

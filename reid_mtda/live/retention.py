@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 
 from reid_mtda.errors import ReidError, StorageError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.crop_store import CropStore
 from reid_mtda.live.model_gate import GateSamples
@@ -72,7 +73,7 @@ def expire_sightings(
             limit = now_s - limit_days * 86400
             rows = {
                 number: row
-                for number, row in gallery.sightings(cameras=[name], end_s=limit).items()
+                for number, row in gallery.sightings(Filter([name], end_s=limit)).items()
                 if row.end_s < limit
             }
             samples.forget_before(name, limit)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from starlette.responses import Response, StreamingResponse
 
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.live.events import Event
 from reid_mtda.service import schemas as s
 from reid_mtda.service.app_state import AppState, service_of
@@ -18,7 +19,7 @@ from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError, sighting_key
 from reid_mtda.service.review import Proposal, Review
-from reid_mtda.service.searches import Filters, Reason, Search
+from reid_mtda.service.searches import Asked, Reason, Search, seen_by
 from reid_mtda.types import Sighting
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -53,7 +54,7 @@ def search(body: s.SearchIn, who: Who, parts: Parts) -> s.SearchOut:
         query = parts.queries.of_sighting(who, body.sighting_id)
     else:
         query = parts.queries.of_pick(who, body.pick_id or "")
-    return s.SearchOut.of(parts.searches.search(who, query, reason, body.filters))
+    return s.SearchOut.of(parts.searches.search(who, query, reason, body.asked))
 
 
 @router.post("/search/picture", tags=["search"])
@@ -76,8 +77,8 @@ def search_picture(
     reason = Reason(purpose, case_reference)
     who.need(Role.OPERATOR)
     query = parts.queries.of_upload(who, picture.file.read(), seen_camera=seen_camera, seen_s=seen_s)
-    filters = Filters(k, None if cameras is None else tuple(cameras), start_s, end_s, min_score, keep_unreachable)
-    return s.SearchOut.of(parts.searches.search(who, query, reason, filters))
+    asked = Asked(k, Filter(cameras, start_s, end_s, min_score), keep_unreachable)
+    return s.SearchOut.of(parts.searches.search(who, query, reason, asked))
 
 
 @router.get("/search/{search_id}", tags=["search"])
@@ -100,22 +101,20 @@ def sightings(
     limit: Limit = _PAGE,
 ) -> s.SightingsOut:
     """Sightings, newest first."""
-    page, following = sightings_page(parts, who, camera, start_s, end_s, before, limit)
+    page, following = sightings_page(parts, who, Filter(camera, start_s, end_s), before, limit)
     return s.SightingsOut(sightings=[s.SightingOut.of(n, row) for n, row in page.items()], next=following)
 
 
 def sightings_page(
     parts: AppState,
     who: Principal,
-    cameras: list[str] | None = None,
-    start_s: float | None = None,
-    end_s: float | None = None,
+    where: Filter = EVERYTHING,
     before: int | None = None,
     limit: int = _PAGE,
 ) -> tuple[dict[int, Sighting], int | None]:
     """A page of sightings that somebody may see, newest first, and where the next one begins."""
     gallery = parts.system.gallery
-    found = gallery.newest(limit + 1, before=before, cameras=who.scope(cameras), start_s=start_s, end_s=end_s)
+    found = gallery.newest(limit + 1, before=before, where=seen_by(who, where))
     chosen = found[:limit]
     rows = gallery.lookup(chosen)
     following = chosen[-1] if len(found) > limit else None

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.service import schemas as s
@@ -87,7 +88,7 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         elif who.sees(body.camera or ""):
             if body.camera not in (*parts.system.cameras(), *parts.system.pool.former, *gallery.cameras()):
                 raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
-            rows = gallery.sightings(cameras=[body.camera or ""])
+            rows = gallery.sightings(Filter([body.camera or ""]))
             rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
         else:
             rows = {}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
 
-from reid_mtda.errors import ImageError, ReidError
+from reid_mtda.errors import ConfigError, ImageError, ReidError
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 
 
 class ServerError(ReidError):
@@ -75,10 +76,7 @@ class Client:
         purpose: str,
         case_reference: str,
         k: int = 20,
-        cameras: Sequence[str] | None = None,
-        start_s: float | None = None,
-        end_s: float | None = None,
-        min_score: float | None = None,
+        where: Filter = EVERYTHING,
         keep_unreachable: bool = False,
         seen_camera: str | None = None,
         seen_s: float | None = None,
@@ -96,24 +94,39 @@ class Client:
             data = picture.read_bytes()
         except OSError as error:
             raise ImageError(f"{picture}: cannot be read ({error.strerror}); check the path") from None
-        fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, "cameras": cameras}
-        fields |= {"start_s": start_s, "end_s": end_s, "min_score": min_score}
+        if where.cameras == ():  # a form that names no camera asks for all
+            raise ConfigError("filter, cameras: got no names, expected one or more; leave it out for all cameras")
+        fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, **vars(where)}
         fields |= {"keep_unreachable": keep_unreachable, "seen_camera": seen_camera, "seen_s": seen_s}
         form = {name: value for name, value in fields.items() if value is not None}
         files = {"picture": (picture.name, data, "application/octet-stream")}
         return dict(self._ask("POST", "/search/picture", data=form, files=files))
 
-    def search_sighting(self, sighting_id: int, *, purpose: str, case_reference: str, **filters: Any) -> dict[str, Any]:
-        """Where else was the person of a sighting seen? ``filters`` as in ``search_picture``."""
-        body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, **filters}
+    def search_sighting(
+        self,
+        sighting_id: int,
+        *,
+        purpose: str,
+        case_reference: str,
+        k: int = 20,
+        where: Filter = EVERYTHING,
+        keep_unreachable: bool = False,
+    ) -> dict[str, Any]:
+        """Where else was the person of a sighting seen? Arguments as in ``search_picture``."""
+        body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, "k": k}
+        body |= {**vars(where), "keep_unreachable": keep_unreachable}
         return dict(self._ask("POST", "/search", json=body))
 
     def cameras(self) -> list[dict[str, Any]]:
         """All cameras that the token may see."""
         return list(self._ask("GET", "/cameras"))
 
-    def sightings(self, **filters: Any) -> Iterator[dict[str, Any]]:
-        """All sightings, newest first, page after page; ``filters``: camera, start_s, end_s."""
+    def sightings(self, where: Filter = EVERYTHING) -> Iterator[dict[str, Any]]:
+        """The sightings that pass, newest first, page after page; a score means nothing here."""
+        if where.cameras == ():
+            return
+        asked = {"camera": where.cameras, "start_s": where.start_s, "end_s": where.end_s}
+        filters = {name: value for name, value in asked.items() if value is not None}
         before: int | None = None
         while True:
             page = self._ask("GET", "/sightings", params=filters | ({"before": before} if before else {}))

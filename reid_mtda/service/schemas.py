@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.state import CameraState
 from reid_mtda.service.review import Review
-from reid_mtda.service.searches import Filters, Judged, Search
+from reid_mtda.service.searches import Asked, Judged, Search
 from reid_mtda.site import Travel
 from reid_mtda.types import Sighting
 
@@ -160,10 +161,9 @@ class SearchIn(Body):
     keep_unreachable: bool = False
 
     @property
-    def filters(self) -> Filters:
-        """Where to look."""
-        cameras = None if self.cameras is None else tuple(self.cameras)
-        return Filters(self.k, cameras, self.start_s, self.end_s, self.min_score, self.keep_unreachable)
+    def asked(self) -> Asked:
+        """How many, and where to look."""
+        return Asked(self.k, Filter(self.cameras, self.start_s, self.end_s, self.min_score), self.keep_unreachable)
 
 
 class PickIn(Body):

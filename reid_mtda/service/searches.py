@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Thresholds
@@ -39,17 +40,14 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Filters:
-    """Where to look: ``cameras`` None: all; times in POSIX seconds; ``min_score`` a cosine.
+class Asked:
+    """What somebody asks for: at most ``k`` answers, ``where`` to look.
 
     ``keep_unreachable`` shows also what nobody could have reached by the site's travel times.
     """
 
     k: int = 20
-    cameras: tuple[str, ...] | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    min_score: float | None = None
+    where: Filter = EVERYTHING
     keep_unreachable: bool = False
 
 
@@ -75,7 +73,7 @@ class Search:
     made_s: float
     reason: Reason
     query: Query
-    filters: Filters
+    asked: Asked
     gallery_size: int
     hits: tuple[Judged, ...]
     is_calibrated: bool
@@ -113,21 +111,21 @@ class Searches:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Search] = OrderedDict()
 
-    def search(self, principal: Principal, query: Query, reason: Reason, filters: Filters) -> Search:
+    def search(self, principal: Principal, query: Query, reason: Reason, asked: Asked) -> Search:
         """Ask the gallery; the audit knows of it before the answer is given.
 
         Raises:
             AccessError: a role below operator.
-            SearchError: filters out of range, or a query of a model that no longer answers.
+            SearchError: too many answers or names asked for, or a query of a model that no longer answers.
         """
         principal.need(Role.OPERATOR)
-        _check(filters)
+        _check(asked)
         gallery, thresholds = self._system.gallery, self._thresholds()
         if query.model_id != gallery.model_id:
             raise SearchError("the model was changed since this query; search again from its picture", 409)
         began = time.perf_counter()
         travel = travel_times(self._system)
-        hits, left_out = _ask(gallery, query, filters, principal.scope(filters.cameras), travel)
+        hits, left_out = _ask(gallery, query, replace(asked, where=seen_by(principal, asked.where)), travel)
         seconds = time.perf_counter() - began
         self._on_search(seconds)
         judged = tuple(Judged(hit, thresholds.of(query.camera, hit.sighting.camera)) for hit in hits)
@@ -137,14 +135,14 @@ class Searches:
             made_s=time.time(),
             reason=reason,
             query=query,
-            filters=filters,
+            asked=asked,
             gallery_size=size_seen(gallery, principal),
             hits=judged,
             is_calibrated=thresholds.is_calibrated,
             milliseconds=1000 * seconds,
             travel=travel,
             left_out=left_out,
-            unknown_cameras=self._unknown(principal, filters),
+            unknown_cameras=self._unknown(principal, asked.where),
         )
         self._audit.add(
             principal.user,
@@ -155,9 +153,9 @@ class Searches:
             gallery=gallery.folder.name,
             model_id=gallery.model_id,
             gallery_size=len(gallery),
-            cameras=filters.cameras,
-            start_s=filters.start_s,
-            end_s=filters.end_s,
+            cameras=asked.where.cameras,
+            start_s=asked.where.start_s,
+            end_s=asked.where.end_s,
             seen=None if query.seen is None else [query.seen.camera, query.seen.start_s],
             left_out=left_out.too_soon + left_out.too_late,
             hits=len(judged),
@@ -167,21 +165,21 @@ class Searches:
         self._keep(search)
         return search
 
-    def _unknown(self, principal: Principal, filters: Filters) -> tuple[str, ...]:
+    def _unknown(self, principal: Principal, where: Filter) -> tuple[str, ...]:
         """Cameras asked for that are not there for this person: none of the name, or one they do not see."""
-        asked, there = set(filters.cameras or ()), {*self._system.cameras(), *self._system.pool.former}
+        asked, there = set(where.cameras or ()), {*self._system.cameras(), *self._system.pool.former}
         if not asked <= there:  # a gallery may hold what no camera here ever saw
             there.update(self._system.gallery.cameras())
         return tuple(sorted(name for name in asked if name not in there or not principal.sees(name)))
 
-    def refine(self, principal: Principal, search_id: str, filters: Filters) -> Search:
+    def refine(self, principal: Principal, search_id: str, asked: Asked) -> Search:
         """The same query with other filters, as a search of its own.
 
         Raises:
             SearchError: as ``kept`` and ``search``.
         """
         before = self.kept(principal, search_id)
-        return self.search(principal, before.query, before.reason, filters)
+        return self.search(principal, before.query, before.reason, asked)
 
     def kept(self, principal: Principal, search_id: str) -> Search:
         """An answer given before, to whom it was given.
@@ -239,8 +237,13 @@ class Searches:
 
 def size_seen(gallery: Gallery, principal: Principal) -> int:
     """Sightings of the cameras that somebody sees: how many there are elsewhere is not theirs to know."""
-    cameras = principal.scope(None)
-    return len(gallery) if cameras is None else gallery.count(cameras)
+    where = seen_by(principal, EVERYTHING)
+    return len(gallery) if where == EVERYTHING else gallery.count(where)
+
+
+def seen_by(principal: Principal, where: Filter) -> Filter:
+    """``where``, of the cameras that somebody may see."""
+    return replace(where, cameras=principal.scope(where.cameras))
 
 
 def _is_theirs(search: Search, principal: Principal) -> bool:
@@ -249,42 +252,26 @@ def _is_theirs(search: Search, principal: Principal) -> bool:
     return search.user == principal.user and (camera is None or principal.sees(camera))
 
 
-def _ask(
-    gallery: Gallery, query: Query, filters: Filters, cameras: tuple[str, ...] | None, travel: TravelTimes
-) -> tuple[list[SearchHit], LeftOut]:
+def _ask(gallery: Gallery, query: Query, asked: Asked, travel: TravelTimes) -> tuple[list[SearchHit], LeftOut]:
     """The hits that pass, and what was left out; more are asked for until enough are reachable."""
-    seen = None if filters.keep_unreachable or not travel.are_stated else query.seen
+    seen = None if asked.keep_unreachable or not travel.are_stated else query.seen
     # The sighting searched for would be its own best answer.
-    asked = filters.k + (query.sighting_id is not None)
+    count = asked.k + (query.sighting_id is not None)
     while True:
-        answer = gallery.search(
-            query.vector,
-            asked,
-            cameras=cameras,
-            start_s=filters.start_s,
-            end_s=filters.end_s,
-            min_score=filters.min_score,
-        )
+        answer = gallery.search(query.vector, count, where=asked.where)
         others = (hit for hit in answer.hits if hit.sighting_id != query.sighting_id)
-        hits, left_out = travel.reachable(seen, others, filters.k)
-        if len(hits) == filters.k or len(answer.hits) < asked or asked >= _LOOKED_AT:
+        hits, left_out = travel.reachable(seen, others, asked.k)
+        if len(hits) == asked.k or len(answer.hits) < count or count >= _LOOKED_AT:
             return hits, left_out
-        asked = min(8 * asked, _LOOKED_AT)
+        count = min(8 * count, _LOOKED_AT)
 
 
-def _check(filters: Filters) -> None:
-    if not 1 <= filters.k <= MAX_HITS:
-        raise SearchError(f"k: got {filters.k}, expected 1 to {MAX_HITS}", 422)
+def _check(asked: Asked) -> None:
+    if not 1 <= asked.k <= MAX_HITS:
+        raise SearchError(f"k: got {asked.k}, expected 1 to {MAX_HITS}", 422)
     # They go into the audit as they were asked for, which nobody can shorten afterwards.
-    names = filters.cameras or ()
+    names = asked.where.cameras or ()
     if len(names) > _MAX_CAMERAS or any(len(name) > _MAX_NAME or not name.isprintable() for name in names):
         raise SearchError(
             f"cameras: expected at most {_MAX_CAMERAS} names of at most {_MAX_NAME} printable characters", 422
         )
-    for name, value in (("start_s", filters.start_s), ("end_s", filters.end_s)):
-        if value is not None and not -1e11 < value < 1e11:
-            raise SearchError(f"{name}: got {value}, expected POSIX seconds", 422)
-    if filters.start_s is not None and filters.end_s is not None and filters.start_s > filters.end_s:
-        raise SearchError("time range: its start lies after its end; swap them", 422)
-    if filters.min_score is not None and not -1 <= filters.min_score <= 1:
-        raise SearchError(f"min_score: got {filters.min_score}, expected -1 to 1", 422)

@@ -10,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from reid_mtda.errors import ReidError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.api import Parts, jpeg, sightings_page
 from reid_mtda.service.app_state import alerts_of, service_of
@@ -19,7 +20,7 @@ from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
 from reid_mtda.service.schemas import Id, Name
-from reid_mtda.service.searches import Filters, Reason, size_seen
+from reid_mtda.service.searches import Asked, Reason, size_seen
 from reid_mtda.service.site_time import SiteTime
 from reid_mtda.service.timeline import draw_timeline
 from reid_mtda.service.transition_times import travel_times
@@ -128,7 +129,7 @@ def sightings(
     before: Annotated[int | None, Query(ge=1, lt=2**62)] = None,
 ) -> Response:
     """Who was seen lately."""
-    rows, following = sightings_page(parts, who, [camera] if camera else None, before=before, limit=48)
+    rows, following = sightings_page(parts, who, Filter([camera] if camera else None), before=before, limit=48)
     names = camera_names(parts, who)
     return page(request, "sightings.html", who, rows=rows, following=following, cameras=names, camera=camera)
 
@@ -223,7 +224,7 @@ def search(request: Request, sent: Sent) -> Response:
     who, form = sent
     service = service_of(request)
     reason = Reason(text_of(form, "purpose"), text_of(form, "case_reference"))
-    filters = _filters(form, service.times)
+    asked = _asked(form, service.times)
     picture = form.get("picture")
     if text_of(form, "sighting_id"):
         query = service.queries.of_sighting(who, _sighting_id(form))
@@ -234,7 +235,7 @@ def search(request: Request, sent: Sent) -> Response:
         query = service.queries.of_upload(who, picture.file.read(), seen_camera=camera, seen_s=seen_s)
     else:
         raise SearchError("choose a picture first", 422)
-    made = service.searches.search(who, query, reason, filters)
+    made = service.searches.search(who, query, reason, asked)
     return RedirectResponse(f"/searches/{made.id}", _SEE_OTHER)
 
 
@@ -247,7 +248,7 @@ def answer(request: Request, search_id: Name, who: Who, parts: Parts) -> Respons
         "answer.html",
         who,
         search=made,
-        filters=made.filters,
+        asked=made.asked,
         cameras=camera_names(parts, who),
         timeline=draw_timeline(made, parts.times),
         reviews={r.candidate_id: r for r in parts.reviews.states(made.query.key).values()},
@@ -265,7 +266,7 @@ def refine(request: Request, search_id: str, sent: Sent) -> Response:
     """The same search with other filters."""
     who, form = sent
     service = service_of(request)
-    made = service.searches.refine(who, search_id, _filters(form, service.times))
+    made = service.searches.refine(who, search_id, _asked(form, service.times))
     return RedirectResponse(f"/searches/{made.id}", _SEE_OTHER)
 
 
@@ -288,17 +289,19 @@ def _sighting_id(form: FormData) -> int:
     return int(text)
 
 
-def _filters(form: FormData, times: SiteTime) -> Filters:
+def _asked(form: FormData, times: SiteTime) -> Asked:
     cameras = tuple(str(name) for name in form.getlist("cameras") if name)
     score = text_of(form, "min_score")
     count = text_of(form, "k") or "20"
     try:
-        return Filters(
+        return Asked(
             k=int(count),
-            cameras=cameras or None,
-            start_s=_time(text_of(form, "start"), times),
-            end_s=_time(text_of(form, "end"), times),
-            min_score=float(score) if score else None,
+            where=Filter(
+                cameras=cameras or None,
+                start_s=_time(text_of(form, "start"), times),
+                end_s=_time(text_of(form, "end"), times),
+                min_score=float(score) if score else None,
+            ),
             keep_unreachable=text_of(form, "keep_unreachable") == "yes",
         )
     except ValueError:

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from reid_mtda.data.footage import HarvestReport, harvest_crops
 from reid_mtda.errors import ConfigError, DataError, GalleryError, ImageError, ModelError, ReidError, VideoError
+from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
@@ -182,9 +182,23 @@ def index_site(
 
 
 def search_gallery(
-    picture: Path, model_folder: Path, gallery_folder: Path, *, detector: str | None = None, k: int = 10, **filters: Any
+    picture: Path,
+    model_folder: Path,
+    gallery_folder: Path,
+    *,
+    detector: str | None = None,
+    k: int = 10,
+    where: Filter = EVERYTHING,
 ) -> tuple[ImageArray, SearchAnswer]:
-    """Search a picture file in a gallery on disk; ``filters`` as ``live.search.search_picture`` takes them.
+    """Search a picture file in a gallery on disk.
+
+    Args:
+        picture: a picture file.
+        model_folder: the model that the gallery was built with.
+        gallery_folder: the gallery.
+        detector: finds people in a picture that shows more than one, as in ``vision.detect.load_detector``.
+        k: hits at most, >= 1.
+        where: only sightings that pass.
 
     Raises:
         ReidError: a picture, model, gallery or filter that cannot be used, or a camera the gallery does not know.
@@ -196,14 +210,11 @@ def search_gallery(
     truth = gallery_folder / "gallery.sqlite"
     if not truth.is_file() or truth.stat().st_size == 0:
         raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
-    since, until = filters.get("start_s"), filters.get("end_s")
-    if since is not None and until is not None and since > until:
-        raise ConfigError("search: the time to search from lies after the time to search to; swap them")
     model = load_model(model_folder)
     detect = load_detector(detector, min_height_px=16) if detector else None
     with Gallery.open(gallery_folder, model) as gallery:
-        _check_cameras(filters.get("cameras"), gallery)
-        return image, search_picture(image, model, gallery, detect, k, **filters)
+        _check_cameras(where.cameras, gallery)
+        return image, search_picture(image, model, gallery, detect, k, where=where)
 
 
 def _check_cameras(wanted: Sequence[str] | None, gallery: Gallery) -> None:

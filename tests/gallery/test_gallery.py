@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from reid_mtda.errors import GalleryError, ReidError, ShapeError, StorageError
 from reid_mtda.gallery import gallery as gallery_module
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.types import FloatArray, ModelManifest, Preprocess
 
@@ -80,7 +81,7 @@ def test_a_sighting_is_found_with_its_meaning(gallery: Gallery) -> None:
 
 def test_an_empty_gallery_gives_an_empty_answer(gallery: Gallery) -> None:
     assert len(gallery) == 0
-    answer = gallery.search(unit_rows(1)[0], k=5, cameras=["c1"], start_s=0.0)
+    answer = gallery.search(unit_rows(1)[0], k=5, where=Filter(["c1"], start_s=0.0))
     assert (answer.gallery_size, answer.hits) == (0, ())
     assert gallery.search(unit_rows(1)[0]).hits == ()
     assert gallery.sightings() == {}
@@ -116,13 +117,16 @@ def test_answers_equal_brute_force(
     gone: set[int],
     seed: int,
 ) -> None:
+    assume(start_s is None or end_s is None or start_s <= end_s)
     rows, query = unit_rows(count, seed), unit_rows(1, seed + 100)[0]
     with Gallery.open(tmp_path_factory.mktemp("g"), MODEL, DIM) as gallery:
         hurry(gallery)
         ids = fill(gallery, rows)
         gallery.delete([ids[i] for i in gone if i < count])
-        answer = gallery.search(query, k, cameras=cameras, start_s=start_s, end_s=end_s, min_score=min_score)
-        listed = set(gallery.sightings(cameras=cameras, start_s=start_s, end_s=end_s))
+        answer = gallery.search(query, k, where=Filter(cameras, start_s, end_s, min_score))
+        where = Filter(cameras, start_s, end_s)
+        listed = set(gallery.sightings(where))
+        assert gallery.count(where) == len(listed)
     expected = []
     for i in range(count):
         score = float(rows[i] @ query)
@@ -472,7 +476,7 @@ def test_threads_add_delete_and_search_at_once(gallery: Gallery) -> None:
 
     def search() -> None:
         while not done.is_set():
-            answer = gallery.search(rows[3], 5, cameras=["c0"])
+            answer = gallery.search(rows[3], 5, where=Filter(["c0"]))
             assert answer.hits[0].sighting.track_id == 3
             assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
 
@@ -538,9 +542,9 @@ def test_a_large_gallery_is_clustered_and_filters_stay_exact(folder: Path, monke
         query = unit_rows(1, seed=77)[0]
         kept = [i for i in range(420) if not 100 <= i < 110 and i % 3 == 1]
         expected = [ids[i] for i in sorted(kept, key=lambda i: -float(rows[i] @ query))[:20]]
-        answer = gallery.search(query, 20, cameras=["c1"])
+        answer = gallery.search(query, 20, where=Filter(["c1"]))
         assert [hit.sighting_id for hit in answer.hits] == expected
-        everything = gallery.search(query, 20, cameras=["c0", "c1", "c2"])
+        everything = gallery.search(query, 20, where=Filter(["c0", "c1", "c2"]))
         approximate = gallery.search(query, 20)
         # One cluster of many is visited, so this would be the same only if nothing were clustered.
         assert approximate.hits != everything.hits
@@ -573,16 +577,16 @@ def test_pages_are_those_of_all_numbers_cut_up(gallery: Gallery) -> None:
     ids = fill(gallery, unit_rows(60))
     gallery.delete([*ids[10:20:2], ids[-1]])
     filters = [
-        {"cameras": cameras, "start_s": start_s, "end_s": end_s}
+        Filter(cameras, start_s, end_s)
         for cameras in (None, (), ("c1",), ("c2", "c0"), ("c1", "c1", "nowhere"))
         for start_s, end_s in ((None, None), (105.0, None), (None, 333.0), (101.0, 402.0), (9e9, None))
     ]
     for chosen in filters:
-        everything = gallery.numbers(**chosen)[::-1].tolist()
+        everything = gallery.numbers(chosen)[::-1].tolist()
         for before in (None, 1, ids[15], ids[40] + 1, 2**62 - 1):
             below = [number for number in everything if before is None or number < before]
             for limit in (1, 7, 500):
-                assert gallery.newest(limit, before=before, **chosen) == below[:limit], (chosen, before, limit)
+                assert gallery.newest(limit, before=before, where=chosen) == below[:limit], (chosen, before, limit)
 
 
 @pytest.mark.parametrize("cameras", [None, ("c1",), ("c0", "c2")])
@@ -598,7 +602,7 @@ def test_a_page_costs_the_same_however_many_sightings_there_are(gallery: Gallery
     for rows in (unit_rows(60), unit_rows(600)):
         fill(gallery, rows)
         gallery._store._reader.set_progress_handler(count, 1)  # called at each step of SQLite's machine
-        steps, page = 0, gallery.newest(10, before=500, cameras=cameras)
+        steps, page = 0, gallery.newest(10, before=500, where=Filter(cameras))
         costs.append(steps)
         gallery._store._reader.set_progress_handler(None, 0)
         assert len(page) == 10
@@ -610,7 +614,7 @@ def test_a_gallery_of_before_there_were_pages_gets_their_index(folder: Path) -> 
         ids = fill(gallery, unit_rows(6))
         gallery._store._writer.execute("DROP INDEX by_camera")
     with Gallery.open(folder, MODEL, DIM) as gallery:
-        assert gallery.newest(5, cameras=["c1"]) == [ids[4], ids[1]]
+        assert gallery.newest(5, where=Filter(["c1"])) == [ids[4], ids[1]]
 
 
 def test_the_sightings_of_a_track(gallery: Gallery) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import GalleryError, ImageError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import answer_to_json, largest_person, search_picture
 from reid_mtda.model import Model
@@ -84,8 +85,8 @@ def test_a_crop_is_not_cut_again(gallery: Gallery) -> None:
 
 
 def test_filters_reach_the_gallery(gallery: Gallery) -> None:
-    def cameras(**filters: object) -> list[str]:
-        answer = search_picture(person("gate"), MODEL, gallery, **filters)  # type: ignore[arg-type]
+    def cameras(k: int = 10, **filters: object) -> list[str]:
+        answer = search_picture(person("gate"), MODEL, gallery, k=k, where=Filter(**filters))  # type: ignore[arg-type]
         return sorted(hit.sighting.camera for hit in answer.hits)
 
     assert cameras(cameras=["hall", "yard"]) == ["hall", "yard"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import GalleryError, ShapeError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.ingest import add_tracklet, ingest_camera, mean_embedding
 from reid_mtda.model import Model
@@ -102,8 +103,8 @@ def test_a_pass_with_other_settings_takes_the_place_of_the_first(gallery: Galler
     assert (report.sightings, report.removed) == (2, 2)
     assert len(gallery) == 8
     assert len(before & set(gallery.sightings())) == 6
-    assert len(gallery.sightings(cameras=["hall"])) == 2
-    assert len(gallery.sightings(cameras=["gate"], start_s=4000.0)) == 2
+    assert len(gallery.sightings(Filter(["hall"]))) == 2
+    assert len(gallery.sightings(Filter(["gate"], 4000.0))) == 2
 
 
 def test_a_pass_that_adds_only_leaves_the_old(gallery: Gallery) -> None:

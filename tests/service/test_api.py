@@ -178,7 +178,7 @@ def test_every_route_but_health_wants_a_token(running: RunningService) -> None:
         ({"sighting_id": 1, **REASON, "k": 0}, "k"),
         ({"sighting_id": 1, **REASON, "k": 10**9}, "k"),
         ({"sighting_id": 1, **REASON, "colour": "red"}, "colour"),
-        ({"sighting_id": 1, **REASON, "start_s": 20, "end_s": 10}, "after its end"),
+        ({"sighting_id": 1, **REASON, "start_s": 20, "end_s": 10}, "lies after end_s"),
         ({"sighting_id": 1, **REASON, "start_s": 1e300}, "start_s"),
         ({"sighting_id": 1, **REASON, "min_score": 7}, "min_score"),
         ([1, 2], "body"),

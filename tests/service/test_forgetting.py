@@ -11,6 +11,7 @@ from service_fixtures import REASON, RunningService, crop_of
 from test_model_registry import finished, watch
 
 from reid_mtda.errors import StorageError
+from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import AddedSighting
 from reid_mtda.live.model_gate import GateSample
@@ -198,7 +199,7 @@ def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(running: Runni
     erasing.start()
     asked.set()
     adding.join(10), erasing.join(10)
-    assert not system.gallery.sightings(cameras=["gate"]) and system.kept is not None
+    assert not system.gallery.sightings(Filter(["gate"])) and system.kept is not None
     assert not system.kept.count().get("gate") and not [s for s in system.samples.all() if s.camera == "gate"]
 
 
