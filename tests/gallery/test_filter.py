@@ -34,5 +34,5 @@ def test_what_is_no_filter_is_refused(given: dict[str, object], message: str) ->
 def test_a_score_without_a_search_is_refused(tmp_path) -> None:
     with Gallery.open(tmp_path / "gallery", "a1b2c3d4e5f6", 4) as gallery:
         for ask in (gallery.sightings, gallery.numbers, gallery.count, lambda where: gallery.newest(5, where=where)):
-            with pytest.raises(GalleryError, match="got min_score 0.5 without a search; leave it out"):
+            with pytest.raises(GalleryError, match=r"got min_score 0.5 without a search; leave it out"):
                 ask(Filter(min_score=0.5))
