@@ -14,7 +14,7 @@ from builders import ROOT, environment
 import reid_mtda
 
 LIVE = (
-    "gallery.search", "live.ingest", "live.system", "gallery.gallery", "runtime", "service.app", "data.reid",
+    "gallery.search", "live.ingest", "live.system", "gallery.gallery", "model", "networks", "service.app", "data.reid",
     "data.footage", "workflow.footage", "evaluate.retrieval", "vision.video", "synthetic.street", "site", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchreid", "kornia", "reid_mtda.train", "reid_mtda.models", "reid_mtda.losses")
