@@ -39,11 +39,13 @@ from reid_mtda.train.common import (
     Resumable,
     cosine_decay,
     embed_pictures,
+    frozen,
     optimise,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
     trainable,
+    update_average,
 )
 from reid_mtda.types import FloatArray, IntArray, LabelledSet, Preprocess, UnlabelledSet
 
@@ -77,6 +79,9 @@ class ClusterContrastSettings(Strict):
         default=0.5, ge=0, le=1, description="of clusters that one of several cameras has seen; 0 drops them"
     )
     source_weight: float = Field(default=1.0, ge=0, description="of identity and triplet loss on the source; 0: none")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay of averaged weights, which are returned; 0: the last"
+    )
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     margin: float = Field(default=0.3, ge=0)
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
@@ -93,6 +98,8 @@ def adapt_cluster_contrast(
     progress: Progress = silent,
 ) -> Embedder:
     """Adapt a copy of ``model`` to ``target``, with or without tracklets; the weights after the last step are it.
+
+    With ``ema`` it is their running average.
 
     An epoch in which no two clusters are found learns from the source alone and says so. Without a ``source``, where
     only its weights are at hand, the target is all there is to learn from.
@@ -118,7 +125,8 @@ def adapt_cluster_contrast(
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     clusters, memory = Kept(torch.full((len(target),), NOISE)), Kept(torch.zeros(0, model.embedding_dim))
-    kept = {"model": model, "clusters": clusters, "memory": memory}
+    averaged = frozen(copy.deepcopy(model))
+    kept = {"model": model, "clusters": clusters, "memory": memory} | ({"averaged": averaged} if settings.ema else {})
     state = Resumable(run, kept, optimiser, settings.checkpoint_every)
     total, where = settings.epochs * settings.steps_per_epoch, f"clusters on {target.domain}"
 
@@ -152,11 +160,14 @@ def adapt_cluster_contrast(
             run.record("cluster", step=step, **optimise(optimiser, parts, where=where, step=step))
         if pick_target:
             memory.tensor = moved_memory(memory=memory.tensor, embeddings=seen, labels=own, momentum=settings.momentum)
+        if settings.ema:
+            update_average(averaged, model, min(settings.ema, (step + 1) / (step + 10)))
         state.save(step + 1)
         progress(f"teacher {target.domain}", step + 1, total)
-    recompute_batchnorm(model, of_target, seed=run.child_seed("batchnorm"))
+    result = averaged if settings.ema else model
+    recompute_batchnorm(result, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
-    return model.eval()
+    return result.eval()
 
 
 def source_parts(

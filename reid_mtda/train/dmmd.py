@@ -23,11 +23,13 @@ from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     Resumable,
     cosine_decay,
+    frozen,
     optimise,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
     trainable,
+    update_average,
 )
 from reid_mtda.types import LabelledSet, Preprocess, UnlabelledSet
 
@@ -40,6 +42,9 @@ class DmmdSettings(Strict):
     pictures_per_identity: int = Field(default=4, ge=2, description="K of P x K")
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay of averaged weights, which are returned; 0: the last"
+    )
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     margin: float = Field(default=0.3, ge=0)
     alignment_weight: float = Field(default=0.5, ge=0, description="of the D-MMD loss")
@@ -59,6 +64,8 @@ def adapt_dmmd(
 ) -> Embedder:
     """Adapt a copy of ``model`` to ``target``; the weights after the last step are the result.
 
+    With ``ema`` it is their running average.
+
     Raises:
         DataError: no source, a target without tracklets, or with fewer than two.
         TrainingError: a loss that is not finite.
@@ -76,7 +83,9 @@ def adapt_dmmd(
     augment = build_augmentation(settings.augmentation, size)
     labels, tracklets = torch.from_numpy(source.labels), torch.from_numpy(target.tracklets)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    state = Resumable(run, {"model": model}, optimiser, settings.checkpoint_every)
+    averaged = frozen(copy.deepcopy(model))
+    networks = {"model": model} | ({"averaged": averaged} if settings.ema else {})
+    state = Resumable(run, networks, optimiser, settings.checkpoint_every)
 
     for step in range(state.start(), settings.steps):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))
@@ -99,8 +108,11 @@ def adapt_dmmd(
         }
         numbers = optimise(optimiser, parts, where=f"D-MMD on {target.domain}", step=step)
         run.record("dmmd", step=step, **numbers)
+        if settings.ema:
+            update_average(averaged, model, min(settings.ema, (step + 1) / (step + 10)))
         state.save(step + 1)
         progress(f"teacher {target.domain}", step + 1, settings.steps)
-    recompute_batchnorm(model, of_target, seed=run.child_seed("batchnorm"))
+    result = averaged if settings.ema else model
+    recompute_batchnorm(result, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
-    return model.eval()
+    return result.eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from pydantic import Field
 
@@ -14,10 +16,12 @@ from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     Resumable,
     cosine_decay,
+    frozen,
     optimise,
     seeded_step,
     set_learning_rate,
     trainable,
+    update_average,
 )
 from reid_mtda.types import LabelledSet, Preprocess
 
@@ -32,6 +36,9 @@ class SourceSettings(Strict):
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     smoothing: float = Field(default=0.1, ge=0, lt=1, description="label smoothing")
     margin: float = Field(default=0.3, ge=0, description="of the triplet loss")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay of averaged weights, which are returned; 0: the last"
+    )
     augmentation: tuple[str, ...] = Field(default=DEFAULT_AUGMENTATION, description="names of data.augment")
     checkpoint_every: int = Field(default=50, ge=1, description="steps between resumable states")
 
@@ -46,6 +53,8 @@ def train_source(
 ) -> Embedder:
     """Train ``model`` on a labelled set; the weights after the last step are the result (selection rule: last).
 
+    With ``ema`` it is their running average after the last step.
+
     Raises:
         DataError: fewer than two identities.
         TrainingError: a loss that is not finite.
@@ -56,8 +65,10 @@ def train_source(
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     labels = torch.from_numpy(source.labels)
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    state = Resumable(run, {"model": model}, optimiser, settings.checkpoint_every)
     trainable(model)
+    averaged = frozen(copy.deepcopy(model))
+    networks = {"model": model} | ({"averaged": averaged} if settings.ema else {})
+    state = Resumable(run, networks, optimiser, settings.checkpoint_every)
 
     for step in range(state.start(), settings.steps):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))
@@ -70,7 +81,9 @@ def train_source(
         }
         numbers = optimise(optimiser, parts, where=f"source training on {source.domain}", step=step)
         run.record("source", step=step, **numbers)
+        if settings.ema:
+            update_average(averaged, model, min(settings.ema, (step + 1) / (step + 10)))
         state.save(step + 1)
         progress(f"source {source.domain}", step + 1, settings.steps)
     state.finish()
-    return model.eval()
+    return averaged if settings.ema else model.eval()

@@ -106,9 +106,9 @@ def train_blending(
 ) -> None:
     """Blending: the student adapts to all cameras as if they were one, without teachers.
 
-    It gets as many steps, crops per step and the learning rate that distillation gets. Triplets among tracklets are
-    left out: of two tracklets from different cameras nobody knows whether they are negatives, and with them the
-    scores were lower (street, seed 0: 16.8 mAP with, 18.5 without).
+    It gets the steps, crops per step, learning rate and average of weights that distillation gets. Triplets among
+    tracklets are left out: of two tracklets from different cameras nobody knows whether they are negatives, and with
+    them the scores were lower (street, seed 0: 16.8 mAP with, 18.5 without).
     """
     path = run.folder / "models/blending.safetensors"
     if path.exists():
@@ -133,6 +133,7 @@ def _blending_settings(config: AdaptConfig) -> Strict:
         "epochs": epochs,
         "steps_per_epoch": max(1, student.steps // epochs),
         "learning_rate": _learning_rate(config, own),
+        "ema": student.ema,
         "identities_per_batch": student.target_identities,
         "pictures_per_identity": student.target_pictures,
         "tracklet_weight": 0.0,
@@ -212,7 +213,8 @@ def train_oracle(
     """The upper bound: the student's network trained with the true identities of source and targets.
 
     It trains for the steps that source training and distillation take together, on batches as large as those of
-    distillation; where the student starts from given weights, it starts from them too and for distillation's steps.
+    distillation, and its weights are averaged like the student's; where the student starts from given weights, it
+    starts from them too and for distillation's steps.
     """
     path = run.folder / "models/oracle.safetensors"
     if path.exists():
@@ -233,6 +235,7 @@ def train_oracle(
         update={
             "steps": steps,
             "learning_rate": _learning_rate(config, config.student_source),
+            "ema": student.ema,
             "identities_per_batch": student.target_identities + getattr(student, "source_identities", 0) // 2,
             "pictures_per_identity": student.target_pictures,
         }

@@ -46,11 +46,14 @@ def new_run(folder, seed=0):
 
 
 def teacher_loop(name):
-    """A method of ``METHODS`` on one camera, as ``loop(run, source, targets, progress)``."""
+    """A method of ``METHODS`` on one camera, as ``loop(run, source, targets, progress)``.
+
+    With an average of weights, which has to be resumed too.
+    """
     settings_class, adapt = METHODS[name]
 
     def loop(run, source, targets, progress=lambda *_: None, **settings):
-        small = {"identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
+        small = {"identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3, "ema": 0.9}
         chosen = settings_class(**{**small, **EPOCHS.get(name, {"steps": STEPS}), **settings})
         start = build_embedder(SPEC, seed=1)
         return adapt(start, source, targets["gate"], PREPROCESS, chosen, run, progress)
@@ -59,7 +62,7 @@ def teacher_loop(name):
 
 
 def source_loop(run, source, targets, progress=lambda *_: None, **settings):
-    small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3}
+    small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3, "ema": 0.9}
     chosen = SourceSettings(**{**small, **settings})
     return train_source(build_embedder(SPEC, seed=1), source, PREPROCESS, chosen, run, progress)
 
@@ -231,6 +234,13 @@ def test_people_sought_with_a_network_that_no_state_holds_are_caught(sets, tmp_p
     monkeypatch.setattr(distil_module, "embed_targets", embed_by_another)
     with pytest.raises(AssertionError, match="goes on to another result"):
         check_resumed_is_uninterrupted(distil_anew, sets, tmp_path, stops=(5,))
+
+
+@pytest.mark.parametrize("name", [*METHODS, "source"])
+def test_an_average_that_no_state_holds_is_caught(name, sets, tmp_path, monkeypatch):
+    forget_average(monkeypatch)
+    with pytest.raises(AssertionError, match="goes on to another result"):
+        check_resumed_is_uninterrupted(LOOPS[name], sets, tmp_path, stops=(5,))
 
 
 @pytest.mark.parametrize("mutant", [forget_optimiser, forget_average, draw_without_the_step])

@@ -45,6 +45,19 @@ def test_it_learns_the_coats(coats, tmp_path):
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
 
 
+def test_the_average_of_weights_is_the_result_where_it_is_asked_for(coats, tmp_path):
+    """After one step the decay is 1 / 10: nine tenths of the new weights and one of those it started from."""
+    start = model()
+    last, averaged = (
+        train_source(model(), coats, PREPROCESS, SourceSettings(steps=1, ema=ema, **SMALL), Run(tmp_path, 0))
+        for ema in (0, 0.9)
+    )
+    new, old = dict(last.named_parameters()), dict(start.named_parameters())
+    for name, value in averaged.named_parameters():
+        torch.testing.assert_close(value, 0.1 * old[name] + 0.9 * new[name])
+    assert not averaged.training and not any(value.requires_grad for value in averaged.parameters())
+
+
 def test_every_step_is_recorded_shown_and_given_its_rate(coats, tmp_path, monkeypatch):
     seen, rates = [], []
     module = __import__("reid_mtda.train.source", fromlist=["x"])

@@ -18,6 +18,7 @@ from reid_mtda.runs import Run
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow import adapt as adapt_module
+from reid_mtda.workflow import baselines as baselines_module
 from reid_mtda.workflow import experiment as module
 from reid_mtda.workflow.adapt import collect_lessons
 from reid_mtda.workflow.experiment import run_experiment, run_seeds
@@ -237,6 +238,30 @@ def test_a_student_learns_over_camera_proxies_from_teachers_that_see_larger_crop
     own = dict(start.named_parameters())
     assert all(torch.equal(value, own[name]) for name, value in teacher.named_parameters()), "statistics alone"
     assert not same_weights(teacher, start)
+
+
+def test_baselines_get_the_students_steps_batches_rate_and_average(real, tmp_path, monkeypatch):
+    seen = {}
+
+    def blending(model, source, target, preprocess, settings, *rest):
+        seen["blending"] = settings
+        return model
+
+    def oracle(model, labelled, preprocess, settings, *rest):
+        seen["oracle"] = settings
+        return model
+
+    monkeypatch.setitem(baselines_module.METHODS, "cluster", (baselines_module.METHODS["cluster"][0], blending))
+    monkeypatch.setattr(baselines_module, "train_source", oracle)
+    monkeypatch.setattr(module, "score_run", lambda *_: [])
+    config = load_config(real / "preset.yaml", ["variants={}", "camera_proxies.ema=0.7", "camera_proxies.steps=8"])
+    run_experiment(config, tmp_path / "run")
+    student = config.camera_proxies
+    assert seen["blending"].epochs * seen["blending"].steps_per_epoch == seen["oracle"].steps == student.steps == 8
+    for settings in seen.values():
+        found = settings.ema, settings.learning_rate, settings.identities_per_batch, settings.pictures_per_identity
+        wanted = student.ema, student.learning_rate, student.target_identities, student.target_pictures
+        assert found == wanted
 
 
 @pytest.mark.parametrize(
