@@ -23,6 +23,7 @@ from reid_mtda.networks import first_line, open_network
 from reid_mtda.runs import Progress, silent, write_json
 from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess, check_array
 from reid_mtda.vision.preprocess import read_image, to_model_input
+from reid_mtda.zoo.folder import resolve_model
 
 # More rows at once bring no more crops a second on a CPU, only more memory.
 BATCH = 32
@@ -92,7 +93,8 @@ def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None =
     """Open a model folder.
 
     Args:
-        folder: holds ``manifest.json`` and ``model.onnx``, or ``model.xml`` and ``model.bin``.
+        folder: holds ``manifest.json`` and ``model.onnx``, or ``model.xml`` and ``model.bin``; or the name of a
+            ready-made network, e.g. ``retail-0287``.
         device: where it runs: ``cpu``; for ONNX also ``cuda``, ``tensorrt`` or ``coreml``, for OpenVINO ``gpu`` or
             ``npu``; ``auto``: the first of these that is there.
         threads: CPU threads of one call; None takes all this process may use.
@@ -105,7 +107,7 @@ def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None =
             the device gives other results than the CPU.
         ConfigError: a device that is not there; the message names those that are.
     """
-    folder = Path(folder)
+    folder = resolve_model(Path(folder))
     manifest = read_manifest(folder)
     found = hash_weights(weight_files(folder))
     if not found.startswith(manifest.model_id):

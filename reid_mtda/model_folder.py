@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from reid_mtda.errors import ConfigError, ModelError, ShapeError, StorageError
 from reid_mtda.schema import Strict, parse
 from reid_mtda.types import ModelManifest, Preprocess
+from reid_mtda.zoo.folder import FILES, ORIGIN
 
 MANIFEST = "manifest.json"
 CAMERAS = "cameras.json"
@@ -122,7 +123,7 @@ def _foreign_content(folder: Path) -> str:
     if not folder.is_dir():
         return "a file of that name"
     names = sorted(path.name for path in folder.iterdir())
-    return next((name for name in names if name not in (MANIFEST, CAMERAS, ONNX, *IR)), "")
+    return next((name for name in names if name not in (*FILES, CAMERAS, ORIGIN)), "")
 
 
 def _take_name(part: Path, folder: Path) -> None:

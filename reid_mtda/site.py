@@ -53,8 +53,9 @@ class Camera(Strict):
     )
     detector: str = Field(
         default="motion",
-        description="How people are found: 'motion' (fixed cameras, no weights), or the path of an ONNX or OpenVINO "
-        "person detector (relative to this file), with its card beside it where it needs one.",
+        description="How people are found: 'motion' (fixed cameras, no weights), the name of a detector of 'reid-mtda "
+        "models', e.g. yolox-nano, or the path of an ONNX or OpenVINO person detector (relative to this file), with "
+        "its card beside it where it needs one.",
         examples=["motion"],
     )
     device: str = Field(
@@ -219,13 +220,24 @@ def check_neighbours(name: str, camera: Camera, known: Collection[str], *, where
 
 
 def resolve(site: Site, value: str) -> str:
-    """Make a relative path in a camera file absolute; URLs, devices and detector names stay as they are.
+    """Make a relative path in a camera file absolute; URLs and devices stay as they are.
 
     >>> resolve(Site("s", Path("/a"), {}), "gate.mp4")
     '/a/gate.mp4'
     >>> resolve(Site("s", Path("/a"), {}), "synthetic://street?camera=gate")
     'synthetic://street?camera=gate'
     """
-    if "://" in value or value.startswith("device:") or value in ("motion", "hog"):
+    if "://" in value or value.startswith("device:"):
         return value
     return str(site.folder / Path(value).expanduser())
+
+
+def resolve_detector(site: Site, detector: str) -> str:
+    """Make the relative path of a detector's file absolute; names of detectors stay as they are.
+
+    >>> resolve_detector(Site("s", Path("/a"), {}), "nets/people.onnx")
+    '/a/nets/people.onnx'
+    >>> resolve_detector(Site("s", Path("/a"), {}), "yolox-nano")
+    'yolox-nano'
+    """
+    return resolve(site, detector) if Path(detector).suffix.lower() in (".onnx", ".xml") else detector

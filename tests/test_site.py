@@ -175,7 +175,6 @@ def test_same_name_twice_is_refused(tmp_path: Path) -> None:
         ("/video/gate.mp4", "/video/gate.mp4"),
         ("device:0", "device:0"),
         ("rtsp://10.0.0.2/stream", "rtsp://10.0.0.2/stream"),
-        ("motion", "motion"),
     ],
 )
 def test_relative_paths_start_at_the_site(value: str, expected: str) -> None:

@@ -11,7 +11,21 @@ import sys
 
 import typer
 
-from reid_mtda.cli import adapt, audit, benchmark, demo, evaluate, export, harvest, index, search, serve, table, token
+from reid_mtda.cli import (
+    adapt,
+    audit,
+    benchmark,
+    demo,
+    evaluate,
+    export,
+    harvest,
+    index,
+    models,
+    search,
+    serve,
+    table,
+    token,
+)
 from reid_mtda.console import drop_output, fail
 from reid_mtda.errors import ReidError
 
@@ -26,6 +40,12 @@ app = typer.Typer(
 audit_app = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 audit_app.command()(audit.verify)
+models_app = typer.Typer(help="Ready-made networks: fetch them, add your own, check them.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+models_app.command("list")(models.list_models)
+models_app.command()(models.pull)
+models_app.command()(models.add)
+models_app.command()(models.verify)
 for verb in (
     demo.demo,
     harvest.harvest,
@@ -49,7 +69,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if sys.argv[1:] in ([], ["audit"]):
+    if sys.argv[1:] in ([], ["audit"], ["models"]):
         sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)

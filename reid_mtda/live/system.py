@@ -27,7 +27,7 @@ from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.model import Model
-from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.site import Camera, Site, resolve, resolve_detector
 from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, ModelManifest
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.motion_gate import motion_gated
@@ -252,7 +252,7 @@ class LiveSystem:
 
         def detector() -> Detect:
             detect = load_detector(
-                resolve(site, camera.detector),
+                resolve_detector(site, camera.detector),
                 min_score=camera.min_score,
                 min_height_px=camera.min_height_px,
                 threads=1,

@@ -28,9 +28,10 @@ from reid_mtda.service.auth import Role
 from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Site, load_site, resolve
+from reid_mtda.site import Site, load_site, resolve_detector
 from reid_mtda.types import Detect
 from reid_mtda.vision.detect import load_detector
+from reid_mtda.zoo.folder import resolve_model
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def serve(
 
     Args:
         site: folder of camera files.
-        model: exported model folder.
+        model: exported model folder, or the name of a ready-made network, e.g. ``retail-0287``.
         gallery: gallery folder; made when missing.
         host: address to serve on.
         port: port to serve on; 0 takes a free one.
@@ -76,6 +77,7 @@ def serve(
     settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
     if holdout is not None:
         settings = settings.model_copy(update={"holdout": holdout})
+    model = resolve_model(model)
     state = state or gallery.with_name(f"{gallery.name}-service")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")
@@ -166,7 +168,7 @@ def upload_detector(site: Site) -> Detect | None:
             continue
         with contextlib.suppress(ReidError):
             return load_detector(
-                resolve(site, camera.detector),
+                resolve_detector(site, camera.detector),
                 min_score=camera.min_score,
                 min_height_px=camera.min_height_px,
                 threads=1,

@@ -14,6 +14,7 @@ from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
 from reid_mtda.vision.detector_card import DetectorCard, card_path, read_card
 from reid_mtda.vision.detector_layouts import Layout, choose_layout
 from reid_mtda.vision.motion import motion_detector
+from reid_mtda.zoo.folder import NAME, find_installed
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,9 @@ def load_detector(
     """Make a detector: uint8 (H, W, 3) RGB -> the people in it, boxes within the frame.
 
     Args:
-        name_or_path: ``motion`` (fixed cameras, no weights; every score is 1), or the path of a network in ONNX
-            (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``), with a card where it needs one.
+        name_or_path: ``motion`` (fixed cameras, no weights; every score is 1), the name of a detector of the models
+            folder, or the path of a network in ONNX (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``), with a
+            card where it needs one.
         min_score: people scored lower are left out.
         min_height_px: people lower in the frame are left out.
         threads: CPU threads of a network; None takes all this process may use.
@@ -46,7 +48,8 @@ def load_detector(
         The detector. A motion detector remembers what it saw: make one per camera, and use it on one thread.
 
     Raises:
-        ConfigError: a number out of range, a device that is not there, or a card with a mistake in it.
+        ConfigError: a number out of range, an unknown name, a device that is not there, or a card with a mistake in
+            it.
         ModelError: a file that is missing, no network, or one whose output layout is not known; a device whose results
             differ from the CPU's.
     """
@@ -63,7 +66,10 @@ def load_detector(
         )
     if name_or_path == "motion":
         return _kept(motion_detector(min_height_px), 0.0, min_height_px)
-    found = _network(Path(name_or_path).expanduser(), threads, device, min_score)
+    path = Path(name_or_path).expanduser()
+    if NAME.match(name_or_path) and not path.exists():
+        path = find_installed(name_or_path, "detector").weights
+    found = _network(path, threads, device, min_score)
     return _kept(found, min_score, min_height_px)
 
 
@@ -86,7 +92,10 @@ def _kept(detect: Detect, min_score: float, min_height_px: float) -> Detect:
 
 def _network(path: Path, threads: int | None, device: str, min_score: float) -> Detect:
     if path.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"{path}: not a detector, expected 'motion' or a file ending in {', '.join(SUFFIXES)}")
+        raise ModelError(
+            f"{path}: not a detector, expected 'motion', a name of 'reid-mtda models list' or a file ending in "
+            f"{', '.join(SUFFIXES)}"
+        )
     if not path.is_file():
         raise ModelError(f"{path}: no such detector file; check the path")
     network, card = open_network(path, device=device, threads=threads), read_card(path)

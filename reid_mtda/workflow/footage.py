@@ -16,7 +16,7 @@ from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.model import load_model
 from reid_mtda.runs import Progress, silent
-from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.site import Camera, Site, resolve, resolve_detector
 from reid_mtda.types import Detect, ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
 from reid_mtda.vision.detect import load_detector
@@ -103,7 +103,7 @@ def camera_detector(site: Site, name: str) -> Detect:
     """A detector of its own for one camera: a motion detector remembers what it saw."""
     camera = site.cameras[name]
     return load_detector(
-        resolve(site, camera.detector),
+        resolve_detector(site, camera.detector),
         min_score=camera.min_score,
         min_height_px=camera.min_height_px,
         device=camera.device,
