@@ -8,7 +8,8 @@ from reid_mtda.bench.settings import Row, row_settings, teacher_settings
 from reid_mtda.bench.trial import Ensemble, Trial
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import blended, joined
-from reid_mtda.models.classifier import Classifier, merged
+from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Run
 from reid_mtda.train.alignment import align_classifier
 from reid_mtda.train.offline_kd import classify_pictures, distil_offline
@@ -67,7 +68,7 @@ def _per_target(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
 
 def _merged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     """The adapted students' weights and BatchNorm buffers averaged; they start from one initialisation."""
-    return _for_all(trial, merged([models[0] for models in _per_target(trial, row, run).values()]))
+    return _for_all(trial, merge_networks([models[0] for models in _per_target(trial, row, run).values()]))
 
 
 def _teachers(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:

@@ -15,7 +15,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from reid_mtda.bench.methods import KINDS, WITHOUT_TARGETS, with_own_batchnorm
@@ -24,7 +23,7 @@ from reid_mtda.bench.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.tables import write_tables
-from reid_mtda.models.classifier import count_macs
+from reid_mtda.models.cost import count_macs, median_ms
 from reid_mtda.runs import Progress, Run, open_run, silent, stage, versions, write_json
 from reid_mtda.schema import load_yaml
 
@@ -145,18 +144,13 @@ def _cost(models: Mapping[str, Ensemble], size: int) -> dict[str, float | int]:
     statistics = sum(b.numel() for model in everything for b in model.buffers() if b.is_floating_point())
     ensemble = next(iter(models.values()))
     picture = torch.zeros(1, 3, size, size)
-    times = []
     with torch.no_grad():
-        for _ in range(25):
-            began = time.perf_counter()
-            for model in ensemble:
-                model.eval()(picture)
-            times.append(time.perf_counter() - began)
+        latency_ms = median_ms(lambda: [model.eval()(picture) for model in ensemble])
     return {
         "weights": sum(weights.values()) + statistics,
         "networks": len(distinct),
         "macs": sum(count_macs(model, (size, size)) for model in ensemble),
-        "latency_ms": round(1000 * float(np.median(times[5:])), 3),
+        "latency_ms": round(latency_ms, 3),
     }
 
 

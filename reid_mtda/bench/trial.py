@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from reid_mtda.bench.settings import BenchmarkConfig, Net, Row
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import ClosedDomain
-from reid_mtda.evaluate.accuracy import VALIDATORS, accuracy, softmax
+from reid_mtda.evaluate.accuracy import VALIDATORS, accuracy
 from reid_mtda.models.classifier import (
     Classifier,
     ClassifierSpec,
@@ -164,7 +165,7 @@ class Trial:
 
     def score(self, models: Ensemble, target: str) -> float:
         """Accuracy of the models' mean soft target on a target's test pictures."""
-        soft_target = np.mean([softmax(self._logits(model, target, test=True)) for model in models], axis=0)
+        soft_target = np.mean([softmax(self._logits(model, target, test=True), axis=1) for model in models], axis=0)
         return accuracy(logits=soft_target, labels=self.targets[target].test.labels)
 
     def _logits(self, model: Classifier, target: str, *, test: bool) -> FloatArray:

@@ -10,20 +10,17 @@ Zhong's re-ranking in ``evaluate.rerank`` weighs by squared distances scaled by 
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from sklearn.cluster import DBSCAN
 
 from reid_mtda.data.association import camera_normalised
+from reid_mtda.k_reciprocal import Matrix, encode_rows, nearest_rows, overlaps
 from reid_mtda.types import FloatArray, IntArray
 
-Matrix = sparse.csr_array
 NOISE = -1
 """Pseudo-label of a crop that belongs to no cluster."""
-
-_CHUNK_PAIRS = 2**20
 
 
 def normalise_cameras(embeddings: FloatArray, cameras: IntArray | None) -> FloatArray:
@@ -58,90 +55,12 @@ def jaccard_dist(rows: FloatArray, *, k1: int = 30, k2: int = 6) -> Matrix:
     """
     if not len(rows):
         return Matrix(np.zeros((0, 0), np.float32))
-    nearest = _nearest(rows, min(k1, len(rows)))
-    wide, half = (_reciprocal(nearest[:, :k]) for k in (nearest.shape[1], round(nearest.shape[1] / 2) + 1))
-    encoded = _weights(rows, _expanded(wide, half))
-    if k2 > 1:
-        few = nearest[:, :k2]
-        encoded = Matrix(_listed(few) @ encoded)
-        encoded.data /= few.shape[1]
-    return _dist(encoded)
-
-
-def _nearest(rows: FloatArray, count: int) -> IntArray:
-    """The ``count`` nearest rows of each row by cosine, itself first (N, count)."""
-    index = faiss.IndexFlatIP(rows.shape[1])
-    index.add(np.ascontiguousarray(rows))
-    found: IntArray = index.search(np.ascontiguousarray(rows), count)[1]
-    # Among equal rows a row need not be found, or not first.
-    own = np.arange(len(rows))[:, None]
-    others = np.argsort(found == own, axis=1, kind="stable")[:, : count - 1]
-    return np.concatenate([own, np.take_along_axis(found, others, axis=1)], axis=1)
-
-
-def _listed(ids: IntArray) -> Matrix:
-    """Sparse (N, N) with a one where row i lists j in ``ids`` (N, k)."""
-    n, k = ids.shape
-    return Matrix((np.ones(ids.size, np.float32), ids.ravel(), np.arange(0, ids.size + 1, k)), shape=(n, n))
-
-
-def _reciprocal(nearest: IntArray) -> Matrix:
-    """One where two rows list each other."""
-    near = _listed(nearest)
-    return Matrix(near.multiply(near.T))
-
-
-def _expanded(wide: Matrix, half: Matrix) -> Matrix:
-    """Neighbours, and those of each neighbour that shares more than two thirds of its own with the row."""
-    shared = Matrix((wide @ half.T).multiply(wide))
-    size = np.diff(half.indptr)
-    shared.data = (3 * shared.data > 2 * size[shared.indices]).astype(np.float32)
-    grown = Matrix(wide + shared @ half)
-    grown.eliminate_zeros()
-    return grown
-
-
-def _weights(rows: FloatArray, members: Matrix) -> Matrix:
-    """exp(-|a - b|^2) of each row's members, sum 1."""
-    first = np.repeat(np.arange(len(rows)), np.diff(members.indptr))
-    data = np.empty(members.nnz, np.float32)
-    step = max(1, _CHUNK_PAIRS // rows.shape[1])
-    for begin in range(0, members.nnz, step):
-        pairs = slice(begin, begin + step)
-        cosine = np.einsum("nd,nd->n", rows[first[pairs]], rows[members.indices[pairs]])
-        data[pairs] = np.exp(2 * cosine - 2)
-    data /= np.bincount(first, data, len(rows))[first]
-    return Matrix((data, members.indices, members.indptr), shape=members.shape)
-
-
-def _dist(encoded: Matrix) -> Matrix:
-    """1 - sum min / sum max of every pair of encodings that overlap; each sums to 1, so sum max = 2 - sum min."""
-    columns = sparse.csc_array(encoded)
-    height = np.diff(columns.indptr)
-    # How many pairs the rows make together decides how many rows are taken at once.
-    pairs = np.add.reduceat(height[encoded.indices], encoded.indptr[:-1]).cumsum()
-    blocks, begin = [], 0
-    while begin < len(pairs):
-        done = pairs[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(pairs, done + _CHUNK_PAIRS, side="right")))
-        blocks.append(_overlap(encoded, columns, begin, end))
-        begin = end
-    dist: Matrix = sparse.vstack(blocks, format="csr")
+    nearest = nearest_rows(rows, min(k1, len(rows)))
+    half = round(nearest.shape[1] / 2) + 1
+    encoded = encode_rows(rows, nearest, half=half, k2=k2, weigh=lambda _, cosine: np.exp(2 * cosine - 2))
+    dist: Matrix = sparse.vstack([block for *_, block in overlaps(encoded, encoded)], format="csr")
     dist.data = np.clip(1 - dist.data / (2 - dist.data), 0, 1)
     return dist
-
-
-def _overlap(encoded: Matrix, columns: sparse.csc_array, begin: int, end: int) -> Matrix:
-    """Sums of the smaller weight, rows ``begin`` to ``end`` against all."""
-    entries = slice(encoded.indptr[begin], encoded.indptr[end])
-    ids, own = encoded.indices[entries], encoded.data[entries]
-    row = np.repeat(np.arange(end - begin), np.diff(encoded.indptr[begin : end + 1]))
-    height = np.diff(columns.indptr)[ids]
-    # Positions of all entries of each column named, one column after the other.
-    place = np.arange(height.sum()) + np.repeat(columns.indptr[ids] - np.cumsum(height) + height, height)
-    smaller = np.minimum(columns.data[place], np.repeat(own, height))
-    shape = (end - begin, encoded.shape[0])
-    return Matrix(sparse.coo_array((smaller, (np.repeat(row, height), columns.indices[place])), shape=shape))
 
 
 def density_clusters(dist: Matrix, *, eps: float, min_samples: int) -> IntArray:

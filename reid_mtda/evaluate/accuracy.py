@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import softmax
 
 from reid_mtda.errors import ShapeError
 from reid_mtda.types import FloatArray, IntArray
@@ -20,22 +21,15 @@ def accuracy(*, logits: FloatArray, labels: IntArray) -> float:
     return float((logits.argmax(1) == labels).mean()) if len(labels) else float("nan")
 
 
-def softmax(logits: FloatArray) -> FloatArray:
-    """Class probabilities (N, C) from logits."""
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares: FloatArray = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
-    return shares
-
-
 def certainty(logits: FloatArray) -> float:
     """Label-free validator: minus the mean entropy of the class probabilities; larger is better, 0 is the best."""
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     return float((probabilities * np.log(np.clip(probabilities, 1e-8, None))).sum(1).mean())
 
 
 def mutual_information(logits: FloatArray) -> float:
     """Label-free validator IM: entropy of the mean soft target minus mean entropy; sure and diverse is better."""
-    mean = softmax(logits).mean(0)
+    mean = softmax(logits, axis=1).mean(0)
     return float(-(mean * np.log(np.clip(mean, 1e-8, None))).sum()) + certainty(logits)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import ModelError
 from reid_mtda.models.checkpoint import load_network, save_network
-from reid_mtda.models.embedder import mean_state
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 from reid_mtda.schema import Strict
 
@@ -259,35 +258,3 @@ def save_classifier(path: Path, model: Classifier, **card: object) -> None:
 def load_classifier(path: Path) -> Classifier:
     """Build the Classifier stored at ``path``, in eval mode; refusals as for ``models.checkpoint.load_network``."""
     return load_network(path, ClassifierSpec, build_classifier, kind="classifier")
-
-
-def merged(models: list[Classifier]) -> Classifier:
-    """The linear merge of networks of one kind: the mean of their weights and of their BatchNorm buffers."""
-    result = build_classifier(models[0].spec, seed=0)
-    result.load_state_dict(mean_state([model.state_dict() for model in models]))
-    return result.eval()
-
-
-@torch.no_grad()
-def count_macs(model: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of one picture (3, h, w) in convolutions and linear layers."""
-    total = 0
-
-    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal total
-        weight = module.weight
-        if isinstance(weight, Tensor):
-            total += output[0].numel() * weight[0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    was_training = model.training
-    model.eval()(torch.zeros(1, 3, *size))
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-    return total
-
-
-def count_weights(model: nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,18 +83,3 @@ def build_embedder(spec: EmbedderSpec, *, seed: int) -> Embedder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Embedder(spec)
-
-
-def merge_embedders(models: Sequence[Embedder]) -> Embedder:
-    """The linear merge of networks of one spec: the mean of their weights and of their BatchNorm buffers."""
-    merged = build_embedder(models[0].spec, seed=0)
-    merged.load_state_dict(mean_state([model.state_dict() for model in models]))
-    return merged.eval()
-
-
-def mean_state(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of equally named weights; whole numbers, such as counters, are those of the first."""
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }

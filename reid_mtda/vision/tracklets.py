@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -77,7 +76,6 @@ class TrackletBuilder:
         lost_s: seconds without being seen after which a tracklet ends; None: 1, or three frames where that is longer.
         max_age_s: seconds after which a lasting tracklet is handed out, but not before ``min_hits`` frames went by.
         max_active: tracks held at once; beyond it the one unseen for longest ends early.
-        tracker: a name of ``TRACKERS``.
         first_track_id: number of the first track, for a camera that is opened again.
 
     Raises:
@@ -94,7 +92,6 @@ class TrackletBuilder:
         lost_s: float | None = None,
         max_age_s: float = 60.0,
         max_active: int = 128,
-        tracker: str = "bytetrack",
         first_track_id: int = 0,
     ) -> None:
         where = f"tracklets of camera {camera!r}"
@@ -104,16 +101,13 @@ class TrackletBuilder:
         for name, seconds in (("fps", fps), ("lost_s", lost_s), ("max_age_s", max_age_s)):
             if seconds is not None and not seconds > 0:
                 raise ConfigError(f"{where}: {name} must be > 0, got {seconds}")
-        if tracker not in TRACKERS:
-            raise ConfigError(f"{where}: unknown tracker {tracker!r}, expected one of {', '.join(TRACKERS)}")
         self.camera = camera
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         self._fps, self._max_crops, self._min_hits = fps, max_crops, min_hits
         # Below a frame a second every frame would come after a gap, and nobody would be seen min_hits times.
         self._lost_s = max(1.0, 3 / fps) if lost_s is None else lost_s
         self._max_age_s, self._max_active = max(max_age_s, min_hits / fps), max_active
-        self._make_tracker = TRACKERS[tracker]
-        self._tracker = self._make_tracker(fps, self._lost_s)
+        self._tracker = _make_tracker(fps, self._lost_s)
         self._first_id = first_track_id
         self._next_id = first_track_id
         self._pieces: dict[int, _Piece] = {}
@@ -140,7 +134,7 @@ class TrackletBuilder:
         """End all tracks and return their tracklets; the builder can go on with new ones."""
         ended = [self._tracklet(track_id, piece) for track_id, piece in self._pieces.items()]
         self._pieces.clear()
-        self._tracker = self._make_tracker(self._fps, self._lost_s)
+        self._tracker = _make_tracker(self._fps, self._lost_s)
         self._first_id = self._next_id
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         return [tracklet for tracklet in ended if tracklet is not None]
@@ -221,7 +215,8 @@ def _least_overlap(fps: float) -> float:
     return min(0.3, max(0.1, 0.04 * fps))
 
 
-def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
+def _make_tracker(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
+    """One camera's tracker; a track outlives its last sight by ``lost_s``."""
     return trackers.ByteTrackTracker(
         lost_track_buffer=max(1, round(lost_s * 30)),  # the library counts in frames of 30 a second
         frame_rate=fps,
@@ -230,43 +225,3 @@ def _bytetrack(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
         minimum_consecutive_frames=2,
         minimum_iou_threshold=_least_overlap(fps),
     )
-
-
-def _ocsort(fps: float, lost_s: float) -> trackers.OCSORTTracker:
-    return trackers.OCSORTTracker(
-        lost_track_buffer=max(1, round(lost_s * 30)),
-        frame_rate=fps,
-        high_conf_det_threshold=0.5,
-        minimum_consecutive_frames=2,
-        minimum_iou_threshold=_least_overlap(fps),
-    )
-
-
-def _sort(fps: float, lost_s: float) -> trackers.SORTTracker:
-    return trackers.SORTTracker(
-        lost_track_buffer=max(1, round(lost_s * 30)),
-        frame_rate=fps,
-        track_activation_threshold=0.5,
-        minimum_consecutive_frames=2,
-        minimum_iou_threshold=_least_overlap(fps),
-    )
-
-
-def _botsort(fps: float, lost_s: float) -> trackers.BoTSORTTracker:
-    return trackers.BoTSORTTracker(
-        lost_track_buffer=max(1, round(lost_s * 30)),
-        frame_rate=fps,
-        track_activation_threshold=0.5,
-        high_conf_det_threshold=0.5,
-        minimum_iou_threshold_first_assoc=_least_overlap(fps),
-        enable_cmc=False,
-    )
-
-
-TRACKERS: dict[str, Callable[[float, float], trackers.core.base.BaseTracker]] = {
-    "bytetrack": _bytetrack,
-    "ocsort": _ocsort,
-    "sort": _sort,
-    "botsort": _botsort,
-}
-"""Trackers by name: (frames per second, seconds a track outlives its last sight) -> tracker, one per camera."""

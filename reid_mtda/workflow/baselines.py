@@ -14,7 +14,8 @@ from reid_mtda.config import AdaptConfig, Tracklets, Variant
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
-from reid_mtda.models.embedder import Embedder, build_embedder, merge_embedders
+from reid_mtda.models.embedder import Embedder, build_embedder
+from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Progress, Run, stage
 from reid_mtda.schema import Strict, parse
 from reid_mtda.synthetic.street import draw_crops
@@ -189,7 +190,7 @@ def merge_per_camera(run: Run, targets: Mapping[str, UnlabelledSet], config: Ada
     path = run.folder / "models/merged.safetensors"
     if not path.exists():
         models = [load_embedder(run.folder / f"per_camera/{camera}.safetensors", run=run) for camera in targets]
-        save_embedder(path, merge_embedders(models), run=run, input=(config.input.height, config.input.width))
+        save_embedder(path, merge_networks(models), run=run, input=(config.input.height, config.input.width))
 
 
 def oracle_labels(run: Run, config: AdaptConfig, seed: int) -> LabelledSet:

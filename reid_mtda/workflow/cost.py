@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from reid_mtda.export import export_student
 from reid_mtda.model import Model, load_model
+from reid_mtda.models.cost import count_macs, median_ms
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
@@ -20,9 +18,6 @@ from reid_mtda.vision.preprocess import read_image
 
 def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path]) -> dict[str, float]:
     """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU."""
-    crops = torch.zeros(1, 3, preprocess.height, preprocess.width)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        model.eval()(crops)
     body = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
     with tempfile.TemporaryDirectory() as folder:
         export_student(
@@ -37,7 +32,7 @@ def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path])
     classes = model.classifier.weight.numel() if model.classifier is not None else 0
     return {
         "params": float(sum(p.numel() for p in body)),
-        "macs": counter.get_total_flops() / 2 - classes,
+        "macs": float(count_macs(model.eval(), (preprocess.height, preprocess.width)) - classes),
         "ms": ms,
     }
 
@@ -46,10 +41,4 @@ def milliseconds(model: Model, *, rounds: int = 30) -> float:
     """Measure the median time of one preprocessed crop, in milliseconds."""
     preprocess = model.manifest.preprocess
     crop = np.zeros((1, 3, preprocess.height, preprocess.width), np.float32)
-    model.network(crop)
-    times = []
-    for _ in range(rounds):
-        began = time.perf_counter()
-        model.network(crop)
-        times.append(time.perf_counter() - began)
-    return float(np.median(times) * 1000)
+    return median_ms(lambda: model.network(crop), rounds=rounds)

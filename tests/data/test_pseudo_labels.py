@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import DBSCAN
 
-from reid_mtda.data import pseudo_labels as module
+from reid_mtda import k_reciprocal as module
 from reid_mtda.data.association import camera_normalised
 from reid_mtda.data.pseudo_labels import (
     count_people,
@@ -98,7 +98,7 @@ def test_none_one_equal_and_empty_rows_are_values(rows):
 
 
 def test_equal_rows_are_their_own_nearest():
-    nearest = module._nearest(np.ones((20, 4), np.float32) / 2, 5)
+    nearest = module.nearest_rows(np.ones((20, 4), np.float32) / 2, 5)
     assert np.array_equal(nearest[:, 0], np.arange(20)) and all(len(set(row)) == 5 for row in nearest.tolist())
 
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from builders import same_weights
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.models.embedder import EmbedderSpec, build_embedder, merge_embedders
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import parse
 
 
@@ -51,23 +50,3 @@ def test_eval_of_a_crop_does_not_depend_on_its_company():
 def test_a_spec_is_strict():
     with pytest.raises(ConfigError, match=r"unknown key 'arhc'; did you mean 'arch'"):
         parse(EmbedderSpec, {"arhc": "x"}, where="card")
-
-
-def test_a_merge_is_the_mean_of_weights_and_buffers():
-    spec = EmbedderSpec(arch="resnet10_w4", num_classes=5)
-    models = [build_embedder(spec, seed=seed) for seed in range(3)]
-    for model in models[1:]:
-        model.train()(crops())
-    merged = merge_embedders(models)
-    states = [model.state_dict() for model in models]
-    for name, value in merged.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, sum(state[name] for state in states) / 3)
-        else:
-            assert torch.equal(value, states[0][name])
-    assert not merged.training and states[1]["neck.running_mean"].any()
-
-
-def test_a_merge_of_one_is_itself():
-    model = build_embedder(EmbedderSpec(arch="resnet10_w4"), seed=3).eval()
-    assert same_weights(merge_embedders([model]), model)

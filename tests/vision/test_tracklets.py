@@ -7,7 +7,7 @@ import pytest
 from reid_mtda.errors import ConfigError
 from reid_mtda.types import Detections, Frame, Tracklet
 from reid_mtda.vision.detect import load_detector
-from reid_mtda.vision.tracklets import TRACKERS, TrackletBuilder, crop_quality
+from reid_mtda.vision.tracklets import TrackletBuilder, crop_quality
 from reid_mtda.vision.video import read_frames
 
 SIZE = (120, 320)
@@ -206,10 +206,9 @@ def test_builders_are_independent_and_numbers_go_on_from_where_told() -> None:
     assert [tracklet.track_id for tracklet in second.flush()] == [102]
 
 
-@pytest.mark.parametrize("tracker", sorted(TRACKERS))
 @pytest.mark.parametrize("fps", [2.0, 5.0, 25.0])
-def test_every_tracker_follows_a_walker_at_every_rate(tracker: str, fps: float) -> None:
-    builder = TrackletBuilder("gate", fps=fps, tracker=tracker)
+def test_a_walker_is_followed_at_every_rate(fps: float) -> None:
+    builder = TrackletBuilder("gate", fps=fps)
     for number in range(round(6 * fps)):
         x = 10 + 20 * number / fps  # 20 px/s
         builder.update(frame(number, fps), people((x, 20, x + 30, 90)))
@@ -235,7 +234,6 @@ def test_somebody_who_stays_is_seen_however_rare_the_frames(fps: float) -> None:
         ({"max_crops": 0}, "tracklets of camera 'gate': max_crops must be >= 1, got 0"),
         ({"fps": 0.0}, "fps must be > 0, got 0"),
         ({"lost_s": float("nan")}, "lost_s must be > 0, got nan"),
-        ({"tracker": "deepsort"}, "unknown tracker 'deepsort', expected one of bytetrack"),
     ],
 )
 def test_settings_out_of_range_are_named(setting: dict[str, object], message: str) -> None:
