@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reid_mtda.console import console
 from reid_mtda.errors import ConfigError, StorageError
 
 
@@ -17,15 +18,15 @@ def verify(
     ] = None,
 ) -> None:
     """Walk the whole chain: intact, with its count and last hash, or the first entry that was changed."""
-    from reid_mtda.service.audit import FILE, verify_audit
+    from reid_mtda.service.audit import FILE, head_text, parse_head, verify_audit
 
-    noted = None
-    if head is not None:
-        number, _, digest = head.partition(":")
-        if not (number.isascii() and number.isdigit() and 0 < len(number) < 16 and len(digest) == 64):
-            raise ConfigError(f"--head: got {head!r}, expected NUMBER:HASH as 'reid-mtda audit verify' printed it")
-        noted = (int(number), digest.lower())
+    try:
+        noted = None if head is None else parse_head(head)
+    except ValueError as error:
+        raise ConfigError(f"--head: {error} as 'reid-mtda audit verify' printed it") from None
     report = verify_audit(state, head=noted)
     if not report.is_sound:
         raise StorageError(f"{state / FILE}: {report.fault}; keep the folder as it is and compare with a backup")
-    print(f"intact: {report.entries} entries, head {report.entries}:{report.head}")
+    for doubt in report.doubts:
+        console.print(f"an entry says: {doubt}", highlight=False)
+    print(f"intact: {report.entries} entries, head {head_text((report.entries, report.head))}")

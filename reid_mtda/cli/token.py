@@ -14,11 +14,12 @@ def token(
     state: Annotated[Path, typer.Argument(help="State folder of a service: GALLERY-service unless --state named one.")],
     user: Annotated[str, typer.Option(help="Whom it is for.")],
     role: Annotated[str, typer.Option(help="viewer, operator, reviewer or admin.")] = "admin",
-    days: Annotated[float, typer.Option(help="How long it is valid.")] = 30.0,
+    days: Annotated[float, typer.Option(help="How long it is valid.")] = 90.0,
 ) -> None:
     """Make an access token where the last one was lost; the service may run meanwhile."""
     from reid_mtda.service.audit import FILE, Audit
     from reid_mtda.service.auth import Auth, Role
+    from reid_mtda.service.tokens import issue_token
 
     if not (state / FILE).is_file():
         raise StorageError(f"{state}: holds no {FILE}; expected the state folder of a service")
@@ -26,8 +27,7 @@ def token(
         raise ConfigError(f"--role: got {role!r}, expected one of {', '.join(one.label for one in Role)}")
     auth, log = Auth(state), Audit(state)
     try:
-        text, info = auth.create(user, Role[role.upper()], days=days, created_by="command line")
-        log.add("command line", "token_created", token=info.id, for_user=user, role=info.role.label, cameras=None)
+        text, _ = issue_token(auth, log, user, role, by="command line", days=days)
     finally:
         auth.close()
         log.close()

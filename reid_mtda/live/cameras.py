@@ -69,6 +69,18 @@ class CameraPool:
         Raises:
             ConfigError: a bad or taken name, or too many cameras.
         """
+        with self._lock:
+            self.check_new(name)
+            self._put(name, camera)
+            self.former.pop(name, None)
+        self._events.publish("camera_added", name)
+
+    def check_new(self, name: str) -> None:
+        """See that a camera of that name can be added.
+
+        Raises:
+            ConfigError: a bad or taken name, or too many cameras.
+        """
         if not NAME.match(name):
             raise ConfigError(f"camera {name!r}: not a name, expected a-z 0-9 _ - beginning with a letter or digit")
         with self._lock:
@@ -76,9 +88,6 @@ class CameraPool:
                 raise ConfigError(f"camera {name!r}: is there already; choose another name or remove it first")
             if len(self._cameras) >= self._most:
                 raise ConfigError(f"camera {name!r}: {len(self._cameras)} cameras are there, no more are allowed")
-            self._put(name, camera)
-            self.former.pop(name, None)
-        self._events.publish("camera_added", name)
 
     def remove(self, name: str) -> None:
         """Stop a camera and take it from the list; its sightings stay until they are old or erased.

@@ -18,6 +18,7 @@ from reid_mtda.service.searches import KEPT_S, Searches
 from reid_mtda.types import Sighting
 
 _REMEMBERED = 10_000
+_Key = tuple[str, str, str | None]
 
 
 class AccessLog:
@@ -26,7 +27,8 @@ class AccessLog:
     def __init__(self, audit: Audit, searches: Searches) -> None:
         self._audit, self._searches = audit, searches
         self._lock = threading.Lock()
-        self._pictures: OrderedDict[tuple[str, str, str | None], float] = OrderedDict()
+        self._pictures: OrderedDict[_Key, float] = OrderedDict()
+        self._turns: dict[_Key, threading.Lock] = {}
 
     def sighting(self, principal: Principal, number: int, sighting: Sighting) -> None:
         """Somebody opened a sighting."""
@@ -38,15 +40,31 @@ class AccessLog:
         if principal.session is not None:
             return
         found_by = self._searches.that_found(principal, number)
-        key, now = (principal.token_id, sighting_key(sighting), found_by), time.monotonic()
+        key = (principal.token_id, sighting_key(sighting), found_by)
+        if self._is_noted(key):
+            return
+        # One at a time for one key alone: a picture is given once its entry stands, and others' do not wait for it.
         with self._lock:
-            if now - self._pictures.get(key, float("-inf")) < KEPT_S:
-                return
-            self._add(principal, "picture_opened", number, sighting, found_by)
-            self._pictures[key] = now
+            turn = self._turns.setdefault(key, threading.Lock())
+        try:
+            with turn:
+                if not self._is_noted(key):
+                    self._add(principal, "picture_opened", number, sighting, found_by)
+                    self._note(key)
+        finally:
+            with self._lock:
+                self._turns.pop(key, None)
+
+    def _is_noted(self, key: _Key) -> bool:
+        with self._lock:
+            return time.monotonic() - self._pictures.get(key, float("-inf")) < KEPT_S
+
+    def _note(self, key: _Key) -> None:
+        with self._lock:
+            self._pictures[key] = time.monotonic()
             self._pictures.move_to_end(key)
             while len(self._pictures) > _REMEMBERED:
                 self._pictures.popitem(last=False)
 
     def _add(self, principal: Principal, action: str, number: int, sighting: Sighting, found_by: str | None) -> None:
-        self._audit.add(principal.user, action, sighting_id=number, camera=sighting.camera, search_id=found_by)
+        self._audit.add(principal, action, sighting_id=number, camera=sighting.camera, search_id=found_by)

@@ -185,9 +185,7 @@ def propose_review(parts: AppState, who: Principal, made: Search, number: int, d
     )
 
     def noted(review: int) -> None:
-        parts.audit.add(
-            who.user, "review_proposed", review=review, decision=decision, sighting_id=number, search_id=made.id
-        )
+        parts.audit.add(who, "review_proposed", review=review, decision=decision, sighting_id=number, search_id=made.id)
 
     return parts.reviews.propose(who, proposal, decision, audit=noted).id
 
@@ -202,7 +200,7 @@ def decide_review(parts: AppState, who: Principal, number: int, decision: str) -
     """Enter the second decision."""
 
     def noted(state: str) -> None:
-        parts.audit.add(who.user, "review_decided", review=number, decision=decision, state=state)
+        parts.audit.add(who, "review_decided", review=number, decision=decision, state=state)
 
     return parts.reviews.decide(who, number, decision, audit=noted)
 

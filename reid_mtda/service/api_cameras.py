@@ -15,7 +15,7 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service.api import ERRORS, Parts, jpeg
 from reid_mtda.service.app_state import AppState
 from reid_mtda.service.auth import Principal, Role
-from reid_mtda.service.middleware import Who
+from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.site import Camera
 
@@ -46,13 +46,11 @@ def known_camera(parts: AppState, who: Principal, name: str) -> str:
 
 
 @router.post("/cameras", status_code=201)
-def add_camera(body: s.CameraIn, who: Who, parts: Parts) -> s.CameraOut:
+def add_camera(body: s.CameraIn, who: SiteAdmin, parts: Parts) -> s.CameraOut:
     """Add a camera, for good; its address must be on the list of the settings, now and at every start."""
-    who.need(Role.ADMIN)
-    who.need_all_cameras()
     # Travel times go as they are: what they leave unsaid means something.
     camera = Camera(**body.model_dump(exclude={"name", "neighbours"}), neighbours=body.neighbours)
-    return s.CameraOut.of(parts.cameras.add(who.user, body.name, camera))
+    return s.CameraOut.of(parts.cameras.add(who, body.name, camera))
 
 
 @router.delete("/cameras/{name}", status_code=204)
@@ -61,7 +59,7 @@ def remove_camera(name: s.Name, who: Who, parts: Parts) -> None:
     who.need(Role.ADMIN)
     if not (who.sees(name) and name in parts.cameras.refused):
         known_camera(parts, who, name)
-    parts.cameras.remove(who.user, name)
+    parts.cameras.remove(who, name)
 
 
 @router.post("/cameras/{name}/restore", status_code=201)
@@ -70,7 +68,7 @@ def put_back(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
     who.need(Role.ADMIN)
     if not who.sees(name):
         raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
-    return s.CameraOut.of(parts.cameras.put_back(who.user, name))
+    return s.CameraOut.of(parts.cameras.put_back(who, name))
 
 
 @router.post("/cameras/{name}/pause")
@@ -87,7 +85,7 @@ def resume(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
 
 def _switch(parts: AppState, who: Principal, name: str, *, paused: bool) -> s.CameraOut:
     who.need(Role.OPERATOR)
-    return s.CameraOut.of(parts.cameras.switch(who.user, known_camera(parts, who, name), paused=paused))
+    return s.CameraOut.of(parts.cameras.switch(who, known_camera(parts, who, name), paused=paused))
 
 
 @router.get("/cameras/{name}/picture", response_class=Response)

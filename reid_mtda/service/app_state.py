@@ -14,7 +14,7 @@ from reid_mtda.live.holdout import load_holdout
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.service.access_log import AccessLog
-from reid_mtda.service.audit import Audit
+from reid_mtda.service.audit import FIRST_HASH, Audit, Head
 from reid_mtda.service.auth import Auth, Principal, Role, Throttle
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
@@ -52,6 +52,7 @@ class AppState:
     closing: threading.Event = field(default_factory=threading.Event)
     listeners: int = 0
     secure_cookies: bool = False
+    last_head: Head = (0, FIRST_HASH)  # of the audit, at start and stop
     started_s: float = field(default_factory=time.time)
 
     def close(self) -> None:
@@ -80,10 +81,10 @@ def make_app_state(
     """
     settings = settings or ServiceSettings()
     state = Path(state)
-    audit = Audit(state)
+    audit, auth = Audit(state), Auth(state)
     calibration = Calibration(system, state, settings)
     metrics = Metrics(system, calibration)
-    reviews = Reviews(state)
+    reviews = Reviews(state, issuers=auth.issuers)
     searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
     candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
     holdout = load_holdout(settings.holdout, settings.holdout_tolerance) if settings.holdout else None
@@ -91,7 +92,7 @@ def make_app_state(
     service = AppState(
         system=system,
         settings=settings,
-        auth=Auth(state),
+        auth=auth,
         audit=audit,
         reviews=reviews,
         queries=Queries(system, detect),
@@ -104,7 +105,14 @@ def make_app_state(
         times=site_time(system.site.timezone),
     )
     _follow_retention(service)
+    system.periodic_checks.append(lambda: _check_audit(service))
     return service
+
+
+def _check_audit(service: AppState) -> None:
+    """Walk what came to the audit, and say for as long as it is so what is wrong with it."""
+    service.audit.check()
+    service.system.alerts.put("audit", "; ".join(service.audit.doubts()))
 
 
 def _follow_retention(service: AppState) -> None:

@@ -1,25 +1,32 @@
 """The audit: who did what, when, to what; append-only, each entry bound to the one before by its hash.
 
 Whoever changes, removes or inserts an entry breaks the chain from there on, and ``verify`` names the place. Cutting
-entries off the end leaves a shorter sound chain; note the head (number and hash) elsewhere from time to time and give
-it to ``verify`` to see that too.
+entries off the end, emptying the file or writing the whole chain anew leaves a sound chain: so its head (number and
+hash) is noted outside of it, in a file beside, on the terminal at start and stop, and in the log. Whatever does not
+follow from the head noted is an entry of its own, and an alert.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reid_mtda.errors import StorageError
+from reid_mtda.service.auth import Principal
 from reid_mtda.service.database import Database
 
 FILE = "audit.sqlite"
+HEAD_FILE = "audit.head"
 FIRST_HASH = "0" * 64
+DOUBTED = "audit_doubted"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit (
@@ -30,11 +37,20 @@ CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON audit BEGIN SELECT RAISE
 CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit is append-only'); END;
 """
 _CHUNK = 1000
+_MOST = 2**62
+_DOUBT_SHOWN_S = 30 * 86400.0
+_WHOLE_EVERY_S = 86400.0
+
+Head = tuple[int, str]
+"""Number and hash of an entry, as noted outside of the chain."""
 
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One thing somebody did. ``detail`` never holds pictures, tokens or passwords."""
+    """One thing somebody did. ``detail`` never holds pictures, tokens or passwords.
+
+    ``detail["by_token"]`` is the id of the token that ``user`` showed.
+    """
 
     number: int
     time_s: float
@@ -47,11 +63,15 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What ``verify`` found; ``fault`` is empty when the chain is sound."""
+    """What ``verify`` found; ``fault`` is empty when the chain is sound.
+
+    ``doubts``: what entries of the chain say about a record that was there before and is not any more.
+    """
 
     entries: int
     head: str
     fault: str
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_sound(self) -> bool:
@@ -59,33 +79,92 @@ class AuditReport:
         return not self.fault
 
 
+@dataclass(frozen=True)
+class _Verified:
+    """How far the chain was walked, and what would make a new walk necessary."""
+
+    report: AuditReport
+    outside: int  # changes by other processes
+    whole_s: float
+
+
 class Audit:
-    """Appends entries; each is on disk when ``add`` returns."""
+    """Appends entries; each is on disk when ``add`` returns.
+
+    ``doubt`` says what of the record is not as the head noted beside it says, '' when it is; the first entry that is
+    added then says so, too.
+    """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(Path(folder) / FILE, _SCHEMA)
-        self._clock = clock
+        self._folder, self._clock = Path(folder), clock
+        self._lock = threading.Lock()
+        is_new, noted = not (self._folder / FILE).exists(), read_head(self._folder)
+        # The tokens were made together with entries: they are no older than the audit.
+        is_expected = noted is not None or (self._folder / "access.sqlite").exists()
+        self._database = Database(self._folder / FILE, _SCHEMA)
+        self._verified: _Verified | None = None
+        self.doubt = _new_chain(self._folder, noted) if is_new and is_expected else self._doubt_of(noted)
 
     def close(self) -> None:
         """Close the file."""
         self._database.close()
 
-    def add(self, user: str, action: str, **detail: Any) -> AuditEntry:
+    def add(self, user: str | Principal, action: str, **detail: Any) -> AuditEntry:
         """Append an entry.
+
+        Args:
+            user: who; of a ``Principal`` the id of the token is noted, too.
+            action: what.
+            detail: JSON values; to what, why, how.
 
         Raises:
             StorageError: it could not be written; what was to be audited must then not happen.
         """
+        if isinstance(user, Principal):
+            name, detail = user.user, {**detail, "by_token": user.token_id}
+        else:
+            name = user
+        with self._lock:
+            if doubt := self.doubt:
+                self._append("service", DOUBTED, {"reason": doubt})
+                self.doubt = ""
+            entry = self._append(name, action, detail)
+            # After the commit: a kill in between leaves an older head, which still stands in the chain.
+            _write_head(self._folder, (entry.number, entry.hash))
+        return entry
+
+    def _append(self, user: str, action: str, detail: dict[str, Any]) -> AuditEntry:
         time_s = round(self._clock(), 3)
         text = json.dumps(detail, sort_keys=True, separators=(",", ":"))
         with self._database.write() as connection:
             last = connection.execute("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
             number, before = (last["number"] + 1, last["hash"]) if last else (1, FIRST_HASH)
+            if number >= _MOST:
+                raise StorageError(f"{self._folder / FILE}: holds entry {number - 1}, which nobody made; verify it")
             digest = entry_hash(number, time_s, user, action, text, before)
-            connection.execute(
+            written = connection.execute(
                 "INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (number, time_s, user, action, text, before, digest)
-            )
+            ).rowcount
+            if written != 1:
+                raise StorageError(f"{self._folder / FILE}: takes no entries; it was tampered with, restore it")
         return AuditEntry(number, time_s, user, action, detail, before, digest)
+
+    @property
+    def head(self) -> Head:
+        """Number and hash of the newest entry; (0, zeros) when there is none."""
+        rows = self._database.read("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
+        return (int(rows[0]["number"]), str(rows[0]["hash"])) if rows else (0, FIRST_HASH)
+
+    def doubts(self) -> tuple[str, ...]:
+        """What is not as it should be with the record, found now or within the last 30 days; for an alert."""
+        try:
+            self._database.check_place()
+        except StorageError as error:
+            return (str(error),)
+        since_s = self._clock() - _DOUBT_SHOWN_S
+        told = [f"entry {e.number}: {e.detail.get('reason')}" for e in self._doubted() if e.time_s >= since_s]
+        fault = self._verified.report.fault if self._verified else ""
+        return tuple(text for text in (self.doubt, fault, *told) if text)
 
     def entries(self, *, before: int | None = None, limit: int = 100, action: str | None = None) -> list[AuditEntry]:
         """Entries with a number below ``before``, newest first."""
@@ -104,37 +183,126 @@ class Audit:
             for r in self._database.read(query, (*values, limit))
         ]
 
-    def verify(self, *, head: tuple[int, str] | None = None) -> AuditReport:
-        """Walk the whole chain.
+    def verify(self, *, head: Head | None = None) -> AuditReport:
+        """Walk the whole chain, from its lowest number on.
 
         Args:
-            head: number and hash noted earlier, which must still stand.
+            head: number and hash noted earlier, which must still stand, as must those in the file beside the audit.
         """
-        before, count = FIRST_HASH, 0
-        for row in self._rows():
+        noted = [one for one in (read_head(self._folder), head) if one is not None]
+        outside, began_s = self._outside(), time.monotonic()
+        report = self._walk(AuditReport(0, FIRST_HASH, ""), noted)
+        # What was added during the walk is walked at the next check.
+        with self._lock:
+            self._verified = _Verified(report, outside, began_s)
+        return replace(report, doubts=tuple(str(entry.detail.get("reason")) for entry in self._doubted()))
+
+    def check(self) -> AuditReport:
+        """As ``verify``, but from where the last walk ended: entries that only this process can have touched since.
+
+        The whole chain is walked again once another process wrote to the file, and once a day.
+        """
+        last = self._verified
+        if last is None or last.outside != self._outside() or time.monotonic() - last.whole_s > _WHOLE_EVERY_S:
+            return self.verify()
+        if last.report.is_sound:
+            report = self._walk(last.report, [])
+            with self._lock:
+                self._verified = replace(last, report=report)
+            last = replace(last, report=report)
+        return replace(last.report, doubts=tuple(str(entry.detail.get("reason")) for entry in self._doubted()))
+
+    def _walk(self, start: AuditReport, noted: Sequence[Head]) -> AuditReport:
+        before, count = start.head, start.entries
+        for row in self._rows(None if count == 0 else count):
             count += 1
             where = f"entry {row['number']}"
             if row["number"] != count:
-                return AuditReport(count, before, f"{where}: expected number {count}; entries were removed")
+                was = "entries were removed" if row["number"] > count else "it was put in"
+                return AuditReport(count, before, f"{where}: expected number {count}; {was}")
             if row["before"] != before:
                 return AuditReport(count, before, f"{where}: does not follow from entry {count - 1}; one was changed")
             digest = entry_hash(row["number"], row["time_s"], row["user"], row["action"], row["detail"], before)
             if digest != row["hash"]:
                 return AuditReport(count, before, f"{where}: its content does not match its hash; it was changed")
-            if head is not None and head[0] == count and head[1] != digest:
+            if any(number == count and there != digest for number, there in noted):
                 return AuditReport(count, before, f"{where}: is not the one noted; the chain was written anew")
             before = digest
-        if head is not None and head[0] > count:
-            return AuditReport(count, before, f"ends at entry {count}, but {head[0]} was noted; the end was cut off")
+        newest = max((number for number, _ in noted), default=0)
+        if newest > count:
+            return AuditReport(count, before, f"ends at entry {count}, but {newest} was noted; the end was cut off")
         return AuditReport(count, before, "")
 
-    def _rows(self) -> Iterator[Any]:
-        last = 0
-        while rows := self._database.read(
-            "SELECT * FROM audit WHERE number > ? ORDER BY number LIMIT ?", (last, _CHUNK)
-        ):
+    def _rows(self, last: int | None) -> Iterator[Any]:
+        """All rows above ``last`` (None: all, also those whose numbers no entry has), rising."""
+        while True:
+            condition, values = ("1", ()) if last is None else ("number > ?", (last,))
+            query = f"SELECT * FROM audit WHERE {condition} ORDER BY number LIMIT {_CHUNK}"
+            if not (rows := self._database.read(query, values)):
+                return
             yield from rows
             last = rows[-1]["number"]
+
+    def _doubted(self) -> list[AuditEntry]:
+        return self.entries(action=DOUBTED)
+
+    def _doubt_of(self, noted: Head | None) -> str:
+        if noted is None:
+            return ""
+        number, digest = noted
+        found = self._database.read("SELECT hash FROM audit WHERE number = ?", (number,))
+        if number and not found:
+            return f"the audit ends at entry {self.head[0]}, but {HEAD_FILE} notes entry {number}: its end was cut off"
+        if number and found[0]["hash"] != digest:
+            return f"entry {number} of the audit is not the one that {HEAD_FILE} notes: the chain was written anew"
+        return ""
+
+    def _outside(self) -> int:
+        """A number that changes when another process writes to the file."""
+        return int(self._database.read("PRAGMA data_version")[0][0])
+
+
+def read_head(folder: Path) -> Head | None:
+    """The head noted beside the audit in ``folder``; None where none is, or none can be read."""
+    try:
+        return parse_head((Path(folder) / HEAD_FILE).read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
+
+
+def parse_head(text: str) -> Head:
+    """A head as it is printed, NUMBER:HASH.
+
+    >>> parse_head("3:" + "AB" * 32)[0]
+    3
+
+    Raises:
+        ValueError: it is none.
+    """
+    number, _, digest = text.partition(":")
+    is_hash = len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")
+    if not (number.isascii() and number.isdigit() and 0 < len(number) < 16 and is_hash):
+        raise ValueError(f"got {text[:80]!r}, expected NUMBER:HASH")
+    return int(number), digest.lower()
+
+
+def head_text(head: Head) -> str:
+    """A head as it is printed and noted."""
+    return f"{head[0]}:{head[1]}"
+
+
+def _write_head(folder: Path, head: Head) -> None:
+    """Note the head. No flush: a power cut leaves an older one, or none; the entry itself is on disk already."""
+    temporary = folder / f".{HEAD_FILE}.{os.getpid()}.part"
+    with contextlib.suppress(OSError):  # a full disk: the entry stands, an older head stays
+        temporary.write_text(head_text(head) + "\n", encoding="ascii")
+        temporary.chmod(0o600)
+        temporary.replace(folder / HEAD_FILE)
+
+
+def _new_chain(folder: Path, noted: Head | None) -> str:
+    before = "what it held" if noted is None else f"its {noted[0]} entries up to {head_text(noted)}"
+    return f"{folder / FILE} was not there: a new chain begins, and {before} are not in it; restore it from a backup"
 
 
 def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, before: str) -> str:
@@ -144,14 +312,16 @@ def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def verify_audit(folder: Path, *, head: tuple[int, str] | None = None) -> AuditReport:
+def verify_audit(folder: Path, *, head: Head | None = None) -> AuditReport:
     """Verify the audit of a service's state ``folder``.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is none, or it was emptied.
     """
     if not (Path(folder) / FILE).is_file():
-        raise StorageError(f"{folder}: holds no {FILE}; expected the state folder of a service")
+        noted = read_head(folder)
+        lost = f", though {HEAD_FILE} notes {noted[0]} entries: it was removed" if noted else ""
+        raise StorageError(f"{folder}: holds no {FILE}{lost}; expected the state folder of a service")
     audit = Audit(folder)
     try:
         return audit.verify(head=head)

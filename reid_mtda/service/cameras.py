@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
-from reid_mtda.errors import ConfigError, StorageError
+from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.live.site_reload import SiteChange
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
+from reid_mtda.service.auth import Principal
 from reid_mtda.service.database import Database
 from reid_mtda.site import Camera, check_neighbours
+from reid_mtda.vision.address import redact_url
 
 FILE = "cameras.sqlite"
 
@@ -122,70 +126,82 @@ class Cameras:
                 connection.execute(_SET, (change.name, None, change.before.retention_days, 0, 0))
         self._audit.add("service", f"site_file_{change.kind}", camera=change.name, problem=problem)
 
-    # The system is changed inside the transaction: when it refuses, nothing is kept; when the disk does, nothing is
-    # answered as done.
+    # What cannot be is refused first. Then a change is kept, audited and done, in this order and in one transaction:
+    # when the disk or the audit refuses, nothing is kept and nothing is done.
 
-    def add(self, user: str, name: str, camera: Camera) -> CameraState:
+    def add(self, user: str | Principal, name: str, camera: Camera) -> CameraState:
         """Add a camera.
 
         Raises:
             ConfigError: an address that is not allowed, a bad or taken name, an unknown neighbour, too many cameras.
-            StorageError: it could not be kept.
+            StorageError: it could not be audited or kept; there is no such camera.
         """
         self._policy.check(camera.url)
         check_neighbours(name, camera, self._system.cameras(), where=f"camera {name!r}: neighbours")
-        with self._database.write() as connection:
-            connection.execute(_SET, (name, _settings_json(camera), camera.retention_days, 0, 0))
+        self._system.pool.check_new(name)
+        row, shown = (name, _settings_json(camera), camera.retention_days, 0, 0), redact_url(camera.url)
+        with self._kept(_SET, row), self._audited(user, "camera_added", name, url=shown):
             self._system.add_camera(name, camera)
         self._forget_refusal(name)
-        state = self._system.camera(name)
-        self._audit.add(user, "camera_added", camera=name, url=state.url)
-        return state
+        return self._system.camera(name)
 
-    def remove(self, user: str, name: str) -> None:
+    def remove(self, user: str | Principal, name: str) -> None:
         """Remove a camera: one of the site's files too, and one that was refused at the start.
 
         Raises:
             ConfigError: there is none of that name.
-            StorageError: it could not be kept.
+            StorageError: it could not be audited or kept; the camera goes on.
         """
         is_there = name in self._system.cameras() or name not in self.refused
         days = self._system.camera(name).settings.retention_days if is_there else self._system.pool.former.get(name)
-        with self._database.write() as connection:
-            connection.execute(_SET, (name, None, days, 1, 0))
+        with self._kept(_SET, (name, None, days, 1, 0)), self._audited(user, "camera_removed", name):
             if is_there:
                 self._system.remove_camera(name)
         self._forget_refusal(name)
-        self._audit.add(user, "camera_removed", camera=name)
 
-    def put_back(self, user: str, name: str) -> CameraState:
+    def put_back(self, user: str | Principal, name: str) -> CameraState:
         """Take up a camera of the site's files again that was removed.
 
         Raises:
             ConfigError: the site has none of that name, or it is there.
-            StorageError: it could not be kept.
+            StorageError: it could not be audited or kept; nothing was changed.
         """
         if name not in self._system.site.cameras:
             raise ConfigError(f"camera {name!r}: the site's folder has no such camera; add it with its address")
-        with self._database.write() as connection:
-            camera = self._system.site.cameras[name]
-            connection.execute(_SET, (name, None, camera.retention_days, 0, 0))
+        self._system.pool.check_new(name)
+        camera = self._system.site.cameras[name]
+        row = (name, None, camera.retention_days, 0, 0)
+        with self._kept(_SET, row), self._audited(user, "camera_put_back", name):
             self._system.add_camera(name, camera)
-        self._audit.add(user, "camera_put_back", camera=name)
         return self._system.camera(name)
 
-    def switch(self, user: str, name: str, *, paused: bool) -> CameraState:
+    def switch(self, user: str | Principal, name: str, *, paused: bool) -> CameraState:
         """Pause a camera or resume it.
 
         Raises:
             ConfigError: there is none of that name.
-            StorageError: it could not be kept.
+            StorageError: it could not be audited or kept; nothing was changed.
         """
-        with self._database.write() as connection:
-            connection.execute(_PAUSE, (name, int(paused)))
+        self._system.camera(name)
+        action = "camera_paused" if paused else "camera_resumed"
+        with self._kept(_PAUSE, (name, int(paused))), self._audited(user, action, name):
             (self._system.pause if paused else self._system.resume)(name)
-        self._audit.add(user, "camera_paused" if paused else "camera_resumed", camera=name)
         return self._system.camera(name)
+
+    @contextlib.contextmanager
+    def _kept(self, statement: str, values: tuple[object, ...]) -> Iterator[None]:
+        with self._database.write() as connection:
+            connection.execute(statement, values)
+            yield
+
+    @contextlib.contextmanager
+    def _audited(self, user: str | Principal, action: str, name: str, **detail: str) -> Iterator[None]:
+        self._audit.add(user, action, camera=name, **detail)
+        try:
+            yield
+        except ReidError as error:  # somebody else was faster: the entry before stands, and this one mends it
+            self._audit.add(user, "camera_change_failed", camera=name, change=action, reason=str(error))
+            raise
 
     def _forget_refusal(self, name: str) -> None:
         if name in self.refused:

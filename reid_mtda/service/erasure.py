@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.app_state import AppState
 from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.auth import Principal
 from reid_mtda.service.queries import sighting_key
 from reid_mtda.types import Sighting
 
@@ -23,7 +24,9 @@ class Receipt:
     crops: int
 
 
-def erase(service: AppState, user: str, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str) -> Receipt:
+def erase(
+    service: AppState, user: str | Principal, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str
+) -> Receipt:
     """Remove sightings: vector, row, thumbnail, crops kept to adapt to, kept answers, reviews and their pictures.
 
     ``choose`` is asked for them by number once no model can change and no camera adds any more: numbers read before

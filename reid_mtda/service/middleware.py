@@ -235,3 +235,21 @@ Who = Annotated[Principal, Depends(api_principal)]
 
 Sent = Annotated[tuple[Principal, FormData], Depends(form_of)]
 """Who sends a form, and the form. Its route is a plain function: it may wait for a disk or the model, on a thread."""
+
+
+def _admin_of_all(who: Who) -> Principal:
+    who.need(Role.ADMIN)
+    who.need_all_cameras()
+    return who
+
+
+def _admins_form(sent: Sent) -> tuple[Principal, FormData]:
+    _admin_of_all(sent[0])
+    return sent
+
+
+SiteAdmin = Annotated[Principal, Depends(_admin_of_all)]
+"""A parameter of this type is an admin of all cameras: whoever is limited to some is refused, as are other roles."""
+
+SentByAdmin = Annotated[tuple[Principal, FormData], Depends(_admins_form)]
+"""As ``Sent``, by a ``SiteAdmin``."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_mtda.camera_means import read_cameras
-from reid_mtda.errors import ReidError
+from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.holdout import Holdout
 from reid_mtda.live.model_gate import GateReport, compare_models
@@ -19,6 +19,7 @@ from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import Model, load_model
 from reid_mtda.service.audit import Audit
+from reid_mtda.service.auth import Principal
 from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
@@ -26,6 +27,9 @@ from reid_mtda.service.serving_record import Place, ServingRecord, gallery_for, 
 from reid_mtda.types import ModelManifest
 
 log = logging.getLogger(__name__)
+
+Actor = str | Principal
+"""Who changes the model; of a ``Principal`` the audit notes the token, too."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class ModelRegistry:
         self._keep(serving.model.manifest, serving.now, serving.before, is_complete=serving.is_complete)
         self._renumber()
         if aside is not None and not serving.is_complete:
-            self._begin("service", "the last change of the model", lambda: self._complete(aside))
+            self._begin("service", "change_resumed", "the last change of the model", lambda: self._complete(aside))
 
     def candidates(self) -> list[str]:
         """Names of the model folders to choose from, and of the adaptations that made one."""
@@ -103,7 +107,7 @@ class ModelRegistry:
         """There was a model before."""
         return self._before is not None
 
-    def compare_models(self, user: str, name: str) -> GateReport:
+    def compare_models(self, user: Actor, name: str) -> GateReport:
         """Compare a candidate with the model that answers, on what the cameras saw lately and the check set; audited.
 
         Raises:
@@ -137,7 +141,7 @@ class ModelRegistry:
         )
         return report
 
-    def promote(self, user: str, name: str) -> Job:
+    def promote(self, user: Actor, name: str) -> Job:
         """Put a candidate in service once the gate lets it pass; its gallery is made in the background.
 
         Raises:
@@ -147,9 +151,11 @@ class ModelRegistry:
         if not report.passes:
             raise SearchError(f"candidate {name}: does not pass the gate, {report.reason}; nothing was changed", 409)
         folder = self._folder(name)
-        return self._begin(user, name, lambda: self._change(user, name, folder), f"; {report.reason}")
+        return self._begin(
+            user, "promotion_begun", name, lambda: self._change(user, name, folder), f"; {report.reason}"
+        )
 
-    def roll_back(self, user: str) -> Job:
+    def roll_back(self, user: Actor) -> Job:
         """Go back to the model before, with all that was seen since.
 
         Raises:
@@ -158,7 +164,7 @@ class ModelRegistry:
         if (before := self._before) is None:
             raise SearchError("there is no model to go back to", 409)
         name = "the model before"
-        return self._begin(user, name, lambda: self._change(user, name, before.model, before.gallery))
+        return self._begin(user, "rollback_begun", name, lambda: self._change(user, name, before.model, before.gallery))
 
     def _folder(self, name: str) -> Path:
         # What is listed is a name of that folder: nothing leads out of it.
@@ -167,31 +173,39 @@ class ModelRegistry:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
         return model.resolve()
 
-    def _begin(self, user: str, name: str, work: Callable[[], None], remark: str = "") -> Job:
+    def _begin(self, user: Actor, action: str, name: str, work: Callable[[], None], remark: str = "") -> Job:
         with self._lock:
             if self.job is not None and self.job.state == "running":
                 raise SearchError(f"{self.job.candidate} is being put in service; wait for it", 409)
+            self._audit.add(user, f"model_{action}", candidate=name)
             self.job = job = Job(name, "running")
         self._system.spawn(lambda: self._work(user, name, work, remark), "re-index")
         return job
 
-    def _work(self, user: str, name: str, work: Callable[[], None], remark: str) -> None:
+    def _work(self, user: Actor, name: str, work: Callable[[], None], remark: str) -> None:
         try:
             work()
             self.job = Job(name, "done", f"model {self._system.manifest.model_id} answers{remark}")
         except ReidError as error:
             log.error("changing the model: %s", error)
             self.job = Job(name, "failed", str(error))
-            self._audit.add(user, "model_change_failed", candidate=name, message=str(error))
+            self._note_failure(user, name, str(error))
         except Exception:
             log.exception("changing the model")
             self.job = Job(name, "failed", "something failed here; it is in the service's log")
+            self._note_failure(user, name, "a fault of the service, see its log")
+
+    def _note_failure(self, user: Actor, name: str, message: str) -> None:
+        try:
+            self._audit.add(user, "model_change_failed", candidate=name, message=message)
+        except StorageError as error:  # that it was begun is noted, and nothing was changed
+            log.error("changing the model: %s", error)
 
     def _progress(self, done: int, total: int) -> None:
         if self.job is not None:
             self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
 
-    def _change(self, user: str, name: str, model: Path, gallery: Path | None = None) -> None:
+    def _change(self, user: Actor, name: str, model: Path, gallery: Path | None = None) -> None:
         new = load_model(model)
         gallery = gallery or gallery_for(self._state, new.model_id)
         if new.model_id == self._system.manifest.model_id:
@@ -232,7 +246,7 @@ class ModelRegistry:
                 is_complete=is_complete,
             )
 
-    def _exchange(self, user: str, place: Place, model: Model) -> None:
+    def _exchange(self, user: Actor, place: Place, model: Model) -> None:
         system, previous_gallery = self._system, self._system.previous_gallery
         reopened = previous_gallery is not None and previous_gallery.folder.resolve() == place.gallery
         is_made = not place.gallery.exists()
@@ -245,6 +259,7 @@ class ModelRegistry:
             with system.galleries_lock:
                 if not reopened:  # erasure and retention did not reach it until now
                     drop_gone(system.gallery, new)
+                self._audit.add(user, "model_switched", model_id=model.model_id, instead_of=old_id, sightings=len(new))
                 # Written down first: after a kill the next start serves what the new model saw, and completes it.
                 self._keep(model.manifest, place, self._now, is_complete=False)
                 undo.pop_all()
@@ -259,7 +274,6 @@ class ModelRegistry:
                     previous_gallery.delete(previous_gallery.sightings())
                     previous_gallery.close()
                 self._keep(model.manifest, place, self._before, is_complete=True)
-        self._audit.add(user, "model_switched", model_id=model.model_id, instead_of=old_id, sightings=len(new))
 
     def _renumber(self) -> None:
         """Sightings may have other numbers now: those that a review names are looked up, and no others."""

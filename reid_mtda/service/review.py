@@ -15,6 +15,7 @@ from pathlib import Path
 from reid_mtda.errors import ReidError
 from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.database import Database
+from reid_mtda.service.four_eyes import Issuers, why_one_person
 
 SAME, DIFFERENT = "same", "different"
 OPEN, CONFIRMED, REJECTED, DISPUTED = "open", "confirmed", "rejected", "disputed"
@@ -26,13 +27,15 @@ CREATE TABLE IF NOT EXISTS reviews (
     candidate_key TEXT NOT NULL, candidate_id INTEGER NOT NULL, candidate_camera TEXT NOT NULL,
     score REAL NOT NULL, case_reference TEXT NOT NULL, picture BLOB NOT NULL,
     first_user TEXT NOT NULL, first_decision TEXT NOT NULL, first_s REAL NOT NULL,
-    second_user TEXT, second_decision TEXT, second_s REAL, state TEXT NOT NULL,
+    second_user TEXT, second_decision TEXT, second_s REAL, state TEXT NOT NULL, first_token TEXT, second_token TEXT,
     UNIQUE (query_key, candidate_key)
 );
+CREATE INDEX IF NOT EXISTS by_candidate ON reviews (candidate_key);
 """
+_MIGRATIONS = ("ALTER TABLE reviews ADD COLUMN first_token TEXT; ALTER TABLE reviews ADD COLUMN second_token TEXT",)
 _COLUMNS = (
     "id, query_key, query_id, query_camera, candidate_key, candidate_id, candidate_camera, score, case_reference, "
-    "first_user, first_decision, first_s, second_user, second_decision, second_s, state"
+    "first_user, first_decision, first_s, second_user, second_decision, second_s, state, first_token, second_token"
 )
 
 
@@ -64,6 +67,8 @@ class Review:
     second_decision: str | None
     second_s: float | None
     state: str
+    first_token: str | None
+    second_token: str | None
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,19 @@ class Proposal:
 
 
 class Reviews:
-    """The reviews of one service."""
+    """The reviews of one service.
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._database = Database(Path(folder) / "reviews.sqlite", _SCHEMA)
-        self._clock = clock
+    Args:
+        folder: state folder of the service.
+        issuers: who made which token, to tell whether two people decided.
+        clock: POSIX seconds, for tests.
+    """
+
+    def __init__(
+        self, folder: Path, *, issuers: Issuers = lambda token_id: (), clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = Database(Path(folder) / "reviews.sqlite", _SCHEMA, _MIGRATIONS)
+        self._issuers, self._clock = issuers, clock
 
     def close(self) -> None:
         """Close the file."""
@@ -107,8 +120,8 @@ class Reviews:
             with self._database.write() as connection:
                 cursor = connection.execute(
                     "INSERT INTO reviews (query_key, query_id, query_camera, candidate_key, candidate_id, "
-                    "candidate_camera, score, case_reference, picture, first_user, first_decision, first_s, state) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "candidate_camera, score, case_reference, picture, first_user, first_decision, first_s, state, "
+                    "first_token) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         proposal.query_key,
                         proposal.query_id,
@@ -123,6 +136,7 @@ class Reviews:
                         decision,
                         self._clock(),
                         OPEN,
+                        principal.token_id,
                     ),
                 )
                 audit(int(cursor.lastrowid or 0))
@@ -144,14 +158,14 @@ class Reviews:
         review = self.get(principal, number)
         if review.state != OPEN:
             raise ReviewError(f"review {number}: is {review.state} already; nothing was changed", 409)
-        if review.first_user == principal.user:
-            raise AccessError("four eyes: you made the first decision, somebody else must make the second", 403)
+        if problem := why_one_person(review.first_user, review.first_token, principal, self._issuers):
+            raise AccessError(f"four eyes: {problem}", 403)
         state = DISPUTED if decision != review.first_decision else CONFIRMED if decision == SAME else REJECTED
         with self._database.write() as connection:
             changed = connection.execute(
-                "UPDATE reviews SET second_user = ?, second_decision = ?, second_s = ?, state = ? "
+                "UPDATE reviews SET second_user = ?, second_decision = ?, second_s = ?, second_token = ?, state = ? "
                 "WHERE id = ? AND state = ?",
-                (principal.user, decision, self._clock(), state, number, OPEN),
+                (principal.user, decision, self._clock(), principal.token_id, state, number, OPEN),
             ).rowcount
             if changed:
                 audit(state)

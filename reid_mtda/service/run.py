@@ -24,10 +24,11 @@ from reid_mtda.runs import lock_folder
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
-from reid_mtda.service.auth import Role
+from reid_mtda.service.audit import head_text
 from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
+from reid_mtda.service.tokens import issue_token
 from reid_mtda.site import Site, load_site, resolve_detector
 from reid_mtda.types import Detect
 from reid_mtda.vision.detect import load_detector
@@ -93,6 +94,9 @@ def serve(
         if token := first_token(parts):
             tell(f"sign in with this admin token; it is shown once, and valid {settings.first_token_days:g} days:")
             tell(f"  {token}")
+        tell(f"audit head {head_text(parts.audit.head)}; note it elsewhere, 'reid-mtda audit verify --head' takes it")
+        for doubt in parts.audit.doubts():
+            tell(f"the audit is in doubt: {doubt}")
         tell("stop with Ctrl-C")
         server = Server(
             uvicorn.Config(
@@ -116,6 +120,7 @@ def serve(
         _tell_parts_of_the_end(server, parts)
         with _signals_end_the_server_alone():
             server.run(sockets=[listener])
+    tell(f"stopped; audit head {head_text(parts.last_head)}")
 
 
 @contextlib.contextmanager
@@ -151,6 +156,8 @@ def running_service(
         service.models.restore(serving)
         service.cameras.restore()
         service.audit.add("service", "started", model_id=system.manifest.model_id, cameras=sorted(system.cameras()))
+        service.last_head = service.audit.head
+        log.info("started; audit head %s", head_text(service.last_head))
         system.start()
         yield service
     finally:
@@ -158,6 +165,9 @@ def running_service(
         system.stop(_STOP_S)
         with contextlib.suppress(ReidError):
             service.audit.add("service", "stopped")
+        with contextlib.suppress(ReidError):
+            service.last_head = service.audit.head
+        log.info("stopped; audit head %s", head_text(service.last_head))
         service.close()
 
 
@@ -182,9 +192,7 @@ def first_token(service: AppState) -> str | None:
     if service.auth.has_admin:
         return None
     days = service.settings.first_token_days
-    text, info = service.auth.create("admin", Role.ADMIN, days=days, created_by="service")
-    service.audit.add("service", "token_created", token=info.id, for_user="admin", role="admin", cameras=None)
-    return text
+    return issue_token(service.auth, service.audit, "admin", "admin", by="service", days=days)[0]
 
 
 def self_made_certificate(folder: Path, hosts: Sequence[str]) -> tuple[Path, Path]:

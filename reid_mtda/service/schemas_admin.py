@@ -12,6 +12,7 @@ from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import AuditEntry
 from reid_mtda.service.auth import TokenInfo
 from reid_mtda.service.schemas import Body, Id, Name, Printable
+from reid_mtda.service.tokens import TOKEN_DAYS
 
 
 class TokenIn(Body):
@@ -19,7 +20,7 @@ class TokenIn(Body):
 
     user: Name
     role: Literal["viewer", "operator", "reviewer", "admin"]
-    days: float = Field(default=90, gt=0, le=3650)
+    days: float = Field(default=TOKEN_DAYS, gt=0, le=3650)
     cameras: list[Name] | None = Field(default=None, max_length=1000)
 
 

@@ -145,7 +145,7 @@ class Searches:
             unknown_cameras=self._unknown(principal, asked.where),
         )
         self._audit.add(
-            principal.user,
+            principal,
             "search",
             purpose=reason.purpose,
             case_reference=reason.case_reference,

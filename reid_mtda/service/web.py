@@ -13,7 +13,7 @@ from reid_mtda.errors import ReidError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.api import Parts, jpeg, sightings_page
-from reid_mtda.service.app_state import alerts_of, service_of
+from reid_mtda.service.app_state import AppState, alerts_of, service_of
 from reid_mtda.service.auth import AccessError, Role
 from reid_mtda.service.middleware import COOKIE, Sent, Who, check_origin, checked_token, identify
 from reid_mtda.service.queries import SearchError
@@ -69,17 +69,22 @@ def login(request: Request, form: Annotated[FormData, Depends(_login_fields)]) -
     """Sign in with a token."""
     target, service = _own_path(text_of(form, "next") or "/"), service_of(request)
     try:
-        secret, seconds = checked_token(request, text_of(form, "token"), service.auth.open_session)
+        secret, seconds = checked_token(request, text_of(form, "token"), lambda token: _sign_in(service, token))
     except AccessError as error:
         response: Response = page(request, "login.html", None, status=error.status, next=target, message=str(error))
         if error.retry_after_s:
             response.headers["Retry-After"] = f"{error.retry_after_s:.0f}"
         return response
-    service.audit.add(service.auth.resume(secret).user, "signed_in")
     response = RedirectResponse(target, _SEE_OTHER)
     is_secure = service.secure_cookies or request.url.scheme == "https"  # a trusted proxy may speak TLS for us
     response.set_cookie(COOKIE, secret, max_age=int(seconds), httponly=True, samesite="strict", secure=is_secure)
     return response
+
+
+def _sign_in(service: AppState, token: str) -> tuple[str, float]:
+    """Audited first: whom the audit cannot note is not signed in."""
+    service.audit.add(service.auth.identify(token), "signed_in")
+    return service.auth.open_session(token)
 
 
 @router.post("/logout")
