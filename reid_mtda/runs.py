@@ -70,6 +70,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def remove_part_files(folder: Path, *, deep: bool = False) -> list[str]:
+    """Remove what a kill left of ``atomic_write`` in ``folder``, ``deep``: and in its folders; their names.
+
+    Call it where no other process writes: a file being written looks the same.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    removed = []
+    try:
+        for path in sorted(folder.rglob(".*.part*") if deep else folder.glob(".*.part*")):
+            if path.is_file() and not path.is_symlink():
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+    except OSError as error:
+        raise StorageError(
+            f"{folder}: what was half written could not be removed ({error.strerror or error}); remove its .part files"
+        ) from error
+    return removed
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON, whole or not at all."""
     with atomic_write(path) as temporary:
@@ -176,10 +197,15 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
     return Run(folder=folder, seed=seed)
 
 
-def lock_folder(folder: Path) -> None:
+def lock_folder(folder: Path, *, name: str = "run.lock", advice: str = "") -> None:
     """Keep other processes out of ``folder`` for as long as this one lives; the system lets go even after a kill.
 
     The lock belongs to the process, which may open the folder again. Where there are no such locks nothing is kept out.
+
+    Args:
+        folder: made when missing.
+        name: of the lock's file.
+        advice: what to do when another process has it.
 
     Raises:
         ConfigError: another process has it.
@@ -189,7 +215,7 @@ def lock_folder(folder: Path) -> None:
         import fcntl
     except ImportError:  # Windows
         return
-    path = folder / "run.lock"
+    path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Never closed: closing any descriptor of the file would let go of the lock.
@@ -200,7 +226,8 @@ def lock_folder(folder: Path) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         raise ConfigError(
-            f"{folder}: another process works in this folder; wait for its end or stop it, or choose another folder"
+            f"{folder}: another process works in this folder; "
+            f"{advice or 'wait for its end or stop it, or choose another folder'}"
         ) from None
     except OSError as error:
         log.warning("%s: the disk has no locks (%s); start one process at a time", folder, error.strerror)

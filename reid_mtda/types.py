@@ -275,13 +275,18 @@ class ModelManifest:
 
 @dataclass(frozen=True)
 class Sighting:
-    """One gallery row's meaning: a tracklet as it stands in the gallery."""
+    """One gallery row's meaning: a tracklet as it stands in the gallery.
+
+    ``added_s``: POSIX seconds when it came in, which of a recording is later than ``end_s``; None where that was not
+    noted (galleries of 0.1).
+    """
 
     camera: str
     track_id: int
     start_s: float
     end_s: float
     thumbnail: Path
+    added_s: float | None = None
 
 
 @dataclass(frozen=True)

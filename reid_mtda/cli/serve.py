@@ -26,11 +26,16 @@ def serve(
     holdout: Annotated[
         str | None, typer.Option(help="Labelled pictures that a new model must rank no worse: FOLDER or NAME:FOLDER.")
     ] = None,
+    accept_retention: Annotated[
+        bool,
+        typer.Option("--accept-retention", help="The clock is right: delete what is past its retention at this start."),
+    ] = False,
 ) -> None:
     """Open every camera of a site, keep the gallery filled, and answer on a page and an API until Ctrl-C."""
     from reid_mtda.service.run import serve as run_service
 
     run_service(
         site, model, gallery, host=host, port=port, config=config, state=state,
-        certificate=certificate, key=key, tls=tls, holdout=holdout, tell=print,
+        certificate=certificate, key=key, tls=tls, holdout=holdout, accept_retention=accept_retention,
+        tell=print,
     )  # fmt: skip

@@ -116,7 +116,15 @@ class Gallery:
         return self._store.dim
 
     def add(
-        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: ImageArray | None
+        self,
+        vector: FloatArray,
+        camera: str,
+        track_id: int,
+        start_s: float,
+        end_s: float,
+        thumbnail: ImageArray | None,
+        *,
+        added_s: float | None = None,
     ) -> int:
         """Add a sighting; once this returns it survives a kill and a power cut.
 
@@ -131,6 +139,7 @@ class Gallery:
             end_s: and last seen, >= start_s.
             thumbnail: uint8 (h, w, 3) RGB; stored as JPEG, at most 512 px high and wide. None: this sighting
                 has no picture, and none can be embedded anew for another model.
+            added_s: POSIX seconds when it came in, from which retention counts; None: now.
 
         Returns:
             The sighting's number.
@@ -144,23 +153,69 @@ class Gallery:
             raise GalleryError(f"{self.folder}: got a sighting from {start_s} to {end_s}, expected start <= end")
         jpeg = None if thumbnail is None else _encode(thumbnail)
         with self._lock:
-            number, change = self._store.add(vector, camera, int(track_id), float(start_s), float(end_s), jpeg)
+            number, change = self._store.add(
+                vector,
+                camera,
+                int(track_id),
+                float(start_s),
+                float(end_s),
+                jpeg,
+                time.time() if added_s is None else float(added_s),
+            )
             row = Rows(np.array([number]), vector[None], (camera,), np.array([start_s]), np.array([end_s]))
             self._follow(change, row)
         return number
 
     def delete(self, ids: Iterable[int]) -> tuple[int, ...]:
-        """Remove sightings: vector, row and thumbnail together. Returns the numbers that were there."""
+        """Remove sightings: vector, row and thumbnail together. Returns the numbers that were there.
+
+        They are found no more; ``left_of_deleted`` says what of them is still on the disk.
+        """
         with self._lock:
             change = self._store.delete(ids)
             self._follow(change)
         return change.removed
 
-    def forget_before(self, camera: str, time_s: float) -> tuple[int, ...]:
-        """Remove the sightings of ``camera`` that ended before ``time_s``. Returns their numbers."""
-        with self._lock:
-            ids = [int(n) for n in self._store.ids(Filter(cameras=(camera,)))]
-            return self.delete(n for n, sighting in self._store.sightings(ids).items() if sighting.end_s < time_s)
+    @property
+    def left_of_deleted(self) -> str:
+        """What of deleted sightings is still on the disk, in words; '' when nothing is."""
+        return self._store.left
+
+    def finish_deleting(self) -> str:
+        """Remove what is left of deleted sightings, e.g. because another process was reading; what still is, or ''."""
+        return self._store.finish_erasing()
+
+    def due(
+        self, camera: str, before_s: float, *, since_s: float = float("-inf"), by_sighting: bool = False
+    ) -> dict[int, Sighting]:
+        """Sightings of ``camera`` that came in before ``before_s``, by number; of 0.1, whose end lies before it.
+
+        Args:
+            camera: its name.
+            before_s: what came in at this time (POSIX seconds) or later is left out.
+            since_s: as is what came in earlier than this.
+            by_sighting: the end of the sighting counts instead, whenever it came in.
+        """
+        return self._store.sightings(self._store.due(camera, before_s, since_s, by_sighting=by_sighting))
+
+    def count_due(self, camera: str, before_s: float, *, by_sighting: bool = False) -> int:
+        """How many sightings ``due`` would give."""
+        return self._store.count_due(camera, before_s, by_sighting=by_sighting)
+
+    def lost_pictures(self, after: int, limit: int) -> tuple[list[int], int]:
+        """Of the next ``limit`` sightings above ``after`` with a picture, those whose file is gone; and the last one.
+
+        The last is 0 when there are none above ``after``.
+        """
+        return self._store.lost_pictures(after, limit)
+
+    def check_place(self) -> None:
+        """See that its file was not removed or replaced since it was opened.
+
+        Raises:
+            StorageError: it was; nothing more is written.
+        """
+        self._store.check_place()
 
     def search(
         self,
@@ -311,17 +366,27 @@ def _of_rows(where: Filter) -> Filter:
 def _check_folder(folder: Path, *, may_make: bool) -> None:
     """Refuse what is not a gallery; make the folder of a new one."""
     if (folder / FILE).is_file():
+        if (folder / FILE).stat().st_size == 0:
+            raise GalleryError(
+                f"{folder}: {FILE} is empty (0 bytes), though a gallery was there; restore it from a backup, or remove "
+                "the folder to begin anew"
+            )
         return
     if folder.exists() and not folder.is_dir():
         raise GalleryError(f"{folder}: a file, expected a gallery folder; choose another path")
     if not may_make:
         raise GalleryError(f"{folder}: no gallery there; make one with 'reid-mtda index'")
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not _is_part(path) for path in folder.iterdir()):
             raise GalleryError(f"{folder}: holds other files and is not a gallery; choose another folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+def _is_part(path: Path) -> bool:
+    """What a kill left of making a gallery."""
+    return path.name.startswith(f".{FILE}.") and ".part" in path.name
 
 
 def _encode(picture: ImageArray) -> bytes:

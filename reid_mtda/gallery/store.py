@@ -28,7 +28,6 @@ FILE = "gallery.sqlite"
 THUMBNAILS = "thumbnails"
 
 _APPLICATION_ID = 0x52654964  # "ReId", in the header of the file
-_SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE meta (model_id TEXT NOT NULL, dim INTEGER NOT NULL, changes INTEGER NOT NULL);
 CREATE TABLE sightings (
@@ -38,12 +37,25 @@ CREATE TABLE sightings (
     start_s REAL NOT NULL,
     end_s REAL NOT NULL,
     vector BLOB NOT NULL,
+    added_s REAL,
+    has_picture INTEGER,
     UNIQUE (camera, track_id, start_s)
 );
 CREATE INDEX by_camera_and_time ON sightings (camera, start_s, end_s);
 CREATE INDEX by_time ON sightings (start_s, end_s);
 CREATE TABLE doomed (id INTEGER PRIMARY KEY);
+CREATE INDEX by_camera_and_arrival ON sightings (camera, coalesce(added_s, end_s));
 """
+# What brings an older gallery up to date, by the format it leads to, from 2 on. Format 1 (0.1) did not note when a
+# sighting came in, nor whether it had a picture: NULL says that it is not known.
+_MIGRATIONS = (
+    """
+    ALTER TABLE sightings ADD COLUMN added_s REAL;
+    ALTER TABLE sightings ADD COLUMN has_picture INTEGER;
+    CREATE INDEX by_camera_and_arrival ON sightings (camera, coalesce(added_s, end_s))
+    """,
+)
+_SCHEMA_VERSION = 1 + len(_MIGRATIONS)
 # Holds the numbers of each camera in order, so that a page of them costs what it shows; galleries made without it
 # get it when they are opened, and older versions use them all the same.
 _PAGING = "CREATE INDEX IF NOT EXISTS by_camera ON sightings (camera)"
@@ -54,6 +66,8 @@ _FOOTAGE = """CREATE TABLE IF NOT EXISTS footage (
 )"""
 _PER_FOLDER = 1000
 _CHUNK = 20_000
+_BUSY_MS = 10_000
+_CHECKPOINT_MS = 500
 
 
 class Store:
@@ -61,7 +75,8 @@ class Store:
 
     SQLite runs in WAL mode with ``synchronous=FULL``: what ``add`` returned survives a kill and a power cut. That
     costs one disk flush a sighting, of which even a busy site has only a few a second. ``secure_delete`` overwrites
-    what is deleted, and emptying the log after each deletion removes it from there.
+    what is deleted, and emptying the log after each deletion removes it from there. While another process reads the
+    file that cannot be done: ``left`` then says so, and ``finish_erasing`` tries again.
 
     Every method raises StorageError when the disk is full or refuses (nothing was changed), GalleryError when the
     file is damaged or was closed.
@@ -71,20 +86,26 @@ class Store:
         self.folder = folder
         self._write_lock = threading.RLock()
         self._read_lock = threading.Lock()
+        self.left = ""
+        self._inode: tuple[int, int] | None = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         # A folder that may only be read, such as a mount of another machine's, can still be searched.
         self.is_read_only = (folder / FILE).is_file() and not os.access(folder, os.W_OK)
         with self._translated():
+            if model_id is not None and not (folder / FILE).exists():
+                self._make(model_id, dim)
             self._writer = self._connect_to_read() if self.is_read_only else self._connect()
             try:
                 if self.is_read_only:
-                    self._check_format(self._writer)
+                    self._format = self._check_format(self._writer)
                 else:
-                    self._prepare(model_id, dim)
+                    self._prepare()
+                    self._format = _SCHEMA_VERSION
                 self._reader = self._connect_to_read() if self.is_read_only else self._connect()
             except BaseException:
                 self._writer.close()
                 raise
+            self._inode = _inode(folder / FILE)
         ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
         self.model_id: str = model_id
         self.dim: int = dim
@@ -156,11 +177,11 @@ class Store:
 
     def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
         """The sightings by number; unknown numbers are left out."""
-        found = {}
+        found, added = {}, "added_s" if self._format > 1 else "NULL"  # of one that may only be read, 1 stays 1
         for marks, part in _batched(ids):
-            query = f"SELECT id, camera, track_id, start_s, end_s FROM sightings WHERE id IN ({marks})"
+            query = f"SELECT id, camera, track_id, start_s, end_s, {added} FROM sightings WHERE id IN ({marks})"
             for row in self._read(query, part):
-                found[row[0]] = Sighting(row[1], row[2], row[3], row[4], self.thumbnail(row[0]))
+                found[row[0]] = Sighting(row[1], row[2], row[3], row[4], self.thumbnail(row[0]), row[5])
         return found
 
     def vectors(self, ids: Iterable[int]) -> dict[int, FloatArray]:
@@ -179,28 +200,82 @@ class Store:
             last = ids[-1]
             yield Rows(np.array(ids, np.int64), self._matrix(blobs), cameras, np.array(starts), np.array(ends))
 
+    def due(self, camera: str, before_s: float, since_s: float, *, by_sighting: bool) -> list[int]:
+        """Numbers of the sightings of a camera that came in (or ended) at ``since_s`` or later, before ``before_s``."""
+        condition, values = _due(camera, before_s, since_s, by_sighting=by_sighting)
+        return [row[0] for row in self._read(f"SELECT id FROM sightings WHERE {condition} ORDER BY id", values)]
+
+    def count_due(self, camera: str, before_s: float, *, by_sighting: bool) -> int:
+        """How many came in (or ended) before ``before_s``."""
+        condition, values = _due(camera, before_s, float("-inf"), by_sighting=by_sighting)
+        return int(self._read(f"SELECT count(*) FROM sightings WHERE {condition}", values)[0][0])
+
+    def lost_pictures(self, after: int, limit: int) -> tuple[list[int], int]:
+        """Of the next ``limit`` sightings above ``after`` that were stored with a picture, those whose file is gone.
+
+        Returns:
+            Their numbers, and the highest number that was looked at; 0 when there is none above.
+        """
+        query = "SELECT id FROM sightings WHERE id > ? AND has_picture ORDER BY id LIMIT ?"
+        ids = [row[0] for row in self._read(query, (after, limit))]
+        gone = [number for number in ids if not self.thumbnail(number).is_file()]
+        there = set(self._read_ids(gone))  # without what was deleted meanwhile
+        return [number for number in gone if number in there], ids[-1] if ids else 0
+
+    def check_place(self) -> None:
+        """See that the open file is still the one of that name: what is written to another one would be lost.
+
+        Raises:
+            StorageError: it was removed or replaced.
+        """
+        if _inode(self.folder / FILE) != self._inode:
+            raise StorageError(
+                f"{self.folder}: {FILE} was removed or replaced while it was in use; stop what uses it, put the file "
+                "back from a backup and start again"
+            )
+
+    def _read_ids(self, ids: Sequence[int]) -> list[int]:
+        found: list[int] = []
+        for marks, part in _batched(ids):
+            found += [row[0] for row in self._read(f"SELECT id FROM sightings WHERE id IN ({marks})", part)]
+        return found
+
     def thumbnail(self, number: int) -> Path:
         """Where the thumbnail of a sighting lies."""
         return self.folder / THUMBNAILS / str(number // _PER_FOLDER) / f"{number}.jpg"
 
     def add(
-        self, vector: FloatArray, camera: str, track_id: int, start_s: float, end_s: float, thumbnail: bytes | None
+        self,
+        vector: FloatArray,
+        camera: str,
+        track_id: int,
+        start_s: float,
+        end_s: float,
+        thumbnail: bytes | None,
+        added_s: float,
     ) -> tuple[int, Change]:
-        """Write one sighting; one of the same camera, track and start is replaced, or kept when it is the same."""
+        """Write one sighting; one of the same camera, track and start is replaced, or kept when it is the same.
+
+        One that takes another's place came in when that one did.
+        """
         written: Path | None = None
         blob = vector.astype("<f4").tobytes()
         try:
             with self._transaction() as connection:
                 key = (camera, track_id, start_s)
-                query = "SELECT id, end_s, vector FROM sightings WHERE camera = ? AND track_id = ? AND start_s = ?"
+                query = (
+                    "SELECT id, end_s, vector, added_s FROM sightings WHERE camera = ? AND track_id = ? AND start_s = ?"
+                )
                 old = connection.execute(query, key).fetchone()
-                if old is not None and old[1:] == (end_s, blob):
+                if old is not None and old[1:3] == (end_s, blob):
                     return int(old[0]), Change(self.changes())
                 removed = (int(old[0]),) if old is not None else ()
+                arrival = added_s if old is None else old[3]
                 self._remove_rows(connection, removed)
                 cursor = connection.execute(
-                    "INSERT INTO sightings (camera, track_id, start_s, end_s, vector) VALUES (?, ?, ?, ?, ?)",
-                    (*key, end_s, blob),
+                    "INSERT INTO sightings (camera, track_id, start_s, end_s, vector, added_s, has_picture) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (*key, end_s, blob, arrival, thumbnail is not None),
                 )
                 number = int(cursor.lastrowid or 0)
                 if thumbnail is not None:
@@ -213,11 +288,11 @@ class Store:
                     written.unlink(missing_ok=True)
             raise
         if removed:
-            self._erase_traces(removed)
+            self.finish_erasing()
         return number, Change(changes, (number,), removed)
 
     def delete(self, ids: Iterable[int]) -> Change:
-        """Remove sightings with vector, row and thumbnail, leaving no trace on disk; unknown numbers are left out."""
+        """Remove sightings with vector, row and thumbnail; unknown numbers are left out. ``left``: what remains."""
         wanted = sorted(set(ids))
         with self._transaction() as connection:
             there: list[int] = []
@@ -226,7 +301,7 @@ class Store:
             self._remove_rows(connection, there)
             changes = _count_change(connection) if there else self.changes()
         if there:
-            self._erase_traces(there)
+            self.finish_erasing()
         return Change(changes, (), tuple(there))
 
     def _remove_rows(self, connection: sqlite3.Connection, ids: Sequence[int]) -> None:
@@ -235,20 +310,41 @@ class Store:
         connection.executemany("DELETE FROM sightings WHERE id = ?", numbers)
         connection.executemany("INSERT INTO doomed VALUES (?)", numbers)
 
-    def _erase_traces(self, ids: Sequence[int]) -> None:
-        """Remove doomed thumbnails, and empty the log in which the deleted rows still stand."""
-        with self._transaction() as connection:
-            for number in ids:
-                self.thumbnail(number).unlink(missing_ok=True)
-            connection.executemany("DELETE FROM doomed WHERE id = ?", [(number,) for number in ids])
-        with self._write_lock, self._translated():
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    def finish_erasing(self) -> str:
+        """Remove doomed thumbnails, and empty the log in which deleted rows still stand; what is left, or ''.
+
+        Nothing is raised: the rows are gone, and whoever deleted them must hear what is left of them.
+        """
+        left: list[str] = []
+        with self._write_lock:
+            try:
+                with self._transaction() as connection:
+                    for (number,) in connection.execute("SELECT id FROM doomed").fetchall():
+                        try:
+                            self.thumbnail(number).unlink(missing_ok=True)
+                        except OSError as error:
+                            left.append(f"the picture {self.thumbnail(number)} ({error.strerror or error})")
+                        else:
+                            connection.execute("DELETE FROM doomed WHERE id = ?", (number,))
+                if not self._empty_log():
+                    left.append(f"the bytes of deleted vectors in {self.folder / FILE}, which another process reads")
+            except (StorageError, GalleryError) as error:
+                left.append(str(error))
+            self.left = "; ".join(left)
+        return self.left
+
+    def _empty_log(self) -> bool:
+        with self._translated():
+            self._writer.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
+            try:
+                busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        return not busy
 
     def _sweep(self) -> None:
         """Finish what a kill left undone: doomed thumbnails, and that of an add that was never acknowledged."""
-        doomed = [row[0] for row in self._read("SELECT id FROM doomed")]
-        if doomed:
-            self._erase_traces(doomed)
+        self.finish_erasing()
         with self._transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
             self.thumbnail((row[0] if row else 0) + 1).unlink(missing_ok=True)
@@ -268,40 +364,59 @@ class Store:
         return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.folder / FILE, timeout=10, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self.folder / FILE, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
+        )
         # Three rows of 512 numbers to a page; the default page would hold one and waste half.
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         return connection
 
-    def _prepare(self, model_id: str | None, dim: int | None) -> None:
-        """Make the tables in a new file; in an old one check that they are ours."""
-        with self._transaction() as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if application == 0 and tables == 0 and model_id is not None:
-                for statement in _SCHEMA.split(";"):
-                    connection.execute(statement)
+    def _make(self, model_id: str, dim: int | None) -> None:
+        """A new file gets its name once its tables stand in it: an empty one of that name is damage, not new."""
+        temporary = self.folder / f".{FILE}.{os.getpid()}.part"
+        temporary.unlink(missing_ok=True)
+        try:
+            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+                connection.execute("PRAGMA page_size = 8192")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
                 connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
                 connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            self._check_format(connection)
+            try:
+                os.link(temporary, self.folder / FILE)
+            except FileExistsError:
+                pass  # another process was faster: its gallery is opened
+            except OSError:  # a disk without hard links
+                temporary.replace(self.folder / FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _prepare(self) -> None:
+        """Check that the tables are ours, and bring those of an older version up to date."""
+        with self._transaction() as connection:
+            version = self._check_format(connection)
+            for statement in ";".join(_MIGRATIONS[version - 1 :]).split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             connection.execute(_PAGING)
             connection.execute(_FOOTAGE)
         self._writer.execute("PRAGMA journal_mode = WAL")
 
-    def _check_format(self, connection: sqlite3.Connection) -> None:
-        """Refuse a file that is not a gallery's of this version."""
+    def _check_format(self, connection: sqlite3.Connection) -> int:
+        """Refuse a file that is no gallery's, or of a later version; returns its format."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if application != _APPLICATION_ID:
             raise GalleryError(f"{self.folder}: {FILE} is not a gallery's; choose another folder")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != _SCHEMA_VERSION:
+        if not 1 <= version <= _SCHEMA_VERSION:
             raise GalleryError(
-                f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected "
+                f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected 1 to "
                 f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
             )
+        return int(version)
 
     def _connect_to_read(self) -> sqlite3.Connection:
         """Connect without writing a byte.
@@ -329,6 +444,8 @@ class Store:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._write_lock, self._translated():
+            if self._inode is not None:
+                self.check_place()
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -378,3 +495,19 @@ def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
 def _count_change(connection: sqlite3.Connection) -> int:
     connection.execute("UPDATE meta SET changes = changes + 1")
     return int(connection.execute("SELECT changes FROM meta").fetchone()[0])
+
+
+def _due(camera: str, before_s: float, since_s: float, *, by_sighting: bool) -> tuple[str, tuple[str | float, ...]]:
+    """As a condition that an index answers; of sightings whose arrival was not noted the end counts."""
+    if by_sighting:
+        return "camera = ? AND start_s < ? AND end_s >= ? AND end_s < ?", (camera, before_s, since_s, before_s)
+    came = "coalesce(added_s, end_s)"
+    return f"camera = ? AND {came} >= ? AND {came} < ?", (camera, since_s, before_s)
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

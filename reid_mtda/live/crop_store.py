@@ -14,6 +14,7 @@ from pathlib import Path
 from reid_mtda.data.crop_table import Row, read_crop_table, write_crop_table
 from reid_mtda.data.footage import write_crops
 from reid_mtda.errors import DataError, StorageError
+from reid_mtda.runs import remove_part_files
 from reid_mtda.types import Tracklet
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class CropStore:
     """The crops of one site on disk; safe to use from several threads.
 
     A crop goes with its sighting: by erasure, by retention, or when its camera is opted out. A folder that cannot be
-    read is removed: nobody could be found in it who asks to be erased.
+    read is removed: nobody could be found in it who asks to be erased. So are files that a kill left half written.
 
     Args:
         folder: made when the first crop is kept.
@@ -34,6 +35,7 @@ class CropStore:
         self._folder, self._most = Path(folder), tracklets_each
         self._lock = threading.Lock()
         self._tables: dict[str, list[Row]] = {}
+        remove_part_files(self._folder, deep=True)  # of a kill: they name tracklets that may be erased since
         for place in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if place.is_dir():
                 self._tables[place.name] = self._read(place)
@@ -73,13 +75,16 @@ class CropStore:
         gone = {str(number) for number in track_ids}
         return self._remove(camera, lambda row: row["tracklet"] in gone)
 
-    def forget_before(self, camera: str, time_s: float) -> int:
-        """Remove the crops of ``camera`` taken before ``time_s`` (POSIX); how many.
+    def forget_before(self, camera: str, time_s: float, *, but: Callable[[int], bool] = lambda track: False) -> int:
+        """Remove the crops of ``camera`` taken before ``time_s`` (POSIX), ``but`` those of some tracks; how many.
 
         Raises:
             StorageError: the disk refused.
         """
-        return self._remove(camera, lambda row: float(row["time_s"]) < time_s)
+        with self._lock:
+            old = {int(row["tracklet"]) for row in self._tables.get(camera, ()) if float(row["time_s"]) < time_s}
+        gone = {str(track) for track in old if not but(track)}
+        return self._remove(camera, lambda row: row["tracklet"] in gone and float(row["time_s"]) < time_s)
 
     def keep_only(self, cameras: Collection[str]) -> int:
         """Remove the crops of all cameras but these; how many.

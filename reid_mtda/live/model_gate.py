@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,14 +54,10 @@ class GateSamples:
         with self._lock:
             self._kept.setdefault(tracklet.camera, deque(maxlen=self._per_camera)).append(sample)
 
-    def forget(self, camera: str, track_ids: Sequence[int]) -> None:
+    def forget(self, camera: str, track_ids: Iterable[int]) -> None:
         """Drop erased tracklets."""
         gone = set(track_ids)
         self._keep(camera, lambda sample: sample.track_id not in gone)
-
-    def forget_before(self, camera: str, time_s: float) -> None:
-        """Drop the tracklets of ``camera`` that ended before ``time_s`` (POSIX)."""
-        self._keep(camera, lambda sample: sample.end_s >= time_s)
 
     def all(self) -> list[GateSample]:
         """What is kept, of all cameras."""

@@ -77,7 +77,13 @@ def carry_over(
             for (number, picture), vector in zip(readable.items(), rows, strict=True):
                 row = batch[number]
                 there[key_of(row)] = new.add(
-                    np.asarray(vector, np.float32), row.camera, row.track_id, row.start_s, row.end_s, picture
+                    np.asarray(vector, np.float32),
+                    row.camera,
+                    row.track_id,
+                    row.start_s,
+                    row.end_s,
+                    picture,
+                    added_s=row.end_s if row.added_s is None else row.added_s,
                 )
         progress(min(start + _BATCH, len(missing)), len(missing))
     known = new.footage()

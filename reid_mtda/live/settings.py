@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from reid_mtda.live.batcher import BatcherSettings
@@ -15,6 +17,11 @@ class LiveSettings(Strict):
     streams: StreamSettings = Field(default_factory=StreamSettings)
     batcher: BatcherSettings = Field(default_factory=BatcherSettings)
     retention_every_s: float = Field(default=300.0, gt=0, description="Seconds between two looks for old sightings.")
+    retention_from: Literal["arrival", "sighting"] = Field(
+        default="arrival",
+        description="From when a camera's retention_days count: when a sighting came in, which of indexed footage is "
+        "later, or when the person was seen.",
+    )
     min_free_pictures_mb: float = Field(
         default=500.0, ge=0, description="Below this much free disk sightings are stored without their pictures."
     )

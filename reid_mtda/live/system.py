@@ -16,12 +16,14 @@ from reid_mtda.live.active_model import ModelServer
 from reid_mtda.live.alerts import Alerts
 from reid_mtda.live.camera import AddedSighting, CameraWorker
 from reid_mtda.live.cameras import CameraPool, join
+from reid_mtda.live.clock_watch import ClockWatch
 from reid_mtda.live.crop_store import CropStore
 from reid_mtda.live.disk_guard import Disk, StorageLevel
 from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.events import Events
+from reid_mtda.live.gallery_watch import GalleryWatch
 from reid_mtda.live.model_gate import GateSamples
-from reid_mtda.live.retention import ClockWatch, LetGo, expire_sightings, keep_only
+from reid_mtda.live.retention import LetGo, Turns, expire_sightings, keep_only
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import CameraState, RunningCamera
@@ -46,7 +48,8 @@ class LiveSystem:
         gallery: where sightings go; bound to the same model. The system closes it in the end.
         settings: how it works.
         crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
-        references: folder for what drift is measured against; None: it is forgotten in the end.
+        references: folder for what drift is measured against, the last time known and how far retention went; None:
+            they are forgotten in the end.
         adapted: what the cameras looked like when the model was adapted to them, as in ``DriftMonitor``.
         open_frames: (url, camera, fps) -> frames, for tests.
         clock: seconds that never step back, for tests.
@@ -81,7 +84,11 @@ class LiveSystem:
         )
         self.kept = None if crops is None else CropStore(crops, self.settings.kept_tracklets)
         self._open_frames, self._clock, self._wall = open_frames, clock, wall
-        self._clock_watch = ClockWatch(wall, clock)
+        self._clock_watch = ClockWatch(wall, clock, None if references is None else references / "clock.json")
+        self._turns = Turns(
+            None if references is None else references / "retention.json",
+            by_sighting=self.settings.retention_from == "sighting",
+        )
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         make = partial(self._make_camera, site)
@@ -90,10 +97,11 @@ class LiveSystem:
             self.pool.add(name, camera)
         self.alerts = Alerts(self.events)
         self.follower = SiteReloader(site, self.pool, self.alerts)
-        self.periodic_checks: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in]
-        # What others do when sightings grow old, set by them: before and after these go, and once a turn is over.
+        watch = GalleryWatch(lambda: self.gallery, self.alerts)
+        self.periodic_checks: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in, watch.poll]
+        # What others do when sightings grow old, set by them: before and after these go, and before a turn deletes any.
         self.on_letting_go: LetGo = lambda rows: None
-        self.on_retention: Callable[[dict[str, int]], None] = lambda gone: None
+        self.on_retention: Callable[[dict[str, int]], object] = lambda counts: None
 
     # ------------------------------------------------------------------------------------------------ life
 
@@ -235,6 +243,7 @@ class LiveSystem:
     ) -> Gallery:
         """Answer with another model and its gallery from now on; returns the old gallery, still open."""
         old = self.model_server.switch(model, gallery, adapted)
+        self._turns.follow(old, gallery)
         self.events.publish("model_switched", None, model_id=model.model_id)
         return old
 
@@ -310,14 +319,10 @@ class LiveSystem:
                 guarded(self._expire)
 
     def _expire(self) -> None:
-        if gone := self.expire_sightings():
-            self._tell_of_retention(gone)
-
-    def _tell_of_retention(self, gone: dict[str, int]) -> None:
         try:
-            self.on_retention(gone)
-        except StorageError as error:  # they are gone all the same, and cameras must be looked after
-            log.error("retention of %s: %s", gone, error)
+            self.expire_sightings()
+        except StorageError as error:  # nothing was deleted, and the next turn tries again
+            log.error("retention: %s", error)
 
     def _run_checks(self) -> None:
         """Ask whatever looks after files that others may change, one by one: cameras come and go in their own time."""
@@ -328,19 +333,40 @@ class LiveSystem:
     def _keep_opted_in(self) -> None:
         keep_only({name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}, self.kept)
 
-    def expire_sightings(self) -> dict[str, int]:
-        """Delete sightings past their camera's retention; how many by camera. None while the clock is in doubt."""
+    def expire_sightings(
+        self, *, accept: bool = False, note: Callable[[dict[str, int]], object] | None = None
+    ) -> dict[str, int]:
+        """Delete sightings past their camera's retention; how many by camera.
+
+        None while the clock is in doubt, and none that were past it at the turn before already: alerts of ``clock`` and
+        ``old sightings`` then say what waits.
+
+        Args:
+            accept: the clock is right, and what waits may go.
+            note: told how many will go by camera, before any does; None: ``on_retention`` is.
+
+        Raises:
+            StorageError: it could not be noted; nothing was deleted.
+        """
         present = {name: state.settings for name, state in self.cameras().items()}
         self._keep_opted_in()
+        if accept:
+            self._clock_watch.accept()
         self.alerts.put("clock", doubt := self._clock_watch.poll())
         if doubt:
             return {}
         days = self.pool.former | {name: camera.retention_days for name, camera in present.items()}
         self._tell_of_strays(days)
         with self.galleries_lock:  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
+            gallery, now_s = self.gallery, self._wall()
+            due = self._turns.due(days, gallery, now_s, accept=accept)
+            if due.counts:
+                (note or self.on_retention)(due.counts)
             gone = expire_sightings(
-                days, self.gallery, self.previous_gallery, self.kept, self.samples, self.on_letting_go, self._wall()
+                due, self._turns, gallery, self.previous_gallery, self.kept, self.samples, self.on_letting_go
             )
+            self._turns.note(gallery, now_s)
+        self.alerts.put("old sightings", due.message)
         for name, count in gone.items():
             self.events.publish("retention", name, removed=count)
         return gone

@@ -15,8 +15,7 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
 from reid_mtda.service.app_state import AppState, alerts_of
-from reid_mtda.service.auth import AccessError, Role
-from reid_mtda.service.erasure import erase
+from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.searches import size_seen
@@ -64,7 +63,11 @@ def me(who: Who) -> dict[str, Any]:
 
 @router.post("/erasures", tags=["privacy"], status_code=201)
 def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
-    """Erase sightings with vector, row, thumbnail, kept crops and reviews; the answer is the receipt."""
+    """Erase sightings with vector, row, thumbnail, kept crops, picks and reviews; the answer is the receipt.
+
+    ``left`` names what is still on the disk, e.g. while another process reads the gallery: it is removed later, and an
+    entry ``erasure_completed`` of the audit says when.
+    """
     who.need(Role.ADMIN)
     if (body.sighting_ids is None) == (body.camera is None):
         raise SearchError("got both or neither of sighting_ids and camera, expected one of them", 422)
@@ -85,24 +88,41 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
             rows = {}
         return {number: row for number, row in rows.items() if who.sees(row.camera)}
 
-    receipt = erase(parts, who, choose, body.reason)
+    whole_camera = body.camera if body.before_s is None and who.sees(body.camera or "") else None
+    receipt = parts.erasures.erase(who, choose, body.reason, camera=whole_camera)
     return a.ReceiptOut(
         receipt=receipt.entry.number,
         hash=receipt.entry.hash,
         sightings=list(receipt.sightings),
         reviews=receipt.reviews,
         crops=receipt.crops,
+        left=list(receipt.left),
         time=iso_utc(receipt.entry.time_s),
     )
 
 
 @router.post("/retention", tags=["privacy"])
-def retention(who: SiteAdmin, parts: Parts) -> dict[str, int]:
-    """Let old sightings go now instead of at the next turn; how many by camera."""
-    gone = parts.system.expire_sightings()
-    if doubt := parts.system.alerts.of("clock"):
-        raise SearchError(doubt, 409)
-    parts.audit.add(who.user, "retention", removed=gone)
+def retention(
+    who: SiteAdmin,
+    parts: Parts,
+    accept: Annotated[bool, Query(description="The clock is right, and what waits for a yes may go.")] = False,
+) -> dict[str, int]:
+    """Delete old sightings now instead of at the next turn; how many by camera. 409 says what waits for a yes."""
+    return retention_turn(parts, who, accept=accept)
+
+
+def retention_turn(parts: AppState, who: Principal, *, accept: bool) -> dict[str, int]:
+    """One turn of retention in somebody's name, audited before anything goes.
+
+    Raises:
+        SearchError: 409, the clock is in doubt, or old sightings wait for a yes.
+    """
+    system = parts.system
+    gone = system.expire_sightings(
+        accept=accept, note=lambda counts: parts.audit.add(who, "retention", removed=counts, accepted=accept)
+    )
+    if waits := system.alerts.of("clock") or system.alerts.of("old sightings"):
+        raise SearchError(waits, 409)
     return gone
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,16 +17,17 @@ from reid_mtda.service.audit import FIRST_HASH, Audit, Head
 from reid_mtda.service.auth import Auth, Principal, Role, Throttle
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
+from reid_mtda.service.erasure import Erasures
 from reid_mtda.service.live_pictures import LivePictures
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.model_registry import ModelRegistry
-from reid_mtda.service.queries import Queries, sighting_key, to_jpeg
+from reid_mtda.service.queries import Queries, to_jpeg
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import SiteTime, site_time
-from reid_mtda.types import Detect, ImageArray, Sighting
+from reid_mtda.types import Detect, ImageArray
 
 
 @dataclass
@@ -47,6 +47,7 @@ class AppState:
     models: ModelRegistry
     cameras: Cameras
     times: SiteTime
+    erasures: Erasures
     live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -88,6 +89,7 @@ def make_app_state(
     searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
     candidates = Path(settings.candidates) if settings.candidates else state / "candidates"
     holdout = load_holdout(settings.holdout, settings.holdout_tolerance) if settings.holdout else None
+    queries = Queries(system, detect)
     policy = UrlPolicy(settings.allowed_schemes, settings.allowed_hosts)
     service = AppState(
         system=system,
@@ -95,7 +97,7 @@ def make_app_state(
         auth=auth,
         audit=audit,
         reviews=reviews,
-        queries=Queries(system, detect),
+        queries=queries,
         searches=searches,
         access_log=AccessLog(audit, searches),
         models=ModelRegistry(system, state, serving, audit, reviews, searches, candidates, holdout),
@@ -103,6 +105,7 @@ def make_app_state(
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
         times=site_time(system.site.timezone),
+        erasures=Erasures(system, state, audit, reviews, searches, queries),
     )
     _follow_retention(service)
     system.periodic_checks.append(lambda: _check_audit(service))
@@ -116,17 +119,12 @@ def _check_audit(service: AppState) -> None:
 
 
 def _follow_retention(service: AppState) -> None:
-    """Let sightings that grow old take their reviews and kept answers along, and give each turn a receipt."""
+    """Let sightings that grow old take their reviews, picks and kept answers along, and audit each turn beforehand."""
 
-    def on_expire(rows: Collection[Sighting]) -> None:
-        keys = {sighting_key(row) for row in rows}
-        service.reviews.forget(keys)
-        service.searches.forget(keys)
+    def note(counts: dict[str, int]) -> None:
+        service.audit.add("service", "retention", removed=counts)
 
-    def receipt(removed: dict[str, int]) -> None:
-        service.audit.add("service", "retention", removed=removed)
-
-    service.system.on_letting_go, service.system.on_retention = on_expire, receipt
+    service.system.on_letting_go, service.system.on_retention = service.erasures.forget, note
 
 
 def alerts_of(service: AppState, who: Principal) -> dict[str, str]:

@@ -1,59 +1,229 @@
-"""Letting people go: sightings with everything that hangs on them, and a receipt."""
+"""Erasure: sightings with all that hangs on them, a receipt that tells the truth, and an end to what was begun."""
 
 from __future__ import annotations
 
+import json
+import logging
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from reid_mtda.errors import ReidError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.service.app_state import AppState
-from reid_mtda.service.audit import AuditEntry
+from reid_mtda.live.system import LiveSystem
+from reid_mtda.runs import write_json
+from reid_mtda.service.audit import Audit, AuditEntry
 from reid_mtda.service.auth import Principal
-from reid_mtda.service.queries import sighting_key
+from reid_mtda.service.queries import Queries, live_prefix, live_prefixes, sighting_key
+from reid_mtda.service.review import Reviews
+from reid_mtda.service.searches import Searches
 from reid_mtda.types import Sighting
+
+log = logging.getLogger(__name__)
+
+FILE = "erasures.json"
+_AGAIN_S = 10.0
+_LATER_S = 30.0
+
+Choose = Callable[[Gallery], Mapping[int, Sighting]]
+"""gallery -> the sightings that go, by number."""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What went, and the audit entry that says so."""
+    """What went, what of it is still on the disk, and the audit entry that says so."""
 
     entry: AuditEntry
     sightings: tuple[int, ...]
     reviews: int
     crops: int
+    left: tuple[str, ...] = ()
 
 
-def erase(
-    service: AppState, user: str | Principal, choose: Callable[[Gallery], Mapping[int, Sighting]], reason: str
-) -> Receipt:
-    """Remove sightings: vector, row, thumbnail, crops kept to adapt to, kept answers, reviews and their pictures.
+class Erasures:
+    """Erases sightings, and finishes later what could not be finished at once.
 
-    ``choose`` is asked for them by number once no model can change and no camera adds any more: numbers read before
-    may be other people's by then.
+    What was begun stands in a file of the state folder until all of it is gone: a kill in between, and a process that
+    reads a database whose deleted bytes are to be overwritten, delay an erasure and do not end it.
 
-    The intention is audited first: an erasure that a kill interrupts is then seen in the audit as begun. The sightings
-    themselves go last: what was interrupted finds them again when it is repeated, and so completes.
+    Args:
+        system: the live system.
+        state: folder of the service's files.
+        audit: where receipts are.
+        reviews: of pictures that go.
+        searches: kept answers that go.
+        queries: people picked live that go.
     """
-    with service.system.writes_paused():
-        gallery = service.system.gallery
-        rows = choose(gallery)
+
+    def __init__(
+        self, system: LiveSystem, state: Path, audit: Audit, reviews: Reviews, searches: Searches, queries: Queries
+    ) -> None:
+        self._system, self._file, self._audit = system, Path(state) / FILE, audit
+        self._reviews, self._searches, self._queries = reviews, searches, queries
+        self._lock = threading.Lock()
+        self._due = 0.0
+        self._not_before: dict[int, float] = {}  # of those of this process: under way, or failed and perhaps repeated
+        self._begun, self._unfinished = self._load()
+        system.periodic_checks.append(self.poll)
+
+    def erase(self, user: str | Principal, choose: Choose, reason: str, *, camera: str | None = None) -> Receipt:
+        """Remove sightings: vector, row, thumbnail, crops kept to adapt to, picks, kept answers, reviews and pictures.
+
+        The intention is audited and kept first: an erasure that a kill interrupts is seen in the audit as begun, and
+        the next start completes it.
+
+        Args:
+            user: who asks.
+            choose: asked for the sightings once no model can change and no camera adds any more: numbers read before
+                may be other people's by then.
+            reason: why, for the receipt.
+            camera: all of this camera goes: also people picked from its live picture whom no sighting shows.
+
+        Raises:
+            StorageError: the audit or the disk refused; what was begun is completed later.
+        """
+        with self._system.writes_paused():
+            rows = choose(self._system.gallery)
+            keys = sorted(sighting_key(row) for row in rows.values())
+            begun = self._audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
+            who = user if isinstance(user, str) else user.user
+            self._keep_begun(begun.number, {"keys": keys, "camera": camera, "reason": reason, "user": who})
+            try:
+                receipt = self._remove(user, rows, reason, camera, {})
+            except BaseException:
+                self._not_before[begun.number] = time.monotonic() + _LATER_S
+                raise
+        self._end(begun.number, receipt)
+        return receipt
+
+    def forget(self, rows: Collection[Sighting]) -> None:
+        """Remove what hangs on sightings that go: reviews, kept answers, people picked; of retention, too."""
+        keys = {sighting_key(row) for row in rows}
+        prefixes = live_prefixes(keys)
+        self._reviews.forget(keys, prefixes)
+        self._searches.forget(keys, prefixes)
+        self._queries.forget(prefixes)
+
+    def poll(self) -> None:
+        """Complete what a kill interrupted, and remove what of earlier erasures is still on the disk."""
+        if time.monotonic() < self._due:
+            return
+        for number, asked in list(self._begun.items()):
+            if time.monotonic() >= self._not_before.get(number, 0.0):
+                self._complete(number, asked)
+        if not self._left() and not self._unfinished:
+            self._system.alerts.put("erasure", "")
+            return
+        self._due = time.monotonic() + _AGAIN_S
+        left = self._finish()
+        if not left and self._unfinished:
+            self._audit.add("service", "erasure_completed", receipts=sorted(self._unfinished))
+            with self._lock:
+                self._unfinished.clear()
+                self._save()
+        self._tell(left)
+
+    def _tell(self, left: Collection[str]) -> None:
+        message = f"of what was erased there is left: {'; '.join(left)}; it is tried again every few seconds"
+        self._system.alerts.put("erasure", message if left else "")
+
+    def _remove(
+        self, user: str | Principal, rows: Mapping[int, Sighting], reason: str, camera: str | None, more: dict[str, int]
+    ) -> Receipt:
+        """What hangs on the sightings first, themselves last; called while no gallery is written to."""
+        system = self._system
         keys = {sighting_key(row) for row in rows.values()}
-        service.audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
-        if (aside := service.system.previous_gallery) is not None:
-            aside.delete(number for number, row in aside.sightings().items() if sighting_key(row) in keys)
+        prefixes = (*live_prefixes(keys), *(() if camera is None else (live_prefix(camera),)))
+        if (aside := system.previous_gallery) is not None:
+            aside.delete(number for row in rows.values() for number in _of_key(aside, row))
         crops = 0
-        for row in rows.values():
-            service.system.samples.forget(row.camera, [row.track_id])
-            if service.system.kept is not None:
-                crops += service.system.kept.forget(row.camera, [row.track_id])
-        reviews = service.reviews.forget(keys)
-        service.searches.forget(keys)
-        removed = set(gallery.delete(rows))
-        reviews += service.reviews.forget(keys)  # of those proposed meanwhile
-        entry = service.audit.add(
-            user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason
+        for name in sorted({row.camera for row in rows.values()}):
+            tracks = {row.track_id for row in rows.values() if row.camera == name}
+            system.samples.forget(name, tracks)
+            if system.kept is not None:
+                crops += system.kept.forget(name, tracks)
+        reviews = self._reviews.forget(keys, prefixes)
+        self._searches.forget(keys, prefixes)
+        self._queries.forget(prefixes)
+        removed = set(system.gallery.delete(rows))
+        reviews += self._reviews.forget(keys, prefixes)  # of those proposed meanwhile
+        left = self._left()
+        entry = self._audit.add(
+            user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason, left=left, **more
         )
-    for camera, count in Counter(rows[number].camera for number in removed).items():
-        service.system.events.publish("erased", camera, count=count)
-    return Receipt(entry, tuple(sorted(removed)), reviews, crops)
+        for name, count in Counter(rows[number].camera for number in removed).items():
+            system.events.publish("erased", name, count=count)
+        return Receipt(entry, tuple(sorted(removed)), reviews, crops, tuple(left))
+
+    def _complete(self, number: int, asked: dict[str, Any]) -> None:
+        """An erasure that was begun and did not end: by name, for numbers may be others' since."""
+        try:
+            with self._system.writes_paused():
+                gallery = self._system.gallery
+                rows = {n: row for key in asked["keys"] for n, row in _called(gallery, key).items()}
+                receipt = self._remove("service", rows, asked["reason"], asked["camera"], {"begun": number})
+            self._end(number, receipt)
+        except ReidError as error:
+            self._not_before[number] = time.monotonic() + _LATER_S
+            log.error("erasure %d: %s; it is tried again", number, error)
+            self._tell([f"what erasure {number} was to remove ({error})"])
+
+    def _left(self) -> list[str]:
+        """What of deleted things is still on the disk, as was seen at the last try."""
+        galleries = (self._system.gallery, self._system.previous_gallery)
+        return [text for text in (*(g.left_of_deleted for g in galleries if g is not None), self._reviews.left) if text]
+
+    def _finish(self) -> list[str]:
+        with self._system.galleries_lock:  # no gallery is closed meanwhile
+            for gallery in (self._system.gallery, self._system.previous_gallery):
+                if gallery is not None:
+                    gallery.finish_deleting()
+        self._reviews.finish_forgetting()
+        return self._left()
+
+    def _keep_begun(self, number: int, asked: dict[str, Any]) -> None:
+        with self._lock:
+            self._begun[number], self._not_before[number] = asked, float("inf")
+            self._save()
+
+    def _end(self, number: int, receipt: Receipt) -> None:
+        with self._lock:
+            self._begun.pop(number, None), self._not_before.pop(number, None)
+            if receipt.left:
+                self._unfinished.add(receipt.entry.number)
+            self._save()
+        if receipt.left:
+            self._tell(receipt.left)
+
+    def _save(self) -> None:
+        """Under the lock. Names of erased people stand in the file until they are gone, and no longer."""
+        if not self._begun and not self._unfinished:
+            self._file.unlink(missing_ok=True)
+            return
+        begun = {str(number): asked for number, asked in self._begun.items()}
+        write_json(self._file, {"begun": begun, "receipts": sorted(self._unfinished)})
+        self._file.chmod(0o600)
+
+    def _load(self) -> tuple[dict[int, dict[str, Any]], set[int]]:
+        try:
+            kept = json.loads(self._file.read_text(encoding="utf-8"))
+            begun = {int(n): {k: asked[k] for k in ("keys", "camera", "reason")} for n, asked in kept["begun"].items()}
+            return begun, {int(number) for number in kept["receipts"]}
+        except FileNotFoundError:
+            return {}, set()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("%s: cannot be read (%s); look for erasure_begun without erasure in the audit", self._file, error)
+            return {}, set()
+
+
+def _called(gallery: Gallery, key: str) -> dict[int, Sighting]:
+    camera, track, _ = key.rsplit("/", 2)
+    return {n: row for n, row in gallery.of_track(camera, int(track)).items() if sighting_key(row) == key}
+
+
+def _of_key(gallery: Gallery, sighting: Sighting) -> list[int]:
+    return list(_called(gallery, sighting_key(sighting)))

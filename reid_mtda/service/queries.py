@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -53,6 +54,7 @@ class Pick:
     id: str
     user: str
     camera: str
+    track_id: int
     made_s: float
     seen_s: float
     crop: ImageArray = field(repr=False)
@@ -61,6 +63,21 @@ class Pick:
 def sighting_key(sighting: Sighting) -> str:
     """A sighting's name for good; its number changes when the gallery is made anew."""
     return f"{sighting.camera}/{sighting.track_id}/{sighting.start_s:.3f}"
+
+
+def live_prefix(camera: str, track_id: int | None = None) -> str:
+    """How the keys of queries begin that were picked from a camera's live picture: of one track, or of any."""
+    return f"live/{camera}/" if track_id is None else f"live/{camera}/{track_id}/"
+
+
+def live_prefixes(sighting_keys: Iterable[str]) -> tuple[str, ...]:
+    """How the keys of queries begin that were picked live of the people of these sightings.
+
+    >>> live_prefixes(["gate/5/100.000", "gate/5/160.000"])
+    ('live/gate/5/',)
+    """
+    tracks = (key.rsplit("/", 2)[:2] for key in sighting_keys)
+    return tuple(sorted({live_prefix(camera, int(track)) for camera, track in tracks}))
 
 
 def number_of(gallery: Gallery, key: str) -> int | None:
@@ -98,7 +115,9 @@ class Queries:
         crop = picture.crop(track_id) if picture is not None else None
         if picture is None or crop is None:
             raise SearchError(f"camera {camera!r}: person {track_id} has left the picture; choose another one", 404)
-        pick = Pick(secrets.token_urlsafe(12), principal.user, camera, time.time(), picture.frame.time_s, crop)
+        pick = Pick(
+            secrets.token_urlsafe(12), principal.user, camera, track_id, time.time(), picture.frame.time_s, crop
+        )
         with self._lock:
             self._picks[pick.id] = pick
             while len(self._picks) > _PICKS or (self._picks and self._first_pick().made_s < time.time() - _PICK_S):
@@ -118,7 +137,8 @@ class Queries:
         pick = self._held(principal, pick_id)
         picture = to_jpeg(pick.crop)
         seen = Seen(pick.camera, pick.seen_s, pick.seen_s)
-        return self._query(_digest("live", picture), pick.crop, picture, camera=pick.camera, seen=seen)
+        key = live_prefix(pick.camera, pick.track_id) + hashlib.sha256(picture).hexdigest()
+        return self._query(key, pick.crop, picture, camera=pick.camera, seen=seen)
 
     def picked(self, principal: Principal, pick_id: str) -> bytes:
         """The picture of a picked person, JPEG.
@@ -128,6 +148,15 @@ class Queries:
             SearchError: not picked by this person, or too long ago.
         """
         return to_jpeg(self._held(principal, pick_id).crop)
+
+    def forget(self, prefixes: Iterable[str]) -> int:
+        """Let go of the people picked whose queries' keys would begin so; how many."""
+        gone = tuple(prefixes)
+        with self._lock:
+            ids = [n for n, pick in self._picks.items() if live_prefix(pick.camera, pick.track_id).startswith(gone)]
+            for number in ids:
+                del self._picks[number]
+        return len(ids)
 
     def _held(self, principal: Principal, pick_id: str) -> Pick:
         principal.need(Role.OPERATOR)
@@ -161,7 +190,7 @@ class Queries:
         if self._detect is not None:
             with self._detect_lock:
                 image = largest_person(image, self._detect, self._system.manifest)
-        return self._query(_digest("upload", data), image, to_jpeg(image), seen=seen)
+        return self._query(f"upload:{hashlib.sha256(data).hexdigest()}", image, to_jpeg(image), seen=seen)
 
     def _seen(self, principal: Principal, camera: str | None, time_s: float | None) -> Seen | None:
         if camera is None and time_s is None:
@@ -222,7 +251,3 @@ def to_jpeg(image: ImageArray, *, longest_px: int = 512, quality: int = 88) -> b
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype("uint8")
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return bytes(data)
-
-
-def _digest(kind: str, data: bytes) -> str:
-    return f"{kind}:{hashlib.sha256(data).hexdigest()}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reid_mtda.errors import ReidError
+from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.database import Database
 from reid_mtda.service.four_eyes import Issuers, why_one_person
@@ -100,6 +100,7 @@ class Reviews:
     ) -> None:
         self._database = Database(Path(folder) / "reviews.sqlite", _SCHEMA, _MIGRATIONS)
         self._issuers, self._clock = issuers, clock
+        self.left = ""  # of removed reviews, on the disk
 
     def close(self) -> None:
         """Close the file."""
@@ -213,17 +214,36 @@ class Reviews:
         rows = self._database.read(f"SELECT {_COLUMNS} FROM reviews WHERE query_key = ?", (query_key,))
         return {row["candidate_key"]: Review(**dict(row)) for row in rows}
 
-    def forget(self, keys: Iterable[str]) -> int:
-        """Remove the reviews of sightings that go, pictures included; returns how many."""
+    def forget(self, keys: Iterable[str], prefixes: Iterable[str] = ()) -> int:
+        """Remove the reviews of sightings that go, pictures included; returns how many. ``left`` says what remains.
+
+        Args:
+            keys: of the sightings.
+            prefixes: how the keys of queries begin that go, too, each with / at its end.
+        """
         removed = 0
         with self._database.write() as connection:
             for key in keys:
                 removed += connection.execute(
                     "DELETE FROM reviews WHERE query_key = ? OR candidate_key = ?", (key, key)
                 ).rowcount
+            for prefix in prefixes:  # the character after / is 0: by the index, without those that merely begin alike
+                removed += connection.execute(
+                    "DELETE FROM reviews WHERE query_key >= ? AND query_key < ?", (prefix, prefix[:-1] + "0")
+                ).rowcount
         if removed:
-            self._database.empty_log()
+            self.finish_forgetting()
         return removed
+
+    def finish_forgetting(self) -> str:
+        """Empty the log in which removed reviews still stand; what is left, e.g. as another process reads, or ''."""
+        try:
+            is_done = self._database.empty_log()
+        except StorageError as error:
+            self.left = str(error)
+        else:
+            self.left = "" if is_done else f"the bytes of reviews in {self._database.path}, which another process reads"
+        return self.left
 
     def renumber(self, number_of: Callable[[str], int | None]) -> int:
         """The gallery was made anew: sightings have other numbers, their keys stand. Returns how many reviews changed.

@@ -20,13 +20,13 @@ from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runs import lock_folder
+from reid_mtda.runs import lock_folder, remove_part_files
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
 from reid_mtda.service.audit import head_text
 from reid_mtda.service.connections import Connections, Listener, Server
-from reid_mtda.service.serving_record import load_serving
+from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.tokens import issue_token
 from reid_mtda.site import Site, load_site, resolve_detector
@@ -54,6 +54,7 @@ def serve(
     key: Path | None = None,
     tls: bool = False,
     holdout: str | None = None,
+    accept_retention: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
@@ -70,6 +71,7 @@ def serve(
         key: its private key.
         holdout: labelled pictures for the gate, in place of the settings' own.
         tls: serve over TLS with a certificate made here when none is given.
+        accept_retention: the clock is right, and sightings that are past their retention at this start may go.
         tell: shown to the person who started it, e.g. ``print``; the first-time token passes here and nowhere else.
 
     Raises:
@@ -84,7 +86,8 @@ def serve(
         raise ConfigError("TLS: got only one of certificate and key, expected both")
     if host not in ("127.0.0.1", "::1", "localhost") and not tls and certificate is None:
         log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
-    with _listening(host, port) as listener, running_service(load_site(site), model, gallery, state, settings) as parts:
+    started = running_service(load_site(site), model, gallery, state, settings, accept_retention=accept_retention)
+    with _listening(host, port) as listener, started as parts:
         if certificate is None and tls:
             certificate, key = self_made_certificate(state, (host, *settings.page_hosts))
         secure = certificate is not None
@@ -97,6 +100,9 @@ def serve(
         tell(f"audit head {head_text(parts.audit.head)}; note it elsewhere, 'reid-mtda audit verify --head' takes it")
         for doubt in parts.audit.doubts():
             tell(f"the audit is in doubt: {doubt}")
+        for subject in ("clock", "old sightings"):
+            if waits := parts.system.alerts.of(subject):
+                tell(waits)
         tell("stop with Ctrl-C")
         server = Server(
             uvicorn.Config(
@@ -120,14 +126,27 @@ def serve(
         _tell_parts_of_the_end(server, parts)
         with _signals_end_the_server_alone():
             server.run(sockets=[listener])
-    tell(f"stopped; audit head {head_text(parts.last_head)}")
 
 
 @contextlib.contextmanager
 def running_service(
-    site: Site, model: Path, gallery: Path, state: Path, settings: ServiceSettings | None = None
+    site: Site,
+    model: Path,
+    gallery: Path,
+    state: Path,
+    settings: ServiceSettings | None = None,
+    *,
+    accept_retention: bool = False,
 ) -> Iterator[AppState]:
     """A live system with its service, running inside the block.
+
+    Args:
+        site: the cameras.
+        model: exported model folder.
+        gallery: gallery folder; made when missing.
+        state: folder of the service's files; made when missing.
+        settings: of the service.
+        accept_retention: as in ``serve``.
 
     Raises:
         ReidError: model, gallery or state cannot be used.
@@ -136,8 +155,14 @@ def running_service(
     with contextlib.suppress(OSError):  # what is wrong with it, the lock says
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock_folder(state)
+    remove_part_files(state)  # of a kill; not deeper: jobs that make candidates may be at work in theirs
     serving = load_serving(state, model, gallery)
     opened = Gallery.open(serving.now.gallery, serving.model)
+    try:
+        _lock_galleries(gallery, serving)
+    except BaseException:
+        opened.close()
+        raise
     system = LiveSystem(
         site,
         serving.model,
@@ -158,6 +183,7 @@ def running_service(
         service.audit.add("service", "started", model_id=system.manifest.model_id, cameras=sorted(system.cameras()))
         service.last_head = service.audit.head
         log.info("started; audit head %s", head_text(service.last_head))
+        system.expire_sightings(accept=accept_retention)  # what waits for a yes is told from the start
         system.start()
         yield service
     finally:
@@ -167,8 +193,21 @@ def running_service(
             service.audit.add("service", "stopped")
         with contextlib.suppress(ReidError):
             service.last_head = service.audit.head
-        log.info("stopped; audit head %s", head_text(service.last_head))
+        # A warning, so that it is seen: whoever notes the last head elsewhere sees an end that was cut off since.
+        log.warning("stopped; audit head %s", head_text(service.last_head))
         service.close()
+
+
+def _lock_galleries(gallery: Path, serving: ServingRecord) -> None:
+    """One service to a gallery, whatever its state folder: another one's erasures would miss what hangs on sightings.
+
+    Other programs may read it, and 'index' may add to it.
+    """
+    places = {gallery, serving.now.gallery, *((serving.before.gallery,) if serving.before else ())}
+    for place in sorted(place.resolve() for place in places):
+        if place.is_dir():
+            advice = "another service serves this gallery; stop it, or serve another gallery"
+            lock_folder(place, name="service.lock", advice=advice)
 
 
 def upload_detector(site: Site) -> Detect | None:

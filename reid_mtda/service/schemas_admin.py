@@ -73,13 +73,14 @@ class EraseIn(Body):
 
 
 class ReceiptOut(BaseModel):
-    """Proof of an erasure: the audit entry that records it, and what went."""
+    """Proof of an erasure: the audit entry that records it, what went, and what of it is still on the disk."""
 
     receipt: int
     hash: str
     sightings: list[int]
     reviews: int
     crops: int
+    left: list[str]
     time: str
 
 

@@ -15,7 +15,7 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.auth import Principal, Role
-from reid_mtda.service.queries import Query, SearchError
+from reid_mtda.service.queries import Query, SearchError, sighting_key
 from reid_mtda.service.transition_times import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 
@@ -211,12 +211,18 @@ class Searches:
         found = (one.id for one in theirs if any(judged.hit.sighting_id == number for judged in one.hits))
         return next(found, None)
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """Drop kept answers whose query was erased."""
-        gone = set(keys)
+    def forget(self, keys: Iterable[str], prefixes: Iterable[str] = ()) -> int:
+        """Drop kept answers whose query was erased, by key or by how it begins, and erased hits; how many answers."""
+        gone, begins = set(keys), tuple(prefixes)
         with self._lock:
-            for number in [number for number, search in self._kept.items() if search.query.key in gone]:
+            dropped = [n for n, one in self._kept.items() if one.query.key in gone or one.query.key.startswith(begins)]
+            for number in dropped:
                 del self._kept[number]
+            for number, one in self._kept.items():
+                hits = tuple(judged for judged in one.hits if sighting_key(judged.hit.sighting) not in gone)
+                if len(hits) < len(one.hits):
+                    self._kept[number] = replace(one, hits=hits)
+        return len(dropped)
 
     def forget_all(self) -> None:
         """Drop everything kept: sightings have other numbers now."""

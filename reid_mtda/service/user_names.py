@@ -13,7 +13,7 @@ RESERVED = ("service", "command line")
 """Who stands in the audit for what nobody signed in did."""
 
 _LONGEST = 64
-_MARKS = " .-_'’@+,"
+_MARKS = "’"
 # Japanese and Korean names are written in several scripts at once.
 _TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "IDEOGRAPHIC": "CJK", "KATAKANA-HIRAGANA": "CJK"}
 _INVISIBLE = ("FILLER", "JOINER", "VARIATION SELECTOR", "INVISIBLE")
@@ -37,7 +37,7 @@ def check_user_name(text: str) -> str:
         ValueError: empty or overlong, a character that is none of a name, letters of several alphabets, or one of
             ``RESERVED``; what is wrong, for a message.
     """
-    expected = f"expected 1 to {_LONGEST} letters, digits and {_MARKS.strip()} of one alphabet"
+    expected = f"expected 1 to {_LONGEST} letters and digits of one alphabet, and marks of a plain keyboard"
     if len(text) > 4 * _LONGEST or not text.isprintable():
         raise ValueError(f"got {text[:80]!r}, expected 1 to {_LONGEST} printable characters")
     name = " ".join(unicodedata.normalize("NFKC", text).split())
@@ -45,7 +45,7 @@ def check_user_name(text: str) -> str:
         raise ValueError(f"got {name[:80]!r}, expected 1 to {_LONGEST} printable characters")
     scripts = set()
     for letter in name:
-        if letter in _MARKS:
+        if letter in _MARKS or (letter.isascii() and not letter.isalnum()):
             continue
         kind, called = unicodedata.category(letter), unicodedata.name(letter, "")
         if (kind[0] not in "LM" and kind != "Nd") or any(word in called for word in _INVISIBLE):

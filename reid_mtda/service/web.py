@@ -179,7 +179,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         rows=rows,
         drift={name: value for name, value in parts.system.drift_monitor.drift().items() if who.sees(name)},
         disk=api.disk_words(parts.system.disk.message, who),
-        alerts=alerts_of(parts, who).values(),
+        alerts=alerts_of(parts, who),
         models=parts.models,
     )
 

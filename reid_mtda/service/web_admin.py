@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from reid_mtda.service.api import Parts
+from reid_mtda.service.api_admin import retention_turn
 from reid_mtda.service.app_state import service_of
 from reid_mtda.service.middleware import SentByAdmin, SiteAdmin
 from reid_mtda.service.queries import SearchError
@@ -70,3 +71,11 @@ def change_model(request: Request, sent: SentByAdmin) -> Response:
     else:
         models.promote(who, text_of(form, "name"))
     return RedirectResponse("/status#model", SEE_OTHER)
+
+
+@router.post("/retention")
+def accept_retention(request: Request, sent: SentByAdmin) -> Response:
+    """Yes: the clock is right, and the old sightings that wait may go."""
+    who, _ = sent
+    retention_turn(service_of(request), who, accept=True)
+    return RedirectResponse("/status", SEE_OTHER)

@@ -202,13 +202,14 @@ def test_a_number_is_never_used_twice(folder: Path) -> None:
         assert min(fill(gallery, rows)) > max(ids)
 
 
-def test_forgetting_takes_one_cameras_past_alone(gallery: Gallery) -> None:
+def test_due_is_one_cameras_past_alone(gallery: Gallery) -> None:
     ids = fill(gallery, unit_rows(9))
     # Camera c0 was on view 0-5, 30-35 and 60-65 s.
-    assert gallery.forget_before("c0", 35.0) == (ids[0],)
-    assert gallery.forget_before("c0", 35.1) == (ids[3],)
-    assert gallery.forget_before("nowhere", 1e9) == ()
-    assert sorted(gallery.sightings()) == [n for n in ids if n not in (ids[0], ids[3])]
+    assert list(gallery.due("c0", 35.0, by_sighting=True)) == [ids[0]]
+    assert list(gallery.due("c0", 35.1, by_sighting=True)) == [ids[0], ids[3]]
+    assert gallery.due("nowhere", 1e9, by_sighting=True) == {}
+    assert gallery.due("c0", 1e9) == {}  # they came in just now
+    assert list(gallery.due("c0", time.time() + 1)) == [ids[0], ids[3], ids[6]]
 
 
 # --- opening ------------------------------------------------------------------------------------------------------
@@ -437,7 +438,7 @@ def test_a_kill_between_row_and_thumbnail_is_made_good(folder: Path, monkeypatch
     with Gallery.open(folder, MODEL, DIM) as gallery:
         ids = fill(gallery, unit_rows(4))
         thumbnails = {n: s.thumbnail for n, s in gallery.sightings().items()}
-        monkeypatch.setattr(gallery._store, "_erase_traces", lambda ids: None)
+        monkeypatch.setattr(gallery._store, "finish_erasing", lambda: "")
         gallery.delete(ids[:2])
         orphan = gallery._store.thumbnail(ids[-1] + 1)
         orphan.write_bytes(b"half a pictu")

@@ -126,6 +126,31 @@ def test_retention_reaches_them(make: Callable[..., LiveSystem], tmp_path: Path)
     assert standing(crops) == {"2": 3} and not (crops / "left").exists()
 
 
+def test_crops_stay_as_long_as_their_sighting(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
+    """Of a recording: seen long ago, come in just now."""
+    camera = Camera(url="synthetic://street?camera=gate", retention_days=1.0, keep_for_adaptation=True)
+    system = make({"gate": camera}, crops=tmp_path / "crops")
+    vector, seen = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0], time.time() - 900_000
+    number = system.gallery.add(vector, "gate", 1, seen, seen + 5, None)
+    assert system.kept is not None
+    system.kept.take(tracklet(1, time_s=seen))
+    system.expire_sightings(accept=True)
+    assert standing(tmp_path / "crops") == {"1": 3}
+    system.gallery.delete([number])
+    system.gallery.add(vector, "gate", 1, seen, seen + 5, None, added_s=seen)
+    assert system.expire_sightings(accept=True) == {"gate": 1}
+    assert standing(tmp_path / "crops") == {}
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    kept = CropStore(tmp_path / "crops", 10)
+    kept.take(tracklet(1))
+    part = tmp_path / "crops" / "gate" / ".crops.csv.ab12.part.csv"
+    part.write_text("7,gone since")
+    CropStore(tmp_path / "crops", 10)
+    assert not part.exists() and standing(tmp_path / "crops") == {"1": 3}
+
+
 def test_no_crops_are_kept_while_the_disk_fills_up(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
     camera = street("gate")["gate"].model_copy(update={"keep_for_adaptation": True})
     settings = FAST.model_copy(update={"min_free_pictures_mb": 1e12})

@@ -117,9 +117,9 @@ def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
     vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
     picture = np.zeros((40, 20, 3), np.uint8)
     now = time.time()
-    system.gallery.add(vector, "gate", 1, now - 90_000, now - 89_000, picture)
-    kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture)
-    assert system.expire_sightings() == {"gate": 1}
+    system.gallery.add(vector, "gate", 1, now - 90_000, now - 89_000, picture, added_s=now - 89_000)
+    kept = system.gallery.add(vector, "gate", 2, now - 100, now - 90, picture, added_s=now - 90)
+    assert system.expire_sightings(accept=True) == {"gate": 1}
     assert list(system.gallery.sightings()) == [kept]
 
 
@@ -156,14 +156,14 @@ def test_a_clock_that_jumps_ahead_deletes_nobody_until_it_stays(make: Callable[.
     vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
     for track_id, ago in ((1, 49), (2, 47)):
         seen = 3600 * (hours["wall"] - ago)
-        system.gallery.add(vector, "gate", track_id, seen, seen, np.zeros((40, 20, 3), np.uint8))
+        system.gallery.add(vector, "gate", track_id, seen, seen, np.zeros((40, 20, 3), np.uint8), added_s=seen)
 
-    def turn(*, wall: float, steady: float) -> tuple[dict[str, int], bool]:
+    def turn(*, wall: float, steady: float, accept: bool = False) -> tuple[dict[str, int], bool]:
         hours["wall"], hours["steady"] = hours["wall"] + wall, hours["steady"] + steady
-        gone = system.expire_sightings()
+        gone = system.expire_sightings(accept=accept)
         return gone, "jumped" in system.alerts.of("clock")
 
-    assert turn(wall=0.1, steady=0.1) == ({"gate": 1}, False)
+    assert turn(wall=0.1, steady=0.1, accept=True) == ({"gate": 1}, False)
     assert turn(wall=960.1, steady=0.1) == ({}, True)
     assert "960.0 hours ahead" in system.alerts.of("clock")
     assert turn(wall=-960, steady=0) == ({}, False)  # set right again

@@ -167,9 +167,9 @@ def test_sightings_of_a_removed_camera_grow_old_after_a_restart_too(start: Start
         for age_days in (1, 3):
             seen = time.time() - age_days * 86400
             for camera in ("yard", "market"):  # the file of the market goes while nobody looks
-                gallery.add(vector, camera, age_days, seen, seen + 5, crop_of(0))
+                gallery.add(vector, camera, age_days, seen, seen + 5, crop_of(0), added_s=seen)
     with start(gone="market") as (service, _):
-        service.system.expire_sightings()  # the supervisor does it at its first turn, too
+        service.system.expire_sightings(accept=True)
         left = [(row.camera, row.track_id) for row in service.system.gallery.sightings().values()]
         assert sorted(left) == [("market", 1), ("yard", 1)]
 
