@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -85,6 +85,10 @@ class Counts:
     without_picture: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"detect": 0.0, "track": 0.0, "add": 0.0})
     delays_s: deque[float] = field(default_factory=lambda: deque(maxlen=512))
+
+    def snapshot(self) -> Counts:
+        """They as they are now, for others to read."""
+        return replace(self, seconds=dict(self.seconds), delays_s=self.delays_s.copy())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-from reid_mtda.live.camera import CameraWorker
+from reid_mtda.live.camera import CameraWorker, Counts
 from reid_mtda.live.streams import CameraStream, StreamStatus
 from reid_mtda.site import Camera
 
@@ -19,17 +19,14 @@ class CameraState:
     settings: Camera
     stream: StreamStatus
     fault: str
-    frames: int
-    detections: int
-    tracklets: int
-    sightings: int
-    refused: int
-    failed: int
-    without_picture: int
+    counts: Counts
     pending: int
     hung_readers: int
-    seconds: dict[str, float]
-    delays_s: tuple[float, ...]
+
+    @property
+    def message(self) -> str:
+        """What is wrong with it, or what its stream is at."""
+        return self.fault or self.stream.message
 
     @property
     def is_healthy(self) -> bool:
@@ -51,22 +48,13 @@ class RunningCamera:
     def state(self, name: str) -> CameraState:
         """How it is, now."""
         alive = sum(thread.is_alive() for thread in self.readers)
-        counts = self.worker.counts
         return CameraState(
             name=name,
             url=self.stream.shown_url,
             settings=self.settings,
             stream=self.stream.status,
             fault=self.worker.fault,
-            frames=counts.frames,
-            detections=counts.detections,
-            tracklets=counts.tracklets,
-            sightings=counts.sightings,
-            refused=counts.refused,
-            failed=counts.failed,
-            without_picture=counts.without_picture,
+            counts=self.worker.counts.snapshot(),
             pending=self.worker.pending,
             hung_readers=max(0, alive - 1),
-            seconds=dict(counts.seconds),
-            delays_s=tuple(counts.delays_s),
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
-from starlette.responses import Response, StreamingResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
 
 from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.live.events import Event
@@ -33,7 +33,7 @@ Before = Annotated[int | None, Query(ge=1, lt=2**62)]
 After = Annotated[int | None, Query(ge=0, lt=2**62)]
 _PAGE = 50
 _POLL_S = 0.4
-_HEARTBEAT_S = 15.0
+_CHECKED_S = 15.0
 
 
 def jpeg(data: bytes) -> Response:
@@ -215,42 +215,40 @@ def review_picture(number: s.Id, who: Who, parts: Parts) -> Response:
 # ---------------------------------------------------------------------------------------------------------- events
 
 
-@router.get("/events", tags=["events"], response_class=StreamingResponse)
-def events(request: Request, who: Who, parts: Parts, after: After = None) -> StreamingResponse:
+def _first_event(request: Request, response: Response, parts: Parts, after: After = None) -> int:
+    """The number after which somebody wants to hear: ``Last-Event-ID``, else ``after``, else from now on."""
+    if parts.listeners >= parts.settings.max_listeners:
+        raise AccessError("too many open event streams; close one", 503, retry_after_s=10)
+    response.headers["Cache-Control"] = "no-store"  # in addition to FastAPI's no-cache: no copy stays anywhere
+    given = request.headers.get("last-event-id", "")
+    begin = parts.system.events.last if after is None else after
+    return int(given) if given.isascii() and given.isdigit() and len(given) < 16 else begin
+
+
+@router.get("/events", tags=["events"], response_class=EventSourceResponse)
+async def events(who: Who, parts: Parts, last: Annotated[int, Depends(_first_event)]) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: sightings, camera states, model changes; ``Last-Event-ID`` goes on where you left off.
 
     Without it ``after`` says where to begin; without that they begin now.
     """
-    if parts.listeners >= parts.settings.max_listeners:
-        raise AccessError("too many open event streams; close one", 503, retry_after_s=10)
-    given = request.headers.get("last-event-id", "")
-    begin = parts.system.events.last if after is None else after
-    last = int(given) if given.isascii() and given.isdigit() and len(given) < 16 else begin
-    # A proxy that gathers answers would hold events back.
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(request, who, parts, last), media_type="text/event-stream", headers=headers)
-
-
-async def _events(request: Request, who: Principal, parts: AppState, last: int) -> AsyncIterator[str]:
     parts.listeners += 1
     checked = time.monotonic()
     try:
-        yield "retry: 3000\n\n"
-        while not parts.closing.is_set() and not await request.is_disconnected():
+        yield ServerSentEvent(retry=3000)
+        while not parts.closing.is_set():
             for event in parts.system.events.after(last):
                 last = event.number
                 if _may_hear(who, event):
                     data = {"camera": event.camera, "time_s": event.time_s, **event.detail}
                     if event.kind == "disk":
                         data["message"] = disk_words(data["message"], who)
-                    yield f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
+                    yield ServerSentEvent(id=str(event.number), event=event.kind, data=data)
             await asyncio.sleep(_POLL_S)
             # However much is told in between: on a busy site no moment is quiet.
-            if time.monotonic() - checked >= _HEARTBEAT_S:
+            if time.monotonic() - checked >= _CHECKED_S:
                 checked = time.monotonic()
                 if not await asyncio.to_thread(_still_valid, parts, who):
                     return
-                yield ": still here\n\n"
     finally:
         parts.listeners -= 1
 

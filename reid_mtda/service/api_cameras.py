@@ -17,7 +17,6 @@ from reid_mtda.service.app_state import AppState
 from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
-from reid_mtda.site import Camera
 
 router = APIRouter(prefix="/api/v1", tags=["cameras"], responses=ERRORS)
 
@@ -48,9 +47,7 @@ def known_camera(parts: AppState, who: Principal, name: str) -> str:
 @router.post("/cameras", status_code=201)
 def add_camera(body: s.CameraIn, who: SiteAdmin, parts: Parts) -> s.CameraOut:
     """Add a camera, for good; its address must be on the list of the settings, now and at every start."""
-    # Travel times go as they are: what they leave unsaid means something.
-    camera = Camera(**body.model_dump(exclude={"name", "neighbours"}), neighbours=body.neighbours)
-    return s.CameraOut.of(parts.cameras.add(who, body.name, camera))
+    return s.CameraOut.of(parts.cameras.add(who, body.name, body.camera()))
 
 
 @router.delete("/cameras/{name}", status_code=204)

@@ -83,19 +83,19 @@ class _Live(Collector):
     def _cameras(self) -> Iterator[Metric]:
         states = self._system.cameras()
         counters: _Table = {
-            "frames": ("Frames analysed.", lambda s: s.frames),
+            "frames": ("Frames analysed.", lambda s: s.counts.frames),
             "frames_dropped": ("Frames replaced by a newer one before analysis.", lambda s: s.stream.dropped),
             "stream_stalls": ("Streams given up for want of frames.", lambda s: s.stream.stalls),
             "stream_restarts": ("Streams opened again.", lambda s: s.stream.restarts),
-            "detections": ("People detected, once per frame.", lambda s: s.detections),
-            "tracklets": ("Tracklets ended.", lambda s: s.tracklets),
-            "sightings": ("Sightings added to the gallery.", lambda s: s.sightings),
-            "tracklets_refused": ("Tracklets lost for want of room or disk.", lambda s: s.refused),
-            "sightings_without_picture": ("Sightings stored without a picture.", lambda s: s.without_picture),
-            "faults": ("Frames or sightings that failed.", lambda s: s.failed),
-            "detect_seconds": ("Seconds of detection.", lambda s: s.seconds["detect"]),
-            "track_seconds": ("Seconds of tracking.", lambda s: s.seconds["track"]),
-            "add_seconds": ("Seconds of writing sightings.", lambda s: s.seconds["add"]),
+            "detections": ("People detected, once per frame.", lambda s: s.counts.detections),
+            "tracklets": ("Tracklets ended.", lambda s: s.counts.tracklets),
+            "sightings": ("Sightings added to the gallery.", lambda s: s.counts.sightings),
+            "tracklets_refused": ("Tracklets lost for want of room or disk.", lambda s: s.counts.refused),
+            "sightings_without_picture": ("Sightings stored without a picture.", lambda s: s.counts.without_picture),
+            "faults": ("Frames or sightings that failed.", lambda s: s.counts.failed),
+            "detect_seconds": ("Seconds of detection.", lambda s: s.counts.seconds["detect"]),
+            "track_seconds": ("Seconds of tracking.", lambda s: s.counts.seconds["track"]),
+            "add_seconds": ("Seconds of writing sightings.", lambda s: s.counts.seconds["add"]),
         }
         for name, (text, value) in counters.items():
             counter = CounterMetricFamily(f"reid_{name}", text, labels=["camera"])
@@ -111,7 +111,7 @@ class _Live(Collector):
             "camera_silent_seconds": ("Since a frame came, while frames are wanted.", lambda s: s.stream.silent_s),
             "searchable_delay_seconds": (
                 "Median of the last waits from a person's last frame to their sighting being searchable.",
-                lambda s: float(np.median(s.delays_s)) if s.delays_s else float("nan"),
+                lambda s: float(np.median(s.counts.delays_s)) if s.counts.delays_s else float("nan"),
             ),
         }
         for name, (text, value) in gauges.items():

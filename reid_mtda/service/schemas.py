@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.state import CameraState
+from reid_mtda.live.streams import StreamState
 from reid_mtda.service.review import Review
 from reid_mtda.service.searches import Asked, Judged, Search
-from reid_mtda.site import Travel
+from reid_mtda.site import Camera, Travel
 from reid_mtda.types import Sighting
 
 
@@ -179,69 +180,55 @@ class PickOut(BaseModel):
     camera: str
 
 
+def _from(*path: str) -> Any:
+    """A field that is read from an attribute of an attribute."""
+    return Field(validation_alias=AliasPath(path[0], *path[1:]))
+
+
 class CameraOut(BaseModel):
     """A camera and how it is."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     url: str
-    state: str
+    state: StreamState = _from("stream", "state")
     message: str
     is_healthy: bool
-    since: str
-    fps: float
-    target_fps: float
-    frames: int
-    dropped: int
-    stalls: int
-    restarts: int
-    detections: int
-    tracklets: int
-    sightings: int
-    refused: int
-    retention_days: float
-    keep_for_adaptation: bool
-    height_px: int
-    width_px: int
+    since: Annotated[str, BeforeValidator(iso_utc)] = _from("stream", "since_s")
+    fps: Annotated[float, AfterValidator(lambda fps: round(fps, 2))] = _from("stream", "fps")
+    target_fps: float = _from("settings", "fps")
+    frames: int = _from("counts", "frames")
+    dropped: int = _from("stream", "dropped")
+    stalls: int = _from("stream", "stalls")
+    restarts: int = _from("stream", "restarts")
+    detections: int = _from("counts", "detections")
+    tracklets: int = _from("counts", "tracklets")
+    sightings: int = _from("counts", "sightings")
+    refused: int = _from("counts", "refused")
+    retention_days: float = _from("settings", "retention_days")
+    keep_for_adaptation: bool = _from("settings", "keep_for_adaptation")
+    height_px: int = _from("stream", "height_px")
+    width_px: int = _from("stream", "width_px")
 
     @classmethod
     def of(cls, state: CameraState) -> CameraOut:
         """The API's form of a camera."""
-        return cls(
-            name=state.name,
-            url=state.url,
-            state=state.stream.state.value,
-            message=state.fault or state.stream.message,
-            is_healthy=state.is_healthy,
-            since=iso_utc(state.stream.since_s),
-            fps=round(state.stream.fps, 2),
-            target_fps=state.settings.fps,
-            frames=state.frames,
-            dropped=state.stream.dropped,
-            stalls=state.stream.stalls,
-            restarts=state.stream.restarts,
-            detections=state.detections,
-            tracklets=state.tracklets,
-            sightings=state.sightings,
-            refused=state.refused,
-            retention_days=state.settings.retention_days,
-            keep_for_adaptation=state.settings.keep_for_adaptation,
-            height_px=state.stream.height_px,
-            width_px=state.stream.width_px,
-        )
+        return cls.model_validate(state)
 
 
-class CameraIn(Body):
-    """A camera to add while running."""
+class CameraIn(Camera):
+    """A camera to add while running: as its file would be, but for what names files of the server's machine."""
 
     name: Name
     url: str = Field(min_length=1, max_length=2000)
     detector: Literal["motion"] = "motion"
-    fps: float = Field(default=5.0, gt=0, le=60)
-    min_height_px: int = Field(default=48, ge=8, le=4096)
-    min_score: float = Field(default=0.4, ge=0, le=1)
-    retention_days: float = Field(default=30.0, gt=0, le=3650)
-    keep_for_adaptation: bool = False
+    device: Literal["cpu"] = "cpu"
     neighbours: dict[Name, Travel] = Field(default={}, max_length=1000)
+
+    def camera(self) -> Camera:
+        """Its settings; travel times go as they are: what they leave unsaid means something."""
+        return Camera(**self.model_dump(exclude={"name", "neighbours"}), neighbours=self.neighbours)
 
 
 class ReviewIn(Body):

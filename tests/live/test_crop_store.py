@@ -104,7 +104,7 @@ def test_the_service_keeps_crops_of_the_camera_opted_in_alone(make: Callable[...
     cameras = {**street("market"), "gate": street("gate")["gate"].model_copy(update={"keep_for_adaptation": True})}
     system = make(cameras, crops=crops)
     system.start()
-    until(lambda: all(state.sightings >= 3 for state in system.cameras().values()))
+    until(lambda: all(state.counts.sightings >= 3 for state in system.cameras().values()))
     system.pause("gate")
     until(lambda: system.cameras()["gate"].pending == 0)
     system.stop()
@@ -157,5 +157,5 @@ def test_no_crops_are_kept_while_the_disk_fills_up(make: Callable[..., LiveSyste
     system = make({"gate": camera}, crops=tmp_path / "crops", settings=settings)
     system.disk.poll()
     system.start()
-    until(lambda: system.cameras()["gate"].without_picture >= 2)
+    until(lambda: system.cameras()["gate"].counts.without_picture >= 2)
     assert system.kept is not None and system.kept.count() == {}

@@ -136,13 +136,13 @@ def test_the_system_follows_its_files(make: Callable[..., LiveSystem], folder: P
     site = load_site(folder)
     system = make(site.cameras, site=site, settings=FAST.model_copy(update={"site_every_s": 0.05}))
     system.start()
-    until(lambda: all(state.frames > 0 for state in system.cameras().values()))
+    until(lambda: all(state.counts.frames > 0 for state in system.cameras().values()))
 
     write(folder, "gate.yaml", "fps: 8\nkeep_for_adaptation: true\n")
     until(lambda: system.camera("gate").settings.fps == 8)
-    until(lambda: system.camera("gate").frames > 0)
+    until(lambda: system.camera("gate").counts.frames > 0)
     write(folder, "plaza.yaml")
-    until(lambda: "plaza" in system.cameras() and system.camera("plaza").frames > 0)
+    until(lambda: "plaza" in system.cameras() and system.camera("plaza").counts.frames > 0)
 
     system.pause("plaza")
     write(folder, "plaza.yaml", "fps: 2\n")

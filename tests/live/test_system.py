@@ -23,7 +23,7 @@ BAD = "rtsp://user:pa55word@127.0.0.1:1/x"
 def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Callable[..., LiveSystem]) -> None:
     system = make(street("gate", "market"))
     system.start()
-    until(lambda: all(state.sightings >= 3 for state in system.cameras().values()))
+    until(lambda: all(state.counts.sightings >= 3 for state in system.cameras().values()))
     gallery = system.gallery
     number, sighting = next(iter(gallery.sightings().items()))
     assert gallery.search(gallery.vector(number), 1).hits[0].sighting_id == number
@@ -36,7 +36,7 @@ def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Calla
 def test_stopping_keeps_everything_that_was_acknowledged(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
     system = make(street("gate"))
     system.start()
-    until(lambda: system.cameras()["gate"].sightings >= 3)
+    until(lambda: system.cameras()["gate"].counts.sightings >= 3)
     began = time.monotonic()
     system.stop()
     assert time.monotonic() - began < 8
@@ -53,7 +53,7 @@ def test_a_camera_that_is_not_there_disturbs_no_other(make: Callable[..., LiveSy
 
     system = make({**street("gate"), "broken": Camera(url=BAD)}, open_frames=open_frames)
     system.start()
-    until(lambda: system.cameras()["broken"].stream.restarts >= 2 and system.cameras()["gate"].frames > 20)
+    until(lambda: system.cameras()["broken"].stream.restarts >= 2 and system.cameras()["gate"].counts.frames > 20)
     seen: list[CameraState] = []
 
     def is_down() -> bool:  # between two tries: while it connects nobody knows yet
@@ -69,15 +69,15 @@ def test_cameras_are_added_paused_resumed_and_removed_while_running(make: Callab
     system = make(street("gate"))
     system.start()
     system.add_camera("plaza", street("plaza")["plaza"])
-    until(lambda: system.cameras()["plaza"].frames > 0)
+    until(lambda: system.cameras()["plaza"].counts.frames > 0)
     system.pause("plaza")
     until(lambda: system.cameras()["plaza"].stream.state == "paused")
     time.sleep(0.3)
-    seen = system.cameras()["plaza"].frames
+    seen = system.cameras()["plaza"].counts.frames
     time.sleep(0.3)
-    assert system.cameras()["plaza"].frames == seen
+    assert system.cameras()["plaza"].counts.frames == seen
     system.resume("plaza")
-    until(lambda: system.cameras()["plaza"].frames > seen)
+    until(lambda: system.cameras()["plaza"].counts.frames > seen)
     system.remove_camera("plaza")
     assert list(system.cameras()) == ["gate"]
     with pytest.raises(ConfigError, match="no such camera; known: gate"):
@@ -109,7 +109,11 @@ def test_a_missing_detector_is_named_and_the_other_camera_works(make: Callable[.
     cameras = {**street("gate"), "plaza": Camera(url="synthetic://street?camera=plaza", detector="nowhere.onnx")}
     system = make(cameras)
     system.start()
-    until(lambda: "no such detector file" in system.cameras()["plaza"].fault and system.cameras()["gate"].frames > 5)
+    until(
+        lambda: (
+            "no such detector file" in system.cameras()["plaza"].fault and system.cameras()["gate"].counts.frames > 5
+        )
+    )
 
 
 def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
@@ -142,7 +146,7 @@ def test_cameras_and_retention_are_looked_after_however_often_that_fails(
     fails("poll", system.pool.poll)
     fails("expire_sightings", system.expire_sightings)
     system.start()
-    until(lambda: system.cameras()["gate"].frames > 0 and turns["expire_sightings"] > 3)
+    until(lambda: system.cameras()["gate"].counts.frames > 0 and turns["expire_sightings"] > 3)
     assert caplog.text.count("can't start new thread") >= 4
 
 
@@ -177,7 +181,7 @@ def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
     before = set(threading.enumerate())
     system = make(street("gate", "market"))
     system.start()
-    until(lambda: system.cameras()["gate"].frames > 3)
+    until(lambda: system.cameras()["gate"].counts.frames > 3)
     assert len(set(threading.enumerate()) - before) >= 6
     system.stop()
     assert set(threading.enumerate()) <= before
@@ -202,6 +206,6 @@ def test_a_reader_started_while_others_look_is_waited_for(make: Callable[..., Li
     system.cameras()  # only looks: whoever appends to these lists meanwhile appends to the ones that are kept
     assert all(camera.readers is readers for camera, readers in zip(running, listed, strict=True))
     system.start()
-    until(lambda: all(state.frames for state in system.cameras().values()))
+    until(lambda: all(state.counts.frames for state in system.cameras().values()))
     done.set()
     assert all(len(camera.readers) == 1 and camera.readers[0] is not ended for camera in running)

@@ -147,7 +147,7 @@ def test_the_gallery_set_aside_is_asked_by_name_and_not_walked(
     for row in system.gallery.sightings().values():
         aside.add(system.embed_one(crop_of(0)), row.camera, row.track_id, row.start_s, row.end_s, None)
     system.previous_gallery = aside
-    monkeypatch.setattr(Gallery, "sightings", lambda self, **_: walked.append(str(self.folder)) or {})
+    monkeypatch.setattr(Gallery, "sightings", lambda self, *_, **__: walked.append(str(self.folder)) or {})
     body = {"sighting_ids": [running.numbers[0, "gate"]], "reason": "asked for it"}
     assert running.client("admin").post(f"{API}/erasures", json=body).status_code == 201
     assert walked == [] and len(aside) == 11

@@ -1,22 +1,17 @@
 """The stream of events: for how long it lasts, who hears what, and how it goes on after a restart."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 
 import pytest
+from fastapi.sse import format_sse_event
 from service_fixtures import RunningService
 
 from reid_mtda.live.events import Events
 from reid_mtda.service import api
 from reid_mtda.service.auth import Principal
-
-
-class Browser:
-    """The request of somebody who stays until told otherwise."""
-
-    async def is_disconnected(self) -> bool:
-        return False
 
 
 def listen(
@@ -27,8 +22,9 @@ def listen(
     running.service.auth.revoke(who.token_id)
 
     async def hear() -> None:
-        async for text in api._events(Browser(), who, running.service, last):
-            told.append(text)
+        async for told_now in api.events(who, running.service, last):
+            data = json.dumps(told_now.data)
+            told.append(format_sse_event(data_str=data, event=told_now.event, id=told_now.id).decode())
             meanwhile()
 
     asyncio.run(asyncio.wait_for(hear(), 5))
@@ -38,7 +34,7 @@ def listen(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_POLL_S", 0.01)
-    monkeypatch.setattr(api, "_HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(api, "_CHECKED_S", 0.1)
 
 
 def test_a_revoked_token_hears_no_more_however_busy_the_site(running: RunningService) -> None:
