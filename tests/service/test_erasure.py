@@ -173,7 +173,7 @@ def test_a_second_service_on_one_gallery_is_refused(running: RunningService, mod
     gallery = running.folder / "gallery"
     with running_service(gate_site(running), model_folder, gallery, running.folder / "state"):
         second = [sys.executable, "-c", SECOND, str(model_folder), str(gallery), str(running.folder / "state2")]
-        said = subprocess.run(second, capture_output=True, text=True, timeout=60, check=True).stdout
+        said = subprocess.run(second, capture_output=True, text=True, timeout=180, check=True).stdout
         assert "another service serves this gallery" in said
         with Gallery.open(gallery, running.service.system.gallery.model_id, 36) as reading:  # other programs may
             assert len(reading) >= 12
