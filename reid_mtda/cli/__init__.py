@@ -16,6 +16,7 @@ from reid_mtda.cli import (
     audit,
     benchmark,
     demo,
+    doctor,
     evaluate,
     export,
     harvest,
@@ -56,6 +57,7 @@ for verb in (
     search.search,
     serve.serve,
     token.token,
+    doctor.doctor,
     benchmark.benchmark,
     table.table,
 ):
