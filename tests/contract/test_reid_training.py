@@ -100,10 +100,9 @@ def distil_by_prototypes(run, source, targets, progress=lambda *_: None, **setti
 
 
 def proxies_loop(run, source, targets, progress=lambda *_: None, **settings):
-    """Clusters wide enough to hold the few coats there are; the source is not seen."""
+    """The source is not seen."""
     small = {
-        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_every": 3, "eps": 0.7,
-        "min_samples": 2,
+        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_every": 3, "eps": 0.5,
     }  # fmt: skip
     chosen = CameraProxySettings(**{**small, **settings})
     start = build_embedder(SPEC, seed=2)

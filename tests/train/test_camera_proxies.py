@@ -22,7 +22,7 @@ from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_
 from reid_mtda.types import Preprocess, UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4")
-SETTINGS = CameraProxySettings(eps=0.5, min_samples=3)
+SETTINGS = CameraProxySettings()
 
 
 def unit(rows):
@@ -105,7 +105,7 @@ def outputs_of(targets, preprocess=PREPROCESS):
 
 def run_proxies(folder, targets, outputs=None, **settings):
     folder.mkdir(parents=True, exist_ok=True)
-    small = {"steps": 4, "target_identities": 4, "target_pictures": 3, "eps": 0.7, "min_samples": 2}
+    small = {"steps": 4, "target_identities": 4, "target_pictures": 3, "eps": 0.5}
     chosen = CameraProxySettings(**{**small, **settings})
     student = build_embedder(SPEC, seed=2)
     distil_camera_proxies(student, outputs or outputs_of(targets), targets, PREPROCESS, chosen, Run(folder, 0))

@@ -196,7 +196,7 @@ def real(tmp_path_factory):
     weights = build_embedder(EmbedderSpec(arch="resnet10_w8"), seed=3).backbone.state_dict()
     np.savez(folder / "weights.npz", **{name: value.numpy() for name, value in weights.items()})
     network = {"arch": "resnet10_w8", "neck": False, "weights": str(folder / "weights.npz")}
-    small = {"target_identities": 3, "target_pictures": 2, "eps": 0.7, "min_samples": 2}
+    small = {"target_identities": 3, "target_pictures": 2, "eps": 0.5}
     write_config(
         folder / "preset.yaml",
         input={"height": 32, "width": 16},
