@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.part_mix import mix_parts
 from reid_mtda.data.reid import load_folder
-from reid_mtda.errors import DataError, ReidError
+from reid_mtda.errors import ConfigError, DataError, ReidError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
@@ -33,6 +34,7 @@ from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
+from reid_mtda.workflow.targets import load_targets
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,15 @@ class Adapted:
     run: Run
     model_folder: Path
     manifest: ModelManifest
+    harvests: dict[str, HarvestReport]
+    failures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Adaptable:
+    """Where targets come from: a name for the model's card, reports of harvests, cameras that gave nothing."""
+
+    name: str
     harvests: dict[str, HarvestReport]
     failures: dict[str, str]
 
@@ -69,6 +80,12 @@ def adapt_cameras(
         ConfigError: ``out`` holds a run with other settings.
         DataError: no camera gave crops to learn from.
     """
+    if config.targets:
+        titles = ", ".join(target.title for target in config.targets)
+        raise ConfigError(
+            f"targets: got data sets ({titles}) and the site {site.name}, expected one of them; take targets out of "
+            "the preset, or name no site"
+        )
     kept = {} if crops is None else {"crops": str(crops)}
     run = open_run(out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()})
     try:
@@ -81,6 +98,60 @@ def adapt_cameras(
                     state.unlink(missing_ok=True)
 
 
+def adapt_crops(config: AdaptConfig, out: Path, progress: Progress = silent, *, crops: Path | None = None) -> Adapted:
+    """Adapt one student to crops that lie on disk: no site, no footage. Otherwise as `adapt_cameras`.
+
+    Args:
+        config: the settings; its ``targets`` are data sets or archives, whose training halves are learnt from without
+            labels.
+        out: run folder.
+        progress: called as the work goes on.
+        crops: in place of ``config.targets``, one folder of pictures for each camera, with or without ``crops.csv``.
+
+    Raises:
+        ConfigError: neither or both are given; tracklets that stand for identities; ``out`` holds another run.
+        DataError: nothing to learn from.
+    """
+    if (crops is None) == (not config.targets):
+        got = "neither" if crops is None else "both"
+        raise ConfigError(f"targets: got {got} of a folder of crops and data sets, expected one of them")
+    for target in config.targets:
+        if target.tracklets in ("camera", "identity"):
+            raise ConfigError(
+                f"targets: {target.title}: got tracklets: {target.tracklets}, which are true identities, expected none "
+                "or given; a benchmark may measure with them"
+            )
+    sets = None if crops is None else load_folder(crops)
+    # A job that goes on must find the crops that its teachers have numbered.
+    kept = {} if sets is None else {"crops": str(crops), "pictures": _fingerprint(sets)}
+    run = open_run(out, seed=config.seed, config={**kept, **config.model_dump()})
+    with stage(run, "source data"):
+        source = load_source(config, run)
+    with stage(run, "targets"):
+        sets = load_targets(config.targets, run) if sets is None else sets
+        targets = {camera: target for camera, target in sets.items() if len(target) >= 2}
+        failures = {
+            camera: f"camera {camera}: got {len(target)} crops, expected 2 or more; add pictures"
+            for camera, target in sets.items()
+            if camera not in targets
+        }
+        if not targets:
+            raise DataError(f"{crops or 'targets'}: no camera gave crops to learn from: {'; '.join(failures.values())}")
+    name = crops.name if crops is not None else "+".join(target.title for target in config.targets)
+    return _learn(run, config, source, targets, Adaptable(name, {}, failures), progress)
+
+
+def _fingerprint(sets: Mapping[str, UnlabelledSet]) -> str:
+    """A hash of which pictures there are, by camera, name and size, and of their tracklets."""
+    found = hashlib.sha256()
+    for camera, target in sets.items():
+        found.update(camera.encode())
+        for path in target.paths:
+            found.update(f"{path.name} {path.stat().st_size}\n".encode())
+        found.update(b"" if target.tracklets is None else target.tracklets.tobytes())
+    return found.hexdigest()[:16]
+
+
 def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops: Path | None) -> Adapted:
     with stage(run, "source data"):
         source = load_source(config, run)
@@ -90,6 +161,18 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
         else:
             harvests, failures = take_crops(site, crops, run.folder / "crops")
         targets = usable_targets(run.folder / "crops", harvests, failures)
+    return _learn(run, config, source, targets, Adaptable(site.name, harvests, failures), progress)
+
+
+def _learn(
+    run: Run,
+    config: AdaptConfig,
+    source: LabelledSet | None,
+    targets: dict[str, UnlabelledSet],
+    found: Adaptable,
+    progress: Progress,
+) -> Adapted:
+    failures = found.failures
     with stage(run, "source training"):
         teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
         student_source = pretrain(run, STUDENT_SOURCE, config.student, config.student_source, source, config, progress)
@@ -104,14 +187,14 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
             model_folder,
             arch=config.student.arch,
             preprocess=config.input.preprocess(),
-            trained_on=f"{config.source.name} -> {site.name} ({', '.join(targets)})",
+            trained_on=f"{config.source.name} -> {found.name} ({', '.join(targets)})",
             check_crops=[read_image(path) for target in targets.values() for path in target.paths[:8]],
         )
         # What live embeddings are compared with, so by the model that will give them: the exported one.
         model = load_model(model_folder)
         embeddings = {camera: model.embed(target.paths) for camera, target in targets.items()}
         write_cameras(model_folder, manifest, embeddings)
-    return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=harvests, failures=failures)
+    return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=found.harvests, failures=failures)
 
 
 def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from reid_mtda.config import TargetData, Tracklets
-from reid_mtda.data.archive import unpack_archive
+from reid_mtda.data.archive import names_split, unpack_archive
 from reid_mtda.data.datasets import load_dataset
-from reid_mtda.errors import DataError
+from reid_mtda.data.reid import Half
+from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.retrieval import name_cameras
 from reid_mtda.runs import Run
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.types import IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
 
+NOBODY = 1e-9
+"""Share of an archive's people that rounds to none."""
 STREET_SEED = 7
 """Of the street's footage, as in cameras/street; a run's own seed draws the lab and the weights."""
 
@@ -126,18 +130,62 @@ def _tracklets(train: LabelledSet, camids: IntArray, target: TargetData, first: 
     return np.where(train.tracklets >= 0, numbers, -1)
 
 
-def load_pictures_of(target: TargetData, run: Run) -> tuple[LabelledSet, RetrievalSplit]:
-    """Both halves of one data set; a drawn or packed one is laid out below the run folder first."""
+def load_targets(targets: tuple[TargetData, ...], run: Run) -> dict[str, UnlabelledSet]:
+    """Load the training halves of ``targets`` without their labels, by camera or set; test halves are not read.
+
+    Raises:
+        DataError: nothing of the kind at its root, or a set without training pictures.
+    """
+    found = Benchmark({}, {}, {})
+    for target in targets:
+        train, found.tests[target.title] = load_pictures_of(target, run, half="train")
+        if not len(train):
+            raise DataError(
+                f"{target.root or target.title}: got no training pictures, expected some; complete that half"
+            )
+        found.labelled[target.title] = train
+    return _unlabelled(found, targets)
+
+
+def choose_target(name: str, root: Path, tracklets: str, split: str | None) -> dict[str, Any]:
+    """Say in the words of a preset's ``targets`` which data set is adapted to.
+
+    Args:
+        name: ``archive``, or a data set's name.
+        root: its folder, or the archive's file.
+        tracklets: ``given`` or ``none``.
+        split: of an archive: ``given``, ``validation`` or ``drawn``; without one its own test people are left out, or,
+            where it names none, nobody.
+    """
+    target: dict[str, Any] = {"name": name, "root": str(root), "tracklets": tracklets}
+    if name == "archive":
+        is_named = split is None and root.is_file() and names_split(root)
+        target |= {"split": split or ("given" if is_named else "drawn")}
+        if split is None and not is_named:
+            target["test_share"] = NOBODY
+    elif split is not None:
+        raise ConfigError(f"--split: got {split!r} for {name}, which has halves of its own; it is for an archive")
+    return target
+
+
+def load_pictures_of(target: TargetData, run: Run, *, half: Half = "both") -> tuple[LabelledSet, RetrievalSplit]:
+    """Load one data set; a drawn or packed one is laid out below the run folder first.
+
+    Args:
+        target: which.
+        run: whose folder.
+        half: what is needed.
+    """
     folder = run.folder / "data" / target.title
     if target.name == "street":
         if not (folder / "query").is_dir():  # the last that is drawn
             draw_crops(folder, seed=STREET_SEED, part="train", per_camera=8)
             draw_crops(folder, seed=STREET_SEED, part="test", people=target.people)
-        return load_dataset("market1501", folder, where="targets")
+        return load_dataset("market1501", folder, where="targets", half=half)
     if target.name == "archive":
         if target.root is None:
             raise DataError("targets: archive without a root, expected the path of an .npz file")
         fields = target.model_dump(include={"test_share", "identity", "split"})
         unpack_archive(Path(target.root), folder, seed=run.seed, **fields)
-        return load_dataset("market1501", folder, where="targets")
-    return load_dataset(target.name, target.root, where="targets", options=target.options)
+        return load_dataset("market1501", folder, where="targets", half=half)
+    return load_dataset(target.name, target.root, where="targets", half=half, options=target.options)
