@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -32,11 +33,16 @@ def search(
         float | None, typer.Option(min=-1, max=1, help="Only sightings this similar (cosine).")
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Person detector for pictures that show more than one.")] = None,
+    whole_picture: Annotated[
+        bool, typer.Option("--whole-picture", help="With --server: search even where no person is found in it.")
+    ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
     json_: JsonOpt = False,
 ) -> None:
     """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
+    from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet
     from reid_mtda.gallery.filter import Filter
+    from reid_mtda.vision.preprocess import read_image
     from reid_mtda.workflow.footage import iso_time_s
 
     where = Filter(
@@ -46,24 +52,31 @@ def search(
         min_score=min_score,
     )
     here = {"--model": model, "--gallery": gallery}
+    if sheet is not None:
+        check_sheet(sheet)
     if server is not None:
         from reid_mtda.service.client import Client
 
         given = {"--token": token, "--purpose": purpose, "--case": case}
-        _check_options("with --server", needed=given, refused={**here, "--detector": detector, "--sheet": sheet})
+        _check_options("with --server", needed=given, refused={**here, "--detector": detector})
         with Client(server, token or "", certificate=certificate) as client:
-            found = client.search_picture(picture, purpose=purpose or "", case_reference=case or "", k=k, where=where)
+            found = client.search_picture(
+                picture, purpose=purpose or "", case_reference=case or "", k=k, where=where, whole_picture=whole_picture
+            )
+            if sheet is not None:
+                with tempfile.TemporaryDirectory() as folder:
+                    draw_contact_sheet(sheet, read_image(picture), client.with_pictures(found, Path(folder)))
+        if found["remark"]:
+            console.print(found["remark"], highlight=False)
         for name in found["unknown_cameras"]:
             console.print(f"camera {name!r} is not among those the service shows you", highlight=False)
     else:
-        from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet
         from reid_mtda.gallery.search import answer_to_json
         from reid_mtda.workflow.footage import search_gallery
 
-        unused = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        unused: dict[str, object] = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        unused["--whole-picture"] = "" if whole_picture else None
         _check_options("without --server", needed=here, refused=unused)
-        if sheet is not None:
-            check_sheet(sheet)
         image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, k=k, where=where)
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)

@@ -10,8 +10,9 @@ from typing import Any
 
 import httpx
 
-from reid_mtda.errors import ConfigError, ImageError, ReidError
+from reid_mtda.errors import ConfigError, ImageError, ReidError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.types import SearchAnswer, SearchHit, Sighting
 
 
 class ServerError(ReidError):
@@ -80,11 +81,13 @@ class Client:
         keep_unreachable: bool = False,
         seen_camera: str | None = None,
         seen_s: float | None = None,
+        whole_picture: bool = False,
     ) -> dict[str, Any]:
         """Where else was the person in the file ``picture`` seen? The answer as the API gives it.
 
         Where ``seen_camera`` and ``seen_s`` (POSIX seconds) say where and when it was taken, sightings that nobody
-        could have reached are left out, unless ``keep_unreachable``.
+        could have reached are left out, unless ``keep_unreachable``. A picture in which no person is found is refused,
+        unless the ``whole_picture`` is to be searched for.
 
         Raises:
             ImageError: the file cannot be read.
@@ -98,6 +101,7 @@ class Client:
             raise ConfigError("filter, cameras: got no names, expected one or more; leave it out for all cameras")
         fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, **vars(where)}
         fields |= {"keep_unreachable": keep_unreachable, "seen_camera": seen_camera, "seen_s": seen_s}
+        fields["whole_picture"] = whole_picture
         form = {name: value for name, value in fields.items() if value is not None}
         files = {"picture": (picture.name, data, "application/octet-stream")}
         return dict(self._ask("POST", "/search/picture", data=form, files=files))
@@ -138,6 +142,28 @@ class Client:
     def thumbnail(self, sighting_id: int) -> bytes:
         """A sighting's picture, JPEG; the service audits that it was opened."""
         return self._send("GET", f"/sightings/{sighting_id}/thumbnail").content
+
+    def with_pictures(self, answer: dict[str, Any], folder: Path) -> SearchAnswer:
+        """An ``answer`` of the API with its thumbnails as files in ``folder``; that they were opened is audited.
+
+        Raises:
+            ServerError: the service refused.
+            StorageError: a file cannot be written.
+        """
+        hits = []
+        for hit in answer["hits"]:
+            number = int(hit["sighting_id"])
+            path = folder / f"{number}.jpg"
+            try:
+                path.write_bytes(self.thumbnail(number))
+            except OSError as error:
+                raise StorageError(f"{path}: cannot be written ({error.strerror}); free space") from None
+            except ServerError as error:
+                if error.status != 404:  # one that is gone is drawn as an empty box
+                    raise
+            sighting = Sighting(hit["camera"], hit["track_id"], hit["start_s"], hit["end_s"], path)
+            hits.append(SearchHit(hit["score"], number, sighting))
+        return SearchAnswer(answer["model_id"], answer["gallery_size"], tuple(hits))
 
     def _ask(self, method: str, path: str, **arguments: Any) -> Any:
         answer = self._send(method, path, **arguments)

@@ -8,14 +8,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
 from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.gallery.search import largest_person
+from reid_mtda.gallery.search import is_blank, largest_person
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.transition_times import Seen
@@ -24,6 +24,11 @@ from reid_mtda.vision.preprocess import check_image_size, decode_image
 
 _PICKS = 200
 _PICK_S = 600.0
+_NOBODY = (
+    "no person found in this picture; choose one that shows somebody, or ask for the whole picture to be searched for "
+    "(whole_picture, on the page under 'Narrow it down')"
+)
+_WHOLE = "No person was found in the picture; all of it was searched for."
 
 
 class SearchError(ReidError):
@@ -36,7 +41,10 @@ class SearchError(ReidError):
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Who is searched for: the vector (D,), the picture as JPEG, where it comes from, and where they were, if known."""
+    """Who is searched for: the vector (D,), the picture as JPEG, where it comes from, and where they were, if known.
+
+    ``remark`` says what is to be known of the picture, e.g. that nobody was found in it.
+    """
 
     key: str
     vector: FloatArray
@@ -45,6 +53,7 @@ class Query:
     sighting_id: int | None = None
     camera: str | None = None
     seen: Seen | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +177,13 @@ class Queries:
         return pick
 
     def of_upload(
-        self, principal: Principal, data: bytes, *, seen_camera: str | None = None, seen_s: float | None = None
+        self,
+        principal: Principal,
+        data: bytes,
+        *,
+        seen_camera: str | None = None,
+        seen_s: float | None = None,
+        whole: bool = False,
     ) -> Query:
         """The query of an uploaded picture: its largest person.
 
@@ -177,20 +192,36 @@ class Queries:
             data: the file.
             seen_camera: the camera that took it, if known; with ``seen_s``.
             seen_s: when, POSIX seconds.
+            whole: search for the whole picture where nobody is found in it.
 
         Raises:
             AccessError: a role below operator.
             ImageError: no picture, or one out of bounds; seen from its header, before decoding.
-            SearchError: half of where and when, or no such camera for this person.
+            SearchError: nobody in the picture, half of where and when, or no such camera for this person.
         """
         principal.need(Role.OPERATOR)
         seen = self._seen(principal, seen_camera, seen_s)
         image = decode_image(data, where="picture")
         check_image_size("picture", *image.shape[:2])
-        if self._detect is not None:
-            with self._detect_lock:
-                image = largest_person(image, self._detect, self._system.manifest)
-        return self._query(f"upload:{hashlib.sha256(data).hexdigest()}", image, to_jpeg(image), seen=seen)
+        person, remark = self._person(image)
+        if person is None and not whole:
+            raise SearchError(_NOBODY, 422)
+        crop = image if person is None else person
+        key = f"upload:{hashlib.sha256(data).hexdigest()}"
+        return replace(self._query(key, crop, to_jpeg(crop), seen=seen), remark=remark)
+
+    def _person(self, image: ImageArray) -> tuple[ImageArray | None, str]:
+        """The person in an uploaded picture, None where nobody is in it, and what is to be said of that."""
+        if is_blank(image):
+            return None, _WHOLE
+        if self._detect is None:
+            return image, (
+                "Whether a person is in the picture was not looked at: the site's cameras find people by motion, "
+                "which needs a film."
+            )
+        with self._detect_lock:
+            person = largest_person(image, self._detect, self._system.manifest)
+        return person, _WHOLE if person is None else ""
 
     def _seen(self, principal: Principal, camera: str | None, time_s: float | None) -> Seen | None:
         if camera is None and time_s is None:

@@ -114,7 +114,7 @@ class SearchOut(BaseModel):
     """An answer. ``matches`` 0 means *no match*: nothing reaches its threshold; the hits are shown all the same.
 
     ``path`` numbers the matches that one person can have made, in order of time. ``unknown_cameras`` were asked for
-    and are none that you see: nothing of them is among the hits.
+    and are none that you see: nothing of them is among the hits. ``remark`` says what is to be known of the picture.
     """
 
     search_id: str
@@ -127,6 +127,7 @@ class SearchOut(BaseModel):
     path: list[int]
     left_out: LeftOutOut
     unknown_cameras: list[str]
+    remark: str
 
     @classmethod
     def of(cls, search: Search) -> SearchOut:
@@ -144,6 +145,7 @@ class SearchOut(BaseModel):
                 too_soon=search.left_out.too_soon, too_late=search.left_out.too_late, message=str(search.left_out)
             ),
             unknown_cameras=list(search.unknown_cameras),
+            remark=search.query.remark,
         )
 
 

@@ -237,7 +237,8 @@ def search(request: Request, sent: Sent) -> Response:
         query = service.queries.of_pick(who, pick)
     elif isinstance(picture, UploadFile):
         camera, seen_s = text_of(form, "seen_camera") or None, _time(text_of(form, "seen_at"), service.times)
-        query = service.queries.of_upload(who, picture.file.read(), seen_camera=camera, seen_s=seen_s)
+        whole = text_of(form, "whole_picture") == "yes"
+        query = service.queries.of_upload(who, picture.file.read(), seen_camera=camera, seen_s=seen_s, whole=whole)
     else:
         raise SearchError("choose a picture first", 422)
     made = service.searches.search(who, query, reason, asked)

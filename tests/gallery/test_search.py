@@ -13,9 +13,10 @@ import pytest
 from reid_mtda.errors import GalleryError, ImageError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.gallery.search import answer_to_json, largest_person, search_picture
+from reid_mtda.gallery.search import answer_to_json, is_blank, largest_person, search_picture
 from reid_mtda.model import Model
 from reid_mtda.types import Detections, FloatArray, ImageArray, ModelManifest, Preprocess
+from reid_mtda.vision.preprocess import decode_image
 
 SMALL = Preprocess(height=16, width=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 CARD = ModelManifest("a1b2c3d4e5f6", "colours", 3, SMALL, "nothing")
@@ -72,9 +73,32 @@ def test_in_a_scene_the_largest_person_is_meant(gallery: Gallery) -> None:
     assert search_picture(scene(), MODEL, gallery, detect, 1).hits[0].sighting.camera == "yard"
 
 
-def test_a_picture_without_people_is_taken_whole(gallery: Gallery) -> None:
-    np.testing.assert_array_equal(largest_person(scene(), nobody, CARD), scene())
+def test_a_picture_without_people_is_taken_whole_and_that_is_said(
+    gallery: Gallery, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert largest_person(scene(), nobody, CARD) is None
     assert len(search_picture(scene(), MODEL, gallery, nobody).hits) == 3
+    assert "no person was found in it" in caplog.text
+
+
+@pytest.mark.parametrize("size", [(20, 10), (128, 64), (480, 640), (2, 2000)])
+def test_a_bare_wall_is_blank_and_somebody_before_it_is_not(size: tuple[int, int]) -> None:
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    light = 90 + 80 * rows / size[0] + 40 * columns / size[1] + np.random.default_rng(0).normal(0, 4, size)
+    wall = np.clip(light[..., None] * [1.0, 0.9, 0.8], 0, 255).astype(np.uint8)
+    assert is_blank(wall)
+    if size[0] > 20:
+        wall[size[0] // 4 :, size[1] // 3 : 2 * size[1] // 3] //= 2
+        assert not is_blank(wall)
+
+
+@pytest.mark.data
+def test_no_crop_of_a_real_person_is_blank(data_folder: Path) -> None:
+    for name in ("market1501_six_cameras", "cuhk03_two_cameras", "prid", "caviar4reid"):
+        with np.load(data_folder / "reid" / f"{name}.npz", allow_pickle=False) as stored:
+            buf, off = stored["buf"], stored["off"]
+        for i in range(0, len(off) - 1, 40):
+            assert not is_blank(decode_image(buf[off[i] : off[i + 1]].tobytes(), where=f"{name} {i}")), (name, i)
 
 
 def test_a_crop_is_not_cut_again(gallery: Gallery) -> None:

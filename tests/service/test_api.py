@@ -14,7 +14,7 @@ from builders import ROOT
 from service_fixtures import PEOPLE, REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.types import Tracklet
+from reid_mtda.types import Detections, Tracklet
 
 API = "/api/v1"
 
@@ -53,6 +53,38 @@ def test_an_uploaded_picture_finds_its_person(running: RunningService) -> None:
         running.numbers[2, camera] for camera in ("gate", "market", "plaza")
     }
     assert client.get(f"{API}/search/{answer['search_id']}").json()["hits"] == answer["hits"]
+
+
+def nobody(image: np.ndarray) -> Detections:
+    return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+@pytest.mark.parametrize("detect", [None, nobody], ids=["motion alone", "a detector"])
+def test_a_picture_of_a_bare_wall_is_said_to_show_nobody(running: RunningService, detect: object) -> None:
+    """Whether or not the site has a detector for single pictures."""
+    running.service.queries._detect = detect
+    client, wall = running.client("operator"), {"picture": ("w.png", png_of(np.full((480, 640, 3), 170, np.uint8)))}
+    refused = client.post(f"{API}/search/picture", files=wall, data=REASON)
+    assert refused.status_code == 422 and "no person found in this picture" in refused.json()["error"]["message"]
+    whole = client.post(f"{API}/search/picture", files=wall, data={**REASON, "whole_picture": "true"}).json()
+    assert len(whole["hits"]) == 12 and whole["remark"].startswith("No person was found")
+    browser, csrf = running.signed_in("operator")
+    page = browser.post("/search", files=wall, data={**REASON, "csrf": csrf})
+    assert page.status_code == 422 and "no person found in this picture" in page.text
+    page = browser.post("/search", files=wall, data={**REASON, "csrf": csrf, "whole_picture": "yes"})
+    assert "No person was found in the picture" in browser.get(page.headers["location"]).text
+
+
+def test_a_scene_is_looked_through_where_a_detector_can(running: RunningService) -> None:
+    client, scene = running.client("operator"), np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    files = {"picture": ("s.png", png_of(scene))}
+    unseen = client.post(f"{API}/search/picture", files=files, data=REASON).json()
+    assert unseen["remark"].startswith("Whether a person is in the picture was not looked at")
+    running.service.queries._detect = nobody
+    assert client.post(f"{API}/search/picture", files=files, data=REASON).status_code == 422
+    found = Detections(np.array([[10, 10, 60, 110]], np.float32), np.ones(1, np.float32))
+    running.service.queries._detect = lambda image: found
+    assert client.post(f"{API}/search/picture", files=files, data=REASON).json()["remark"] == ""
 
 
 def test_a_person_picked_live_is_found(running: RunningService) -> None:
@@ -449,7 +481,7 @@ def test_no_match_is_said_once_calibrated(running: RunningService) -> None:
     thresholds = running.client("admin").post(f"{API}/model/calibration").json()
     assert thresholds[0]["negatives"] >= 190
     negative = crop_of(0)
-    negative[:] = (250, 0, 250)
+    negative[10:50] = (250, 0, 250)
     files = {"picture": ("p.png", png_of(negative), "image/png")}
     answer = running.client("operator").post(f"{API}/search/picture", files=files, data=REASON).json()
     assert answer["is_calibrated"] and answer["matches"] == 0 and answer["hits"]

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import uvicorn
-from service_fixtures import REASON, RunningService, crop_of
+from PIL import Image
+from service_fixtures import PEOPLE, REASON, RunningService, crop_of, png_of
 
 from reid_mtda import cli
 from reid_mtda.service.app import create_app
@@ -117,6 +119,33 @@ def test_the_token_comes_from_the_environment_and_json_is_the_services(
     assert code == 0 and [hit["sighting_id"] for hit in found["hits"]] == [running.numbers[2, "plaza"]]
     code, out, err = run("search", picture, "--server", address, *WHY, "--camera", "plazza")
     assert code == 0 and "nobody found among 12" in err and "camera 'plazza' is not among those" in err
+
+
+def test_a_sheet_of_what_a_service_found_is_drawn_from_its_thumbnails(
+    run, running: RunningService, address: str, picture: Path, tmp_path: Path
+) -> None:
+    sheet, asked = tmp_path / "answers.png", ("search", picture, "--server", address, *WHY, "-k", "3")
+    code, _, err = run(*asked, "--token", running.token("operator"), "--sheet", sheet)
+    assert code == 0 and str(sheet) in err.replace("\n", "")
+    drawn = np.asarray(Image.open(sheet).convert("RGB")).astype(int)
+    coat = np.abs(drawn - PEOPLE[2]).sum(axis=2) < 60  # of the query and the three found
+    assert coat.mean() > 0.01
+    assert len(running.service.audit.entries(action="picture_opened")) == 3
+    refused(run(*asked, "--token", running.token("operator"), "--sheet", "a.txt"), "a.txt: got the suffix")
+
+
+def test_a_wall_is_refused_by_the_service_in_one_line(
+    run, running: RunningService, address: str, tmp_path: Path
+) -> None:
+    wall = tmp_path / "wall.png"
+    wall.write_bytes(png_of(np.full((200, 200, 3), 90, np.uint8)))
+    asked = ("search", wall, "--server", address, *WHY, "--token", running.token("operator"))
+    refused(run(*asked), "no person found in this picture")
+    code, _, err = run(*asked, "--whole-picture")
+    assert code == 0 and "No person was found in the picture" in err
+    refused(
+        run("search", wall, "--model", "m", "--gallery", "g", "--whole-picture"), "--whole-picture without --server"
+    )
 
 
 def test_refusals_of_the_service_and_of_wrong_options_are_one_line(
