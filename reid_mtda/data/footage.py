@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from reid_mtda.data.crop_table import COLUMNS, Row, write_crop_table
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.runs import write_json
 from reid_mtda.types import Detect, Frame, Tracklet
+from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
@@ -132,11 +131,9 @@ def write_crops(tracklets: Iterable[Tracklet], folder: Path) -> list[Row]:
             tracklet.crops, tracklet.xyxy, tracklet.frame_index.tolist(), tracklet.time_s.tolist(), strict=True
         ):
             name = f"{tracklet.track_id:06d}_{frame:06d}.jpg"
-            done, packed = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-            if not done:
-                raise StorageError(f"{folder / name}: a crop of {crop.shape[1]}x{crop.shape[0]} px is no JPEG's size")
+            data = encode_jpeg(crop, quality=95)
             with _writing(folder / name):
-                (folder / name).write_bytes(packed.tobytes())
+                (folder / name).write_bytes(data)
             values = (name, str(tracklet.track_id), str(frame), f"{time_s:.3f}", *(f"{side:.1f}" for side in xyxy))
             rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 
-import cv2
 import numpy as np
+import numpy.typing as npt
 
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.given import Picture, as_jpeg, as_picture, as_times, as_vector, as_vectors
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
 from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.gallery.store import FILE, Store
@@ -25,12 +27,8 @@ from reid_mtda.types import (
     SearchAnswer,
     SearchHit,
     Sighting,
-    check_array,
 )
 
-_MAX_THUMBNAIL_PX = 512
-_JPEG_QUALITY = 90
-_UNIT_TOLERANCE = 1e-3
 _PATIENCE = 8
 
 
@@ -41,8 +39,8 @@ class Gallery:
     sighting whose ``add`` returned before the search began, whoever added it.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, model: Model | None = None) -> None:
+        self._store, self._model = store, model
         # Whoever holds it may change store and index; searches do not wait for it.
         self._lock = threading.RLock()
         self._index, self._seen = self._fresh_index()
@@ -78,10 +76,15 @@ class Gallery:
                 )
             if dim is not None and store.dim != dim:
                 raise GalleryError(f"gallery {folder} holds vectors of length {store.dim}, this model gives {dim}")
-            return cls(store)
+            return cls(store, model if isinstance(model, Model) else None)
         except BaseException:
             store.close()
             raise
+
+    @classmethod
+    def in_memory(cls, model: Model | ModelManifest) -> Gallery:
+        """Make a gallery that ends with ``close`` or the process; of it only pictures touch the disk, until then."""
+        return cls(Store(None, model.model_id, model.embedding_dim), model if isinstance(model, Model) else None)
 
     def close(self) -> None:
         """Close the files; nothing is lost without it. A second call does nothing."""
@@ -117,12 +120,12 @@ class Gallery:
 
     def add(
         self,
-        vector: FloatArray,
+        vector: npt.ArrayLike,
         camera: str,
         track_id: int,
         start_s: float,
         end_s: float,
-        thumbnail: ImageArray | None,
+        thumbnail: ImageArray | None = None,
         *,
         added_s: float | None = None,
     ) -> int:
@@ -132,7 +135,7 @@ class Gallery:
         nothing. So footage can be indexed again.
 
         Args:
-            vector: float32 (D,) of length 1.
+            vector: (D,) of length 1.
             camera: the camera's name.
             track_id: the tracklet's number in its camera.
             start_s: POSIX seconds when the person was first seen.
@@ -148,23 +151,69 @@ class Gallery:
             GalleryError: a vector of another length, not finite or not of length 1; a time range that is none.
             StorageError: the disk is full; nothing was added.
         """
-        self._check_vector(vector)
-        if not (np.isfinite(start_s) and np.isfinite(end_s) and start_s <= end_s):
-            raise GalleryError(f"{self.folder}: got a sighting from {start_s} to {end_s}, expected start <= end")
-        jpeg = None if thumbnail is None else _encode(thumbnail)
+        row = as_vector(str(self.folder), vector, self.dim)
+        numbers = self.add_many(
+            row,
+            camera,
+            track_ids=[track_id],
+            start_s=start_s,
+            end_s=end_s,
+            pictures=[thumbnail],
+            added_s=added_s,
+        )
+        return int(numbers[0])
+
+    def add_many(
+        self,
+        vectors: npt.ArrayLike,
+        camera: str | Sequence[str],
+        *,
+        track_ids: Sequence[int] | None = None,
+        start_s: float | Sequence[float] | None = None,
+        end_s: float | Sequence[float] | None = None,
+        pictures: Sequence[Picture | None] | None = None,
+        added_s: float | None = None,
+    ) -> IntArray:
+        """Add N sightings in one transaction: all of them or none; as ``add`` does otherwise.
+
+        Args:
+            vectors: (N, D), rows of length 1; one row (D,) is taken as N = 1.
+            camera: the camera's name, or those of the rows.
+            track_ids: the rows' tracklets; None: each row is a track of its own, numbered on from those that are there.
+            start_s: POSIX seconds when each was first seen, one number for all or N; None: now.
+            end_s: and last seen; None: ``start_s``.
+            pictures: of each row, uint8 (h, w, 3) RGB or the path of a picture file, or None; stored as JPEG, at most
+                512 px high and wide.
+            added_s: POSIX seconds when they came in, from which retention counts; None: now.
+
+        Returns:
+            The sightings' numbers, int64 (N,), in the order of ``vectors``.
+
+        Raises:
+            GalleryError: vectors of another length, not finite or not of length 1; a time range that is none; another
+                number of names, times or pictures than of vectors.
+            ImageError: a file that is no picture.
+            StorageError: the disk is full; nothing was added.
+        """
+        rows = as_vectors(str(self.folder), vectors, self.dim)
+        count, names = len(rows), [camera] * len(rows) if isinstance(camera, str) else list(camera)
+        starts, ends = as_times(str(self.folder), time.time() if start_s is None else start_s, end_s, count)
         with self._lock:
-            number, change = self._store.add(
-                vector,
-                camera,
-                int(track_id),
-                float(start_s),
-                float(end_s),
-                jpeg,
-                time.time() if added_s is None else float(added_s),
-            )
-            row = Rows(np.array([number]), vector[None], (camera,), np.array([start_s]), np.array([end_s]))
-            self._follow(change, row)
-        return number
+            first = self._store.last_track() + 1 if track_ids is None else 0
+            tracks = range(first, first + count) if track_ids is None else [int(track) for track in track_ids]
+            for name, given in (("camera", names), ("track_ids", tracks), ("pictures", pictures)):
+                if given is not None and len(given) != count:
+                    raise GalleryError(
+                        f"{self.folder}: got {len(given)} of {name} for {count} vectors, expected as many"
+                    )
+            jpegs = repeat(None, count) if pictures is None else map(as_jpeg, pictures)
+            keys = list(zip(names, tracks, starts.tolist(), ends.tolist(), strict=True))
+            numbers, change = self._store.add(rows, keys, jpegs, time.time() if added_s is None else float(added_s))
+            place = {number: row for row, number in enumerate(numbers.tolist())}
+            new = [place[number] for number in change.added]
+            added = np.array(change.added, np.int64)
+            self._follow(change, Rows(added, rows[new], tuple(names[row] for row in new), starts[new], ends[new]))
+        return numbers
 
     def delete(self, ids: Iterable[int]) -> tuple[int, ...]:
         """Remove sightings: vector, row and thumbnail together. Returns the numbers that were there.
@@ -217,24 +266,20 @@ class Gallery:
         """
         self._store.check_place()
 
-    def search(
-        self,
-        vector: FloatArray,
-        k: int = 10,
-        *,
-        where: Filter = EVERYTHING,
-    ) -> SearchAnswer:
-        """The ``k`` sightings most alike, best first.
+    def search(self, query: npt.ArrayLike | Picture, k: int = 10, *, where: Filter = EVERYTHING) -> SearchAnswer:
+        """Find the ``k`` sightings most alike, best first.
 
         Args:
-            vector: float32 (D,) of length 1.
+            query: a vector (D,) of length 1; or, in a gallery that was opened with its model, a crop uint8 (h, w, 3)
+                RGB or the path of a picture file.
             k: how many at most, >= 1.
             where: only those that pass.
 
         Raises:
-            GalleryError: a vector that is not one of this gallery's model, or k < 1.
+            GalleryError: a vector that is not one of this gallery's model, a picture without a model, or k < 1.
+            ImageError: a file that is no picture, or a picture out of bounds.
         """
-        self._check_vector(vector)
+        vector = self._embedded(query)
         if k < 1:
             raise GalleryError(f"{self.folder}: got k = {k}, expected 1 or more")
         self._catch_up()
@@ -309,11 +354,16 @@ class Gallery:
         with self._lock:
             self._index, self._seen = self._fresh_index()
 
-    def _check_vector(self, vector: FloatArray) -> None:
-        check_array(f"{self.folder}, vector", vector, np.float32, (self.dim,))
-        length = float(np.linalg.norm(vector))
-        if not abs(length - 1) <= _UNIT_TOLERANCE:
-            raise GalleryError(f"{self.folder}: got a vector of length {length:.4g}, expected 1; normalise it first")
+    def _embedded(self, query: npt.ArrayLike | Picture) -> FloatArray:
+        picture = as_picture(query)
+        if picture is None:
+            return as_vector(str(self.folder), query, self.dim)  # type: ignore[arg-type]  # as_picture takes the others
+        if self._model is None:
+            raise GalleryError(
+                f"{self.folder}: got a picture to search for, but no model: open the gallery with load_model(FOLDER)"
+            )
+        row: FloatArray = self._model.embed([picture])[0]
+        return row
 
     def _follow(self, change: Change, row: Rows | None = None) -> None:
         """Bring the index up to a change just written; when others wrote too, up to everything."""
@@ -387,16 +437,3 @@ def _check_folder(folder: Path, *, may_make: bool) -> None:
 def _is_part(path: Path) -> bool:
     """What a kill left of making a gallery."""
     return path.name.startswith(f".{FILE}.") and ".part" in path.name
-
-
-def _encode(picture: ImageArray) -> bytes:
-    """A picture uint8 (h, w, 3) RGB as JPEG bytes, at most 512 px each side."""
-    check_array("thumbnail", picture, np.uint8, (None, None, 3))
-    if picture.size == 0:
-        raise GalleryError(f"thumbnail: got {picture.shape[0]}x{picture.shape[1]} pixels, expected at least 1x1")
-    scale = _MAX_THUMBNAIL_PX / max(picture.shape[:2])
-    if scale < 1:
-        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return bytes(data)

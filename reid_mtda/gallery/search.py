@@ -14,6 +14,7 @@ from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
 from reid_mtda.types import Detect, FloatArray, ImageArray, ModelManifest, SearchAnswer
+from reid_mtda.vision.crops import crop_box
 from reid_mtda.vision.preprocess import check_image_size
 
 log = logging.getLogger(__name__)
@@ -76,11 +77,7 @@ def largest_person(picture: ImageArray, detect: Detect, manifest: ModelManifest)
     if len(found) == 0:
         return None
     sides = np.maximum(found.xyxy[:, 2:] - found.xyxy[:, :2], 0)
-    x0, y0, x1, y1 = found.xyxy[int(np.argmax(sides.prod(axis=1)))]
-    # The same rounding as for the crops of tracklets: outwards, inside the picture, at least one pixel.
-    left, top = min(max(int(np.floor(x0)), 0), width - 1), min(max(int(np.floor(y0)), 0), height - 1)
-    right, bottom = max(left + 1, min(int(np.ceil(x1)), width)), max(top + 1, min(int(np.ceil(y1)), height))
-    return picture[top:bottom, left:right]
+    return crop_box(picture, found.xyxy[int(np.argmax(sides.prod(axis=1)))])
 
 
 def is_blank(picture: ImageArray) -> bool:

@@ -70,6 +70,10 @@ _BUSY_MS = 10_000
 _CHECKPOINT_MS = 500
 
 
+Key = tuple[str, int, float, float]
+"""Camera, track, start and end of a sighting."""
+
+
 class Store:
     """Sightings with their vectors in SQLite, their thumbnails as JPEG files; one writer at a time, any readers.
 
@@ -78,30 +82,42 @@ class Store:
     what is deleted, and emptying the log after each deletion removes it from there. While another process reads the
     file that cannot be done: ``left`` then says so, and ``finish_erasing`` tries again.
 
+    Without a folder everything is in memory but thumbnails, and ends with ``close``.
+
     Every method raises StorageError when the disk is full or refuses (nothing was changed), GalleryError when the
     file is damaged or was closed.
     """
 
-    def __init__(self, folder: Path, model_id: str | None, dim: int | None) -> None:
+    def __init__(self, folder: Path | None, model_id: str | None, dim: int | None) -> None:
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._in_memory = folder is None
+        if folder is None:  # thumbnails are files all the same
+            self._copy = tempfile.TemporaryDirectory(prefix="reid-mtda-gallery-")
+            folder = Path(self._copy.name)
         self.folder = folder
         self._write_lock = threading.RLock()
-        self._read_lock = threading.Lock()
+        # One connection has no second one to read by.
+        self._read_lock = self._write_lock if self._in_memory else threading.RLock()
         self.left = ""
         self._inode: tuple[int, int] | None = None
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
         # A folder that may only be read, such as a mount of another machine's, can still be searched.
         self.is_read_only = (folder / FILE).is_file() and not os.access(folder, os.W_OK)
         with self._translated():
-            if model_id is not None and not (folder / FILE).exists():
+            if model_id is not None and not self._in_memory and not (folder / FILE).exists():
                 self._make(model_id, dim)
             self._writer = self._connect_to_read() if self.is_read_only else self._connect()
             try:
                 if self.is_read_only:
                     self._format = self._check_format(self._writer)
                 else:
+                    if self._in_memory:
+                        _write_schema(self._writer, model_id, dim)
                     self._prepare()
                     self._format = _SCHEMA_VERSION
-                self._reader = self._connect_to_read() if self.is_read_only else self._connect()
+                if self._in_memory:
+                    self._reader = self._writer
+                else:
+                    self._reader = self._connect_to_read() if self.is_read_only else self._connect()
             except BaseException:
                 self._writer.close()
                 raise
@@ -244,52 +260,68 @@ class Store:
         """Where the thumbnail of a sighting lies."""
         return self.folder / THUMBNAILS / str(number // _PER_FOLDER) / f"{number}.jpg"
 
-    def add(
-        self,
-        vector: FloatArray,
-        camera: str,
-        track_id: int,
-        start_s: float,
-        end_s: float,
-        thumbnail: bytes | None,
-        added_s: float,
-    ) -> tuple[int, Change]:
-        """Write one sighting; one of the same camera, track and start is replaced, or kept when it is the same.
+    def last_track(self) -> int:
+        """The highest number of a track, of whichever camera; -1 without any."""
+        return int(self._read("SELECT coalesce(max(track_id), -1) FROM sightings")[0][0])
 
-        One that takes another's place came in when that one did.
+    def add(
+        self, vectors: FloatArray, keys: Sequence[Key], thumbnails: Iterable[bytes | None], added_s: float
+    ) -> tuple[IntArray, Change]:
+        """Write N sightings, all or none.
+
+        One of the same camera, track and start is replaced, or kept when it is the very same; one that takes another's
+        place came in when that one did.
+
+        Args:
+            vectors: float32 (N, D).
+            keys: camera, track, start and end of each.
+            thumbnails: JPEG of each, or None; read one by one.
+            added_s: when they came in.
+
+        Returns:
+            Their numbers int64 (N,), and what changed.
         """
-        written: Path | None = None
-        blob = vector.astype("<f4").tobytes()
+        numbers: list[int] = []
+        written: list[Path] = []
+        added: dict[int, None] = {}
+        removed: list[int] = []
+        size = 4 * self.dim
+        blobs = vectors.astype("<f4", copy=False).tobytes()
+        find = "SELECT id, end_s, vector, added_s FROM sightings WHERE camera = ? AND track_id = ? AND start_s = ?"
+        insert = (
+            "INSERT INTO sightings (camera, track_id, start_s, end_s, vector, added_s, has_picture) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
         try:
             with self._transaction() as connection:
-                key = (camera, track_id, start_s)
-                query = (
-                    "SELECT id, end_s, vector, added_s FROM sightings WHERE camera = ? AND track_id = ? AND start_s = ?"
-                )
-                old = connection.execute(query, key).fetchone()
-                if old is not None and old[1:3] == (end_s, blob):
-                    return int(old[0]), Change(self.changes())
-                removed = (int(old[0]),) if old is not None else ()
-                arrival = added_s if old is None else old[3]
-                self._remove_rows(connection, removed)
-                cursor = connection.execute(
-                    "INSERT INTO sightings (camera, track_id, start_s, end_s, vector, added_s, has_picture) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (*key, end_s, blob, arrival, thumbnail is not None),
-                )
-                number = int(cursor.lastrowid or 0)
-                if thumbnail is not None:
-                    written = self.thumbnail(number)
-                    self._write_thumbnail(written, thumbnail)
-                changes = _count_change(connection)
+                for row, (key, thumbnail) in enumerate(zip(keys, thumbnails, strict=True)):
+                    blob = blobs[row * size : (row + 1) * size]
+                    old = connection.execute(find, key[:3]).fetchone()
+                    if old is not None and old[1:3] == (key[3], blob):
+                        numbers.append(int(old[0]))
+                        continue
+                    if old is not None:
+                        self._remove_rows(connection, [old[0]])
+                        removed.append(old[0])
+                    arrival = added_s if old is None else old[3]
+                    values = (*key, blob, arrival, thumbnail is not None)
+                    number = int(connection.execute(insert, values).lastrowid or 0)
+                    if thumbnail is not None:
+                        written.append(self.thumbnail(number))
+                        self._write_thumbnail(written[-1], thumbnail)
+                    if old is not None and added.pop(old[0], False) is None:  # the same twice among the rows
+                        numbers = [number if other == old[0] else other for other in numbers]
+                    numbers.append(number)
+                    added[number] = None
+                changes = _count_change(connection) if added else self.changes()
         except BaseException:
-            if written is not None:
+            for path in written:
                 with contextlib.suppress(OSError):
-                    written.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
             raise
         if removed:
             self.finish_erasing()
-        return number, Change(changes, (number,), removed)
+        return np.array(numbers, np.int64), Change(changes, tuple(added), tuple(removed))
 
     def delete(self, ids: Iterable[int]) -> Change:
         """Remove sightings with vector, row and thumbnail; unknown numbers are left out. ``left``: what remains."""
@@ -343,11 +375,22 @@ class Store:
         return not busy
 
     def _sweep(self) -> None:
-        """Finish what a kill left undone: doomed thumbnails, and that of an add that was never acknowledged."""
+        """Finish what a kill left undone: doomed thumbnails, and those of an add that was never acknowledged."""
         self.finish_erasing()
         with self._transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
-            self.thumbnail((row[0] if row else 0) + 1).unlink(missing_ok=True)
+            self._remove_thumbnails_after(row[0] if row else 0)
+
+    def _remove_thumbnails_after(self, last: int) -> None:
+        """No row has them: whoever wrote them was killed before its transaction ended."""
+        place = self.folder / THUMBNAILS
+        if not place.is_dir():
+            return
+        for folder in place.iterdir():
+            if folder.name.isdigit() and int(folder.name) >= (last + 1) // _PER_FOLDER:
+                for path in folder.glob("*.jpg"):
+                    if path.stem.isdigit() and int(path.stem) > last:
+                        path.unlink(missing_ok=True)
 
     @staticmethod
     def _write_thumbnail(path: Path, data: bytes) -> None:
@@ -364,9 +407,8 @@ class Store:
         return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.folder / FILE, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False
-        )
+        file = ":memory:" if self._in_memory else self.folder / FILE
+        connection = sqlite3.connect(file, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
         # Three rows of 512 numbers to a page; the default page would hold one and waste half.
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA synchronous = FULL")
@@ -381,10 +423,7 @@ class Store:
             with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.execute("PRAGMA page_size = 8192")
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-                connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+                _write_schema(connection, model_id, dim)
             try:
                 os.link(temporary, self.folder / FILE)
             except FileExistsError:
@@ -490,6 +529,13 @@ def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
     for start in range(0, len(numbers), 500):
         part = numbers[start : start + 500]
         yield ",".join("?" * len(part)), part
+
+
+def _write_schema(connection: sqlite3.Connection, model_id: str | None, dim: int | None) -> None:
+    connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+    connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def _count_change(connection: sqlite3.Connection) -> int:

@@ -21,6 +21,7 @@ from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.model import Model
 from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, Tracklet
+from reid_mtda.vision.crops import crop_box
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
@@ -66,10 +67,7 @@ class LivePicture:
         rows = np.flatnonzero(self.people.track_id == track_id)
         if not len(rows):
             return None
-        height, width = self.frame.image.shape[:2]
-        x0, y0, x1, y1 = np.rint(self.people.xyxy[rows[0]]).astype(int)
-        crop = self.frame.image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
-        return crop.copy() if crop.size else None
+        return crop_box(self.frame.image, self.people.xyxy[rows[0]]).copy()
 
 
 @dataclass

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import cv2
 import numpy as np
 
-from reid_mtda.errors import GalleryError
+from reid_mtda.errors import GalleryError, ImageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
 from reid_mtda.types import ImageArray, Sighting
+from reid_mtda.vision.preprocess import read_image
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ def carry_over(
 
 def _read(sighting: Sighting) -> ImageArray | None:
     """The thumbnail as RGB; None when it was deleted meanwhile or is damaged."""
-    picture = cv2.imread(str(sighting.thumbnail), cv2.IMREAD_COLOR)
-    if picture is None:
-        log.warning("%s: cannot be read; this sighting is not carried over", sighting.thumbnail)
+    try:
+        return read_image(sighting.thumbnail)
+    except ImageError as error:
+        log.warning("%s; this sighting is not carried over", error)
         return None
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

@@ -21,13 +21,14 @@ from reid_mtda.service.erasure import Erasures
 from reid_mtda.service.live_pictures import LivePictures
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.model_registry import ModelRegistry
-from reid_mtda.service.queries import Queries, to_jpeg
+from reid_mtda.service.queries import Queries
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import SiteTime, site_time
 from reid_mtda.types import Detect, ImageArray
+from reid_mtda.vision.crops import encode_jpeg
 
 
 @dataclass
@@ -139,7 +140,7 @@ def alerts_of(service: AppState, who: Principal) -> dict[str, str]:
 
 
 def _live_jpeg(image: ImageArray) -> bytes:
-    return to_jpeg(image, longest_px=1280, quality=80)
+    return encode_jpeg(image, longest_px=1280, quality=80)
 
 
 def service_of(request: Request) -> AppState:

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 
 from reid_mtda.errors import GalleryError, ReidError
@@ -20,6 +19,7 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.transition_times import Seen
 from reid_mtda.types import Detect, FloatArray, ImageArray, Sighting
+from reid_mtda.vision.crops import THUMBNAIL_PX, encode_jpeg
 from reid_mtda.vision.preprocess import check_image_size, decode_image
 
 _PICKS = 200
@@ -144,7 +144,7 @@ class Queries:
             SearchError: not picked by this person, or too long ago.
         """
         pick = self._held(principal, pick_id)
-        picture = to_jpeg(pick.crop)
+        picture = encode_jpeg(pick.crop, longest_px=THUMBNAIL_PX)
         seen = Seen(pick.camera, pick.seen_s, pick.seen_s)
         key = live_prefix(pick.camera, pick.track_id) + hashlib.sha256(picture).hexdigest()
         return self._query(key, pick.crop, picture, camera=pick.camera, seen=seen)
@@ -156,7 +156,7 @@ class Queries:
             AccessError: a role below operator.
             SearchError: not picked by this person, or too long ago.
         """
-        return to_jpeg(self._held(principal, pick_id).crop)
+        return encode_jpeg(self._held(principal, pick_id).crop, longest_px=THUMBNAIL_PX)
 
     def forget(self, prefixes: Iterable[str]) -> int:
         """Let go of the people picked whose queries' keys would begin so; how many."""
@@ -208,7 +208,7 @@ class Queries:
             raise SearchError(_NOBODY, 422)
         crop = image if person is None else person
         key = f"upload:{hashlib.sha256(data).hexdigest()}"
-        return replace(self._query(key, crop, to_jpeg(crop), seen=seen), remark=remark)
+        return replace(self._query(key, crop, encode_jpeg(crop, longest_px=THUMBNAIL_PX), seen=seen), remark=remark)
 
     def _person(self, image: ImageArray) -> tuple[ImageArray | None, str]:
         """The person in an uploaded picture, None where nobody is in it, and what is to be said of that."""
@@ -251,7 +251,7 @@ class Queries:
         try:
             picture = sighting.thumbnail.read_bytes()
         except OSError:  # stored without one while the disk was full: its vector can be searched for all the same
-            picture = to_jpeg(np.full((96, 48, 3), 128, np.uint8))
+            picture = encode_jpeg(np.full((96, 48, 3), 128, np.uint8), longest_px=THUMBNAIL_PX)
         return Query(
             sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera, Seen.of(sighting)
         )
@@ -272,13 +272,3 @@ class Queries:
     ) -> Query:
         model_id = self._system.manifest.model_id
         return Query(key, self._system.embed_one(crop), picture, model_id, None, camera, seen)
-
-
-def to_jpeg(image: ImageArray, *, longest_px: int = 512, quality: int = 88) -> bytes:
-    """A picture (h, w, 3) RGB as JPEG, scaled down to ``longest_px``."""
-    scale = longest_px / max(image.shape[:2])
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype("uint8")
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return bytes(data)

@@ -11,6 +11,7 @@ import trackers
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.types import Detections, FloatArray, Frame, ImageArray, Tracklet
+from reid_mtda.vision.crops import crop_box
 
 _FAIR = 0.4  # of the best crop's quality: what is worse shows others, an edge or a blur, and is not handed out
 _SLACK_S = 1.0  # clocks that step back by less are taken as jitter
@@ -152,9 +153,7 @@ class TrackletBuilder:
     def _crop(self, frame: Frame, row: int) -> _Crop:
         box = self.active.xyxy[row]
         height, width = frame.image.shape[:2]
-        x0, y0 = np.clip(np.floor(box[:2]), 0, (width - 1, height - 1)).astype(int)
-        x1, y1 = np.clip(np.ceil(box[2:]), (x0 + 1, y0 + 1), (width, height)).astype(int)
-        picture = frame.image[y0:y1, x0:x1].copy()
+        picture = crop_box(frame.image, box).copy()
         others = np.delete(self.active.xyxy, row, axis=0)
         quality = crop_quality(picture, box, others, (height, width)) * float(self.active.score[row])
         return _Crop(picture, box, frame.index, self._now, quality)

@@ -310,9 +310,9 @@ def test_a_closed_gallery_says_so(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("vector", "error", "message"),
     [
-        (unit_rows(1, dim=8)[0], ShapeError, r"gallery, vector: got float32 \(8,\), expected float32 \(16"),
-        (unit_rows(1)[0].astype(np.float64), ShapeError, "got float64"),
-        (unit_rows(1), ShapeError, r"got float32 \(1, 16\)"),
+        (unit_rows(1, dim=8)[0], ShapeError, r"gallery, vector: got float32 \(8,\), expected \(16,\), or \(N, 16\)"),
+        (np.array(["a"] * DIM), ShapeError, "got <U1, expected numbers"),
+        (unit_rows(2), ShapeError, "got 2 rows, expected one of length 16"),
         (2 * unit_rows(1)[0], GalleryError, "vector of length 2, expected 1; normalise it first"),
         (np.zeros(DIM, np.float32), GalleryError, "vector of length 0"),
         (np.full(DIM, np.nan, np.float32), GalleryError, "vector of length nan"),
@@ -334,8 +334,8 @@ def test_what_is_no_vector_is_refused(
     [
         ({"start_s": 2.0}, "got a sighting from 2.0 to 1.0, expected start <= end"),
         ({"end_s": float("nan")}, "expected start <= end"),
-        ({"thumbnail": np.zeros((0, 3, 3), np.uint8)}, "thumbnail: got 0x3 pixels"),
-        ({"thumbnail": np.zeros((8, 8), np.uint8)}, r"thumbnail: got uint8 \(8, 8\)"),
+        ({"thumbnail": np.zeros((0, 3, 3), np.uint8)}, "picture: got 0x3 pixels"),
+        ({"thumbnail": np.zeros((8, 8), np.uint8)}, r"picture: got uint8 \(8, 8\)"),
     ],
 )
 def test_what_is_no_sighting_is_refused(gallery: Gallery, change: dict[str, object], message: str) -> None:
