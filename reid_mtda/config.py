@@ -140,6 +140,7 @@ class HarvestSettings(Strict):
 class AdaptConfig(Strict):
     """Everything ``reid-mtda adapt`` does, in the order it does it."""
 
+    kind: Literal["reid"] = Field(default="reid", exclude=True, description="what a preset of a benchmark is of")
     seed: int = Field(default=0, ge=0)
     input: InputSize = InputSize()
     teacher_input: InputSize | None = Field(

@@ -494,40 +494,58 @@ def test_ctrl_c_while_harvesting_keeps_the_cameras_that_are_done(run, tmp_path):
 
 # --- benchmarks: whatever is wrong with a preset is said before anything is made
 
+CLOSED, REID = "kind: closed_set\n", "kind: reid\n"
+
 
 @pytest.mark.parametrize(
     ("text", "options", "named"),
     [
         (None, [], ["p.yaml: no such file; check the path"]),
-        ("rows: {}\n", ["--full"], ["--full: p.yaml has no long table, expected p_full.yaml; leave it out"]),
-        ("", [], ["p.yaml: got neither rows (a closed set), targets (data sets) nor test"]),
-        ("a: [", [], ["p.yaml: not valid YAML"]),
-        ("rows: {a: {kind: source}}\n", [], ["p.yaml: rows.a.kind: got 'source', expected"]),
-        ("rows: {a: {kind: source_only}}\nsize: 2\n", [], ["p.yaml: size: got 2, expected >= 28"]),
-        ("rows: {}\nsizes: 28\n", [], ["p.yaml: unknown key 'sizes'; did you mean 'size'?"]),
-        ("rows: {a: {kind: source_only}}\n", [], ["digits: got no --root, expected the data set's folder"]),
-        ("rows: {a: {kind: source_only}}\n", ["--root", "no"], ["no", "expected"]),
         (
-            "rows: {}\n",
+            CLOSED + "rows: {}\n",
+            ["--full"],
+            ["--full: p.yaml has no long table, expected p_full.yaml; leave it out"],
+        ),
+        ("", [], ["p.yaml: kind: got None, expected closed_set or reid, which its table is of"]),
+        ("rows: {}\n", [], ["p.yaml: kind: got None, expected closed_set or reid"]),
+        ("kind: digits\n", [], ["p.yaml: kind: got 'digits', expected closed_set or reid"]),
+        (REID, [], ["p.yaml: got neither rows (a closed set), targets (data sets) nor test"]),
+        (CLOSED + "rows: {}\n", ["--export"], ["--export: p.yaml is a benchmark of closed sets"]),
+        ("a: [", [], ["p.yaml: not valid YAML"]),
+        (CLOSED + "rows: {a: {kind: source}}\n", [], ["p.yaml: rows.a.kind: got 'source', expected"]),
+        (CLOSED + "rows: {a: {kind: source_only}}\nsize: 2\n", [], ["p.yaml: size: got 2, expected >= 28"]),
+        (CLOSED + "rows: {}\nsizes: 28\n", [], ["p.yaml: unknown key 'sizes'; did you mean 'size'?"]),
+        (
+            CLOSED + "rows: {a: {kind: source_only}}\n",
+            [],
+            ["digits: got no --root, expected the data set's folder"],
+        ),
+        (CLOSED + "rows: {a: {kind: source_only}}\n", ["--root", "no"], ["no", "expected"]),
+        (
+            CLOSED + "rows: {}\n",
             ["--seed", "1"],
             ["--seed: p.yaml is a benchmark of closed sets, which does not take it; write"],
         ),
-        ("rows: {}\n", ["--set", "size=32"], ["--set: p.yaml is a benchmark of closed sets"]),
-        ("test: {name: street}\n", ["--workers", "2"], ["--workers: p.yaml is a benchmark of re-identification"]),
+        (CLOSED + "rows: {}\n", ["--set", "size=32"], ["--set: p.yaml is a benchmark of closed sets"]),
         (
-            "test: {name: street}\n",
+            REID + "test: {name: street}\n",
+            ["--workers", "2"],
+            ["--workers: p.yaml is a benchmark of re-identification"],
+        ),
+        (
+            REID + "test: {name: street}\n",
             ["--seed", "1", "--seed", "1"],
             ["--seed: got 1, 1, expected numbers from 0, each o"],
         ),
-        ("test: {name: street}\n", ["--seed", "-1"], ["--seed: got -1, expected numbers from 0"]),
-        ("test: {name: street}\n", ["--set", "steps=3"], ["p.yaml, with --set: unknown key 'steps'"]),
+        (REID + "test: {name: street}\n", ["--seed", "-1"], ["--seed: got -1, expected numbers from 0"]),
+        (REID + "test: {name: street}\n", ["--set", "steps=3"], ["p.yaml, with --set: unknown key 'steps'"]),
         (
-            "test: {name: street}\nvariants: {a: {adpt: {}}}\n",
+            REID + "test: {name: street}\nvariants: {a: {adpt: {}}}\n",
             [],
             ["unknown key 'variants.a.adpt'; did you mean 'adapt'"],
         ),
         (
-            "targets: [{name: archive, root: a.npz}]\n",
+            REID + "targets: [{name: archive, root: a.npz}]\n",
             ["--root", "data"],
             ["targets.0.root: got data/a.npz, expected an"],
         ),

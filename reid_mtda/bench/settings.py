@@ -62,6 +62,7 @@ class Row(Strict):
 class BenchmarkConfig(Strict):
     """A whole table."""
 
+    kind: Literal["closed_set"] = Field(default="closed_set", exclude=True, description="what the table is of")
     data: Literal["digits", "office31", "officehome", "imageclef"] = "digits"
     size: int = Field(default=28, ge=28, le=512, description="pictures are (size, size)")
     max_pictures: int = Field(default=0, ge=0, description="training pictures kept of each domain; 0: all")

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from reid_mtda.console import Bars
+from reid_mtda.console import Bars, console
 from reid_mtda.errors import ConfigError
+
+KINDS = ("closed_set", "reid")
+"""What a preset of a benchmark may be of, by its key ``kind``."""
 
 
 def benchmark(
@@ -25,6 +28,9 @@ def benchmark(
         str | None, typer.Option(help="Re-identification: data sets as targets, camera by camera, or each a set.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Re-identification: override of the preset.")] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Re-identification: make a model folder of each row's student as well.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="The long table: the preset's NAME_full.yaml instead.")] = False,
 ) -> None:
     """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
@@ -34,8 +40,12 @@ def benchmark(
         config, short = config.with_name(f"{config.stem}_full.yaml"), config
         if not config.is_file():
             raise ConfigError(f"--full: {short} has no long table, expected {config}; leave it out")
-    closed = "rows" in read_yaml(config)
-    unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by} if closed else {"--workers": workers > 1}
+    stated = read_yaml(config).get("kind")
+    if stated not in KINDS:
+        raise ConfigError(f"{config}: kind: got {stated!r}, expected {' or '.join(KINDS)}, which its table is of")
+    closed = stated == KINDS[0]
+    unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by, "--export": export}
+    unfit = unfit if closed else {"--workers": workers > 1}
     for option in (name for name, given in unfit.items() if given):
         kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
@@ -50,4 +60,9 @@ def benchmark(
             made = run_seeds(
                 config, out, seeds or (1, 2, 3), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
             )
+        if export:
+            from reid_mtda.workflow.experiment import export_students
+
+            for folder in export_students(config, out, seeds or (1, 2, 3)):
+                console.print(f"model folder {folder}", highlight=False)
     print(made.read_text(encoding="utf-8"))

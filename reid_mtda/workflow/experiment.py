@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 from reid_mtda.config import AdaptConfig, TargetData, load_config
 from reid_mtda.data.archive import names_split
+from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.seeds import plot_seeds, read_run, seeds_table
+from reid_mtda.export import export_student
+from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.runs import Progress, Run, atomic_write, open_run, silent, stage
 from reid_mtda.schema import parse
+from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.adapt import (
     STUDENT_SOURCE,
     TEACHER_SOURCE,
@@ -23,8 +28,8 @@ from reid_mtda.workflow.adapt import (
 )
 from reid_mtda.workflow.baselines import train_baselines
 from reid_mtda.workflow.demo import demo
-from reid_mtda.workflow.score import score_elsewhere, score_run
-from reid_mtda.workflow.targets import load_benchmark, load_pictures_of, together, with_tracklets
+from reid_mtda.workflow.score import score_elsewhere, score_run, students
+from reid_mtda.workflow.targets import load_benchmark, load_pictures_of, load_targets, together, with_tracklets
 
 
 def run_seeds(
@@ -71,6 +76,48 @@ def run_seeds(
         temporary.write_text(seeds_table(folders) + "\n", encoding="utf-8")
     plot_seeds(folders, Path(out) / "results.png")
     return path
+
+
+def export_students(preset: Path, out: Path, seeds: Sequence[int]) -> list[Path]:
+    """Make a model folder of each network for all cameras that the finished runs of ``run_seeds`` hold.
+
+    Rows whose BatchNorm statistics differ by camera are the row beside them with other statistics, and have none.
+
+    Args:
+        preset: as `run_seeds` took it; what decided the result is read from the runs.
+        out: its folder.
+        seeds: whose runs.
+
+    Returns:
+        The folders, ``out/SEED/exported/ROW``; those that stand there are kept.
+
+    Raises:
+        DataError: a run that is not finished.
+        ModelError: an export that answers otherwise than torch.
+    """
+    folders = []
+    for seed in seeds:
+        place = Path(out) / str(seed)
+        settings = {k: v for k, v in read_run(place)["run"]["config"].items() if k in AdaptConfig.model_fields}
+        run, config = Run(place, seed), parse(AdaptConfig, settings, where=f"{place}/run.json")
+        if config.targets:
+            crops = [path for target in load_targets(config.targets, run).values() for path in target.paths[:8]]
+        else:
+            crops = [path for target in load_folder(place / "crops").values() for path in target.paths[:8]]
+        for name, file in students(run, config).items():
+            folder = place / "exported" / re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+            if not folder.exists():
+                model = load_embedder(file, run=run)
+                export_student(
+                    model,
+                    folder,
+                    arch=model.spec.arch,
+                    preprocess=config.input.preprocess(),
+                    trained_on=f"{preset.stem}, seed {seed}: {name}",
+                    check_crops=[read_image(path) for path in crops[:32]],
+                )
+            folders.append(folder)
+    return folders
 
 
 def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) -> list[dict[str, Any]]:

@@ -86,7 +86,7 @@ def score_run(
     cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
     per_domain = {f"{OURS}, {name}" for name, v in config.variants.items() if v.distil.get("batchnorm") == "per_domain"}
     rows = []
-    for name, file in _students(run, config).items():
+    for name, file in students(run, config).items():
         model = load_embedder(file, run=run)
         rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess)), targets), **cost})
         if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
@@ -110,7 +110,7 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     """
     run, preprocess, tests = Run(Path(folder), config.seed), config.input.preprocess(), {"elsewhere": split}
     rows = []
-    for name, file in _students(run, config).items():
+    for name, file in students(run, config).items():
         model = load_embedder(file, run=run)
         cost = measure_cost(model, preprocess, split.query.paths[:4])
         rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess))), **cost})
@@ -130,7 +130,7 @@ def _times(cost: Mapping[str, float | None], networks: int) -> dict[str, float |
     return {key: None if value is None else networks * value for key, value in cost.items()}
 
 
-def _students(run: Run, config: AdaptConfig) -> dict[str, Path]:
+def students(run: Run, config: AdaptConfig) -> dict[str, Path]:
     """The networks for all cameras that the run holds, by the names of their rows."""
     files = {name: run.folder / "models" / file for name, file in STUDENTS.items()}
     files |= {f"{OURS}, {name}": run.folder / f"variants/{name}.safetensors" for name in config.variants}

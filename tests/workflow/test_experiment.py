@@ -12,6 +12,7 @@ from builders import TINY_CONFIG, same_weights, write_config, write_crops
 from reid_mtda.config import AdaptConfig, load_config
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
+from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
@@ -21,7 +22,7 @@ from reid_mtda.workflow import adapt as adapt_module
 from reid_mtda.workflow import baselines as baselines_module
 from reid_mtda.workflow import experiment as module
 from reid_mtda.workflow.adapt import collect_lessons
-from reid_mtda.workflow.experiment import run_experiment, run_seeds
+from reid_mtda.workflow.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.workflow.targets import load_benchmark
 
 ROWS = [
@@ -150,6 +151,15 @@ def test_a_finished_run_is_not_made_again(place, finished, monkeypatch):
     monkeypatch.setattr(adapt_module, "METHODS", {"dmmd": (None, never), "cluster": (None, never)})
     assert run_seeds(place / "preset.yaml", place / "out", [0]) == finished
     assert models_of(place / "out/0") == before
+
+
+def test_each_rows_student_is_a_model_folder_on_wish(place, finished):
+    folders = export_students(place / "preset.yaml", place / "out", [0])
+    names = {folder.name for folder in folders}
+    assert {"source_only", "distilled_student", "oracle_target_labels"} <= names and len(names) == len(folders)
+    for folder in folders:
+        assert load_model(folder).manifest.trained_on.startswith("preset, seed 0: ")
+    assert export_students(place / "preset.yaml", place / "out", [0]) == folders
 
 
 def test_what_is_missing_alone_is_made_again_and_alike(place, finished, tmp_path, monkeypatch):
