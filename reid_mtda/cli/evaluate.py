@@ -24,7 +24,7 @@ def evaluate(
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
     from reid_mtda.evaluate.bootstrap import MEASURES, interval
     from reid_mtda.evaluate.retrieval import scores_to_json
-    from reid_mtda.workflow.answers import evaluate_model
+    from reid_mtda.workflow.evaluate import evaluate_model
 
     with Bars() as bars:
         scores, names = evaluate_model(

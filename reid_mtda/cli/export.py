@@ -20,7 +20,7 @@ def export(
     bgr255: Annotated[bool, typer.Option("--bgr255", help="A ready-made network that takes BGR in 0..255.")] = False,
 ) -> None:
     """Make a model folder that runs without torch; refused when it answers otherwise than torch does."""
-    from reid_mtda.workflow.answers import export_weights
+    from reid_mtda.workflow.export import export_weights
 
     manifest = export_weights(weights, out, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255)
     console.print(f"model {manifest.model_id} stands in {out}", highlight=False)

@@ -32,8 +32,8 @@ from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
-from reid_mtda.workflow.crops import drop_crops, take_crops
 from reid_mtda.workflow.footage import harvest_site
+from reid_mtda.workflow.stored_crops import drop_stored_crops, import_stored_crops
 from reid_mtda.workflow.targets import load_targets
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def adapt_cameras(
         return _adapt(site, config, run, progress, crops)
     finally:
         if crops is not None:
-            drop_crops(run.folder / "crops")
+            drop_stored_crops(run.folder / "crops")
             for step in ("teachers_*", "student_training"):
                 for state in run.folder.glob(f"{step}/checkpoints/resume.safetensors"):
                     state.unlink(missing_ok=True)
@@ -159,7 +159,7 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
         if crops is None:
             harvests, failures = harvest_site(site, run.folder / "crops", config.harvest.max_crops, progress)
         else:
-            harvests, failures = take_crops(site, crops, run.folder / "crops")
+            harvests, failures = import_stored_crops(site, crops, run.folder / "crops")
         targets = usable_targets(run.folder / "crops", harvests, failures)
     return _learn(run, config, source, targets, Adaptable(site.name, harvests, failures), progress)
 

@@ -10,7 +10,7 @@ from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import SUFFIXES
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import card_path
-from reid_mtda.workflow.answers import export_weights
+from reid_mtda.workflow.export import export_weights
 from reid_mtda.zoo.folder import NAME, find_installed, models_folder, write_origin
 from reid_mtda.zoo.table import CropInput, Task, load_table
 

@@ -25,7 +25,7 @@ from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
 from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
-from reid_mtda.workflow.targets import together
+from reid_mtda.workflow.targets import concat_sets
 
 
 def train_baselines(
@@ -222,7 +222,7 @@ def train_oracle(
         return
     if labelled is None:
         raise ConfigError("baselines: the oracle needs labelled training pictures of the targets; take it out")
-    everything = labelled if source is None else together([source, labelled])
+    everything = labelled if source is None else concat_sets([source, labelled])
     step = run.child("oracle")
     model = build_embedder(config.student.spec(everything.num_classes), seed=step.child_seed("weights"))
     student = config.student_training()

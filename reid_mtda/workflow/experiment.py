@@ -29,7 +29,7 @@ from reid_mtda.workflow.adapt import (
 from reid_mtda.workflow.baselines import train_baselines
 from reid_mtda.workflow.demo import demo
 from reid_mtda.workflow.score import score_elsewhere, score_run, students
-from reid_mtda.workflow.targets import load_benchmark, load_pictures_of, load_targets, together, with_tracklets
+from reid_mtda.workflow.targets import concat_sets, load_benchmark, load_pictures_of, load_targets, with_tracklets
 
 
 def run_seeds(
@@ -148,7 +148,7 @@ def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) 
         config,
         source,
         targets,
-        together(list(benchmark.labelled.values())),
+        concat_sets(list(benchmark.labelled.values())),
         progress,
         lambda kind: with_tracklets(benchmark, config.targets, kind),
     )

@@ -102,7 +102,7 @@ def _unlabelled(benchmark: Benchmark, targets: tuple[TargetData, ...]) -> dict[s
     return found
 
 
-def together(sets: Sequence[LabelledSet]) -> LabelledSet:
+def concat_sets(sets: Sequence[LabelledSet]) -> LabelledSet:
     """Labelled sets as one; identities of different sets stay apart."""
     first = np.cumsum([0, *(each.num_classes for each in sets)])
     return LabelledSet(

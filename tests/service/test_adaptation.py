@@ -21,7 +21,7 @@ from reid_mtda.site import Site, load_site
 from reid_mtda.types import Frame
 from reid_mtda.vision.video import read_frames
 from reid_mtda.workflow.adapt import adapt_cameras
-from reid_mtda.workflow.crops import take_crops
+from reid_mtda.workflow.stored_crops import import_stored_crops
 
 SETTINGS = ServiceSettings(live=LiveSettings(streams=StreamSettings(retry_s=0.2, restarts_per_minute=200)))
 
@@ -101,16 +101,16 @@ def test_whoever_was_erased_is_not_learnt_from_by_a_job_that_goes_on(site: Site,
         (gate / f"{track}.jpg").write_bytes(b"a crop")
         table.append(f"{track}.jpg,{track},0,0,0,0,1,1")
     (gate / "crops.csv").write_text("\n".join(table) + "\n")
-    reports, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    reports, failures = import_stored_crops(site, tmp_path / "crops", tmp_path / "run")
     assert (reports["gate"].tracklets, reports["gate"].crops, failures) == (3, 3, {})
     (gate / "1.jpg").unlink()
     (gate / "crops.csv").write_text("\n".join([*table[:2], table[3], "3.jpg,3,0,0,0,0,1,1"]) + "\n")
     (gate / "3.jpg").write_bytes(b"a new one")
-    reports, _ = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    reports, _ = import_stored_crops(site, tmp_path / "crops", tmp_path / "run")
     assert sorted(path.name for path in (tmp_path / "run" / "gate").glob("*.jpg")) == ["0.jpg", "2.jpg"]
     assert reports["gate"].crops == 2
     (gate / "crops.csv").write_text("file\n")
-    _, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    _, failures = import_stored_crops(site, tmp_path / "crops", tmp_path / "run")
     assert "got other columns" in failures["gate"]
 
 
@@ -128,15 +128,15 @@ def test_a_camera_added_while_running_is_learnt_from_where_it_was_opted_in(site:
         (tmp_path / "crops" / name / "crops.csv").write_text(
             "file,tracklet,frame,time_s,x0,y0,x1,y1\n1.jpg,1,0,0,0,0,1,1\n"
         )
-    reports, failures = take_crops(site, tmp_path / "crops", tmp_path / "run")
+    reports, failures = import_stored_crops(site, tmp_path / "crops", tmp_path / "run")
     assert sorted(reports) == ["added", "gate"] and not failures
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["added", "gate"]
 
 
 def test_without_crops_or_consent_there_is_nothing_to_learn_from(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder, expected the crops that a service kept"):
-        take_crops(site, tmp_path / "nowhere", tmp_path / "run")
+        import_stored_crops(site, tmp_path / "nowhere", tmp_path / "run")
     (tmp_path / "running" / "gate.yaml").unlink()
     (tmp_path / "crops").mkdir()
     with pytest.raises(DataError, match="no camera is opted in; write 'keep_for_adaptation: true'"):
-        take_crops(load_site(tmp_path / "running"), tmp_path / "crops", tmp_path / "run")
+        import_stored_crops(load_site(tmp_path / "running"), tmp_path / "crops", tmp_path / "run")

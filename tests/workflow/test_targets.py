@@ -11,7 +11,7 @@ from reid_mtda.config import TargetData
 from reid_mtda.errors import DataError
 from reid_mtda.runs import Run
 from reid_mtda.types import LabelledSet, UnlabelledSet
-from reid_mtda.workflow.targets import Benchmark, load_benchmark, together, with_tracklets, without_labels
+from reid_mtda.workflow.targets import Benchmark, concat_sets, load_benchmark, with_tracklets, without_labels
 
 NAMES = ("gate", "plaza")
 
@@ -117,7 +117,7 @@ def test_a_set_that_tells_no_cameras_is_one():
 
 
 def test_sets_together_keep_their_people_apart():
-    both = together([labelled(people=3), labelled(people=2)])
+    both = concat_sets([labelled(people=3), labelled(people=2)])
     assert both.num_classes == 5 and both.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
 
 

@@ -15,7 +15,7 @@ from reid_mtda.site import Site
 log = logging.getLogger(__name__)
 
 
-def take_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestReport], dict[str, str]]:
+def import_stored_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, HarvestReport], dict[str, str]]:
     """Copy the kept crops of the cameras of ``site`` into ``out``; a camera without any is reported.
 
     What stands in ``out`` already stays as it is, but for crops that were deleted from ``crops`` since: a person who
@@ -83,7 +83,7 @@ def _copied(source: Path, target: Path) -> bool:
     return True
 
 
-def drop_crops(out: Path) -> None:
+def drop_stored_crops(out: Path) -> None:
     """Remove the copies as soon as nothing learns from them any more: retention and erasure do not reach them."""
     try:
         shutil.rmtree(out)
