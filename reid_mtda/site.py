@@ -17,6 +17,8 @@ from reid_mtda.schema import Strict, load_yaml
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
 SITE_FILE = "site.yaml"
+STREET = Path(__file__).with_name("sites") / "street"
+"""The embedded site, the same as ``cameras/street`` of the repository."""
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -149,6 +151,11 @@ class Site:
     timezone: str | None = None
 
 
+def is_embedded(folder: Path) -> bool:
+    """Whether ``folder`` names the embedded street: it is called so, and no folder of that name is there."""
+    return str(folder) == STREET.name and not folder.exists()
+
+
 def is_camera_file(path: Path) -> bool:
     """Whether a file of a site's folder is a camera's, by its name: YAML, not hidden, and not the site's own."""
     return path.suffix in (".yaml", ".yml") and path.name[0] != "." and path.name != SITE_FILE
@@ -157,10 +164,14 @@ def is_camera_file(path: Path) -> bool:
 def load_site(folder: Path) -> Site:
     """Read every ``*.yaml`` of ``folder`` as a camera, but for ``site.yaml``, which says what holds for all of them.
 
+    ``street``, where no folder of that name is there, is the embedded site.
+
     Raises:
         ConfigError: no such folder, no camera in it, a file with a bad name, key or value.
     """
     folder = Path(folder)
+    if is_embedded(folder):
+        folder = STREET
     if not folder.is_dir():
         got = "a file" if folder.exists() else "no such folder"
         raise ConfigError(f"{folder}: got {got}, expected a site: a folder with one YAML file per camera")

@@ -29,12 +29,15 @@ from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.tokens import issue_token
-from reid_mtda.site import Site, load_site, resolve_detector
+from reid_mtda.site import STREET, Site, is_embedded, load_site, resolve_detector
 from reid_mtda.types import Detect
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.zoo.folder import resolve_model
 
 log = logging.getLogger(__name__)
+
+STREET_SETTINGS = STREET.with_name("street_settings.yaml")
+"""Settings of the embedded street, the same as ``configs/live/street.yaml`` of the repository."""
 
 _DRAIN_S = 3
 _STOP_S = 6.0
@@ -60,7 +63,7 @@ def serve(
     """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
 
     Args:
-        site: folder of camera files.
+        site: folder of camera files; ``street`` is the embedded one.
         model: exported model folder, or the name of a ready-made network, e.g. ``retail-0287``.
         gallery: gallery folder; made when missing.
         host: address to serve on.
@@ -77,6 +80,8 @@ def serve(
     Raises:
         ReidError: the site, model, gallery, settings or certificate cannot be used, or the port is taken.
     """
+    if config is None and is_embedded(site):
+        config = STREET_SETTINGS  # its recordings are short, and are to be seen again
     settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
     if holdout is not None:
         settings = settings.model_copy(update={"holdout": holdout})
