@@ -121,7 +121,7 @@ def system(model: Path, seconds: float, counts: list[int]) -> dict[str, Any]:
             running = LiveSystem(Site("bench", Path(folder), cameras), opened, gallery)
             running.start()
             time.sleep(seconds)
-            states, memory = running.cameras().values(), resident_mb()
+            states, memory = running.pool.states().values(), resident_mb()
             used = (cpu_s() - cpu) / seconds
             delays = [delay for state in states for delay in state.counts.delays_s]
             frames, dropped = sum(s.counts.frames for s in states), sum(s.stream.dropped for s in states)
@@ -156,7 +156,7 @@ def soak(model: Path, hours: float) -> dict[str, Any]:
                     coat = np.random.default_rng(person).integers(0, 255, (7, 2, 3), np.uint8)
                     image[20:76, x : x + 16] = coat.repeat(8, 0).repeat(8, 1)
             yield Frame(camera, second, start + second, image)
-            while holder[0].cameras()["busy"].counts.frames <= second and not holder[0].is_stopping():
+            while holder[0].pool.states()["busy"].counts.frames <= second and not holder[0].is_stopping():
                 time.sleep(0.0002)
             if second % 900 == 899:
                 rows.append(((second + 1) / 3600, resident_mb(), (time.perf_counter() - began) / 0.9))

@@ -98,13 +98,13 @@ def _work(model: Path, cameras: dict[str, Camera], seconds: float, ready: Any, a
             before, cpu = _counts(running), time.process_time()
             time.sleep(seconds)
             frames, dropped, crops, batches = (now - then for now, then in zip(_counts(running), before, strict=True))
-            delays = tuple(delay for state in running.cameras().values() for delay in state.counts.delays_s)
+            delays = tuple(delay for state in running.pool.states().values() for delay in state.counts.delays_s)
             answers.put(Share(frames, dropped, time.process_time() - cpu, _pss_mb(), crops, batches, delays))
             ready.wait()  # nobody stops while others still measure
 
 
 def _counts(running: LiveSystem) -> tuple[int, int, int, int]:
-    states = running.cameras().values()
+    states = running.pool.states().values()
     frames, dropped = sum(state.counts.frames for state in states), sum(state.stream.dropped for state in states)
     return frames, dropped, running.model_server.batched_crops, running.model_server.batches
 

@@ -66,7 +66,7 @@ class ModelServer:
             self._running = True
             self._start_embedder(self.serving)
 
-    def embed_one(self, crop: ImageArray, *, key: str) -> FloatArray:
+    def embed_one(self, crop: ImageArray, *, key: str = "search") -> FloatArray:
         """The embedding float32 (D,) of a crop uint8 (h, w, 3), through the same queue as the cameras'.
 
         Raises:

@@ -19,18 +19,17 @@ from reid_mtda.live.cameras import CameraPool, join
 from reid_mtda.live.clock_watch import ClockWatch
 from reid_mtda.live.crop_store import CropStore
 from reid_mtda.live.disk_guard import Disk, StorageLevel
-from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.events import Events
 from reid_mtda.live.gallery_watch import GalleryWatch
 from reid_mtda.live.model_gate import GateSamples
 from reid_mtda.live.retention import LetGo, Turns, expire_sightings, keep_only
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.site_reload import SiteReloader
-from reid_mtda.live.state import CameraState, RunningCamera
+from reid_mtda.live.state import RunningCamera
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.model import Model
 from reid_mtda.site import Camera, Site, resolve, resolve_detector
-from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, ModelManifest
+from reid_mtda.types import Detect, FloatArray, Frame
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.motion_gate import motion_gated
 
@@ -146,40 +145,6 @@ class LiveSystem:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # --------------------------------------------------------------------------------------------- cameras
-
-    def cameras(self) -> dict[str, CameraState]:
-        """All cameras by name."""
-        return self.pool.states()
-
-    def camera(self, name: str) -> CameraState:
-        """One camera; ConfigError when there is none of that name, as for all below."""
-        return self.pool.state(name)
-
-    def add_camera(self, name: str, camera: Camera) -> None:
-        """Add a camera while running; its address must have passed a ``UrlPolicy`` where it comes from outside.
-
-        Raises:
-            ConfigError: a bad or taken name, or too many cameras.
-        """
-        self.pool.add(name, camera)
-
-    def remove_camera(self, name: str) -> None:
-        """Stop a camera and take it from the list; its sightings stay until they are old or erased."""
-        self.pool.remove(name)
-
-    def pause(self, name: str) -> None:
-        """Let go of a camera until ``resume``."""
-        self.pool.pause(name)
-
-    def resume(self, name: str) -> None:
-        """Open a paused or ended camera again."""
-        self.pool.resume(name)
-
-    def worker(self, name: str) -> CameraWorker:
-        """The worker of a camera, for its newest picture."""
-        return self.pool.worker(name)
-
     # ---------------------------------------------------------------------------------------- model, gallery
 
     @property
@@ -188,52 +153,15 @@ class LiveSystem:
         return self.model_server.serving.model
 
     @property
-    def manifest(self) -> ModelManifest:
-        """Card of the model that answers."""
-        return self.model_server.serving.model.manifest
-
-    @property
     def gallery(self) -> Gallery:
         """The gallery that answers."""
         return self.model_server.serving.gallery
 
-    @property
-    def previous_gallery(self) -> Gallery | None:
-        """The gallery of the model before, if one can go back to it."""
-        return self.model_server.previous_gallery
-
-    @previous_gallery.setter
-    def previous_gallery(self, gallery: Gallery | None) -> None:
-        self.model_server.previous_gallery = gallery
-
-    @property
-    def galleries_lock(self) -> threading.RLock:
-        """Held by whoever deletes from galleries or exchanges them."""
-        return self.model_server.galleries_lock
-
     @contextlib.contextmanager
     def writes_paused(self) -> Iterator[None]:
         """No gallery is exchanged inside the block and none gets a sighting: what goes, goes whole."""
-        with self.galleries_lock, self.model_server.serving.adding:
+        with self.model_server.galleries_lock, self.model_server.serving.adding:
             yield
-
-    @property
-    def drift_monitor(self) -> DriftMonitor:
-        """What the embeddings say about themselves."""
-        return self.model_server.drift_monitor
-
-    @property
-    def site(self) -> Site:
-        """The site as its files say now."""
-        return self.follower.site
-
-    def embed_one(self, crop: ImageArray, *, key: str = "search") -> FloatArray:
-        """The embedding float32 (D,) of a crop uint8 (h, w, 3), through the same queue as the cameras'.
-
-        Raises:
-            ModelError: the model is too busy or fails.
-        """
-        return self.model_server.embed_one(crop, key=key)
 
     def switch(
         self,
@@ -331,7 +259,7 @@ class LiveSystem:
                 guarded(look)
 
     def _keep_opted_in(self) -> None:
-        keep_only({name for name, state in self.cameras().items() if state.settings.keep_for_adaptation}, self.kept)
+        keep_only({name for name, state in self.pool.states().items() if state.settings.keep_for_adaptation}, self.kept)
 
     def expire_sightings(
         self, *, accept: bool = False, note: Callable[[dict[str, int]], object] | None = None
@@ -348,7 +276,7 @@ class LiveSystem:
         Raises:
             StorageError: it could not be noted; nothing was deleted.
         """
-        present = {name: state.settings for name, state in self.cameras().items()}
+        present = {name: state.settings for name, state in self.pool.states().items()}
         self._keep_opted_in()
         if accept:
             self._clock_watch.accept()
@@ -357,13 +285,21 @@ class LiveSystem:
             return {}
         days = self.pool.former | {name: camera.retention_days for name, camera in present.items()}
         self._tell_of_strays(days)
-        with self.galleries_lock:  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
+        with (
+            self.model_server.galleries_lock
+        ):  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
             gallery, now_s = self.gallery, self._wall()
             due = self._turns.due(days, gallery, now_s, accept=accept)
             if due.counts:
                 (note or self.on_retention)(due.counts)
             gone = expire_sightings(
-                due, self._turns, gallery, self.previous_gallery, self.kept, self.samples, self.on_letting_go
+                due,
+                self._turns,
+                gallery,
+                self.model_server.previous_gallery,
+                self.kept,
+                self.samples,
+                self.on_letting_go,
             )
             self._turns.note(gallery, now_s)
         self.alerts.put("old sightings", due.message)

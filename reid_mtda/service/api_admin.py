@@ -80,7 +80,7 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         if body.sighting_ids is not None:
             rows = gallery.lookup(body.sighting_ids)
         elif who.sees(body.camera or ""):
-            if body.camera not in (*parts.system.cameras(), *parts.system.pool.former, *gallery.cameras()):
+            if body.camera not in (*parts.system.pool.states(), *parts.system.pool.former, *gallery.cameras()):
                 raise SearchError(f"camera {body.camera!r}: neither here nor in the gallery; check the name", 404)
             rows = gallery.sightings(Filter([body.camera or ""]))
             rows = {n: row for n, row in rows.items() if body.before_s is None or row.end_s < body.before_s}
@@ -157,7 +157,7 @@ def verification(who: SiteAdmin, parts: Parts) -> dict[str, Any]:
 @router.get("/model", tags=["model"])
 def model(who: Who, parts: Parts) -> a.ModelOut:
     """The model that answers, its thresholds and drift; of the cameras you may see."""
-    manifest, thresholds = parts.system.manifest, parts.calibration.current()
+    manifest, thresholds = parts.system.model.manifest, parts.calibration.current()
     return a.ModelOut(
         model_id=manifest.model_id,
         arch=manifest.arch,
@@ -169,14 +169,16 @@ def model(who: Who, parts: Parts) -> a.ModelOut:
         thresholds=[
             row for row in a.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)
         ],
-        drift={name: value for name, value in parts.system.drift_monitor.drift().items() if who.sees(name)},
+        drift={
+            name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
+        },
     )
 
 
 @router.post("/model/calibration", tags=["model"])
 def calibrate_now(who: SiteAdmin, parts: Parts) -> list[a.ThresholdOut]:
     """Measure the thresholds anew, now."""
-    parts.audit.add(who, "calibrated", model_id=parts.system.manifest.model_id)
+    parts.audit.add(who, "calibrated", model_id=parts.system.model.manifest.model_id)
     thresholds = parts.calibration.renew()
     return a.thresholds_out(thresholds)
 

@@ -24,13 +24,13 @@ router = APIRouter(prefix="/api/v1", tags=["cameras"], responses=ERRORS)
 @router.get("/cameras")
 def cameras(who: Who, parts: Parts) -> list[s.CameraOut]:
     """All cameras you may see."""
-    return [s.CameraOut.of(state) for name, state in parts.system.cameras().items() if who.sees(name)]
+    return [s.CameraOut.of(state) for name, state in parts.system.pool.states().items() if who.sees(name)]
 
 
 @router.get("/cameras/{name}")
 def camera(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
     """One camera."""
-    return s.CameraOut.of(parts.system.camera(known_camera(parts, who, name)))
+    return s.CameraOut.of(parts.system.pool.state(known_camera(parts, who, name)))
 
 
 def known_camera(parts: AppState, who: Principal, name: str) -> str:
@@ -39,7 +39,7 @@ def known_camera(parts: AppState, who: Principal, name: str) -> str:
     Raises:
         SearchError: 404 otherwise; another's camera looks like none.
     """
-    if not who.sees(name) or name not in parts.system.cameras():
+    if not who.sees(name) or name not in parts.system.pool.states():
         raise SearchError(f"camera {name[:64]!r}: no such camera", 404)
     return name
 
@@ -88,12 +88,12 @@ def _switch(parts: AppState, who: Principal, name: str, *, paused: bool) -> s.Ca
 @router.get("/cameras/{name}/picture", response_class=Response)
 def picture(name: s.Name, who: Who, parts: Parts) -> Response:
     """The newest picture, JPEG; X-People: the people followed in it as JSON, X-Fps: frames a second now."""
-    newest = parts.system.worker(known_camera(parts, who, name)).picture
+    newest = parts.system.pool.worker(known_camera(parts, who, name)).picture
     if newest is None:
         raise SearchError(f"camera {name!r}: no picture yet", 404)
     response = jpeg(parts.live_pictures.jpeg(newest))
     response.headers["X-People"] = json.dumps(people_of(newest), separators=(",", ":"))
-    response.headers["X-Fps"] = f"{parts.system.camera(name).stream.fps:.1f}"
+    response.headers["X-Fps"] = f"{parts.system.pool.state(name).stream.fps:.1f}"
     response.headers["X-Taken"] = iso_utc(newest.frame.time_s)
     return response
 

@@ -105,7 +105,7 @@ def make_app_state(
         calibration=calibration,
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
-        times=site_time(system.site.timezone),
+        times=site_time(system.follower.site.timezone),
         erasures=Erasures(system, state, audit, reviews, searches, queries),
     )
     _follow_retention(service)

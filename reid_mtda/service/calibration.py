@@ -38,7 +38,7 @@ class Calibration:
     def __init__(self, system: LiveSystem, folder: Path, settings: ServiceSettings) -> None:
         self._system, self._folder, self._settings = system, Path(folder), settings
         self._lock = threading.Lock()
-        self._current = self._load(system.manifest.model_id)
+        self._current = self._load(system.model.manifest.model_id)
         self._due = 0.0
         self.made_s = 0.0
         system.periodic_checks.append(self.poll)
@@ -46,7 +46,7 @@ class Calibration:
     def poll(self) -> None:
         """Notice pairs of the settings that name no camera; one may be added while running, so none is refused."""
         named = {name for pair in self._settings.overlapping for name in pair}
-        unknown = ", ".join(sorted(named - self._system.cameras().keys()))
+        unknown = ", ".join(sorted(named - self._system.pool.states().keys()))
         message = (
             f"overlapping: got {unknown}, no camera of this site; mend the settings, or the pair counts for nothing"
         )
@@ -54,7 +54,7 @@ class Calibration:
 
     def current(self) -> Thresholds:
         """The thresholds; made anew first when they are old or of another model."""
-        model_id = self._system.manifest.model_id
+        model_id = self._system.model.manifest.model_id
         with self._lock:
             if self._current.model_id != model_id:
                 self._current, self._due = self._load(model_id), 0.0
@@ -76,7 +76,7 @@ class Calibration:
     def _renew(self) -> None:
         gallery = self._system.gallery
         numbers = gallery.numbers()[-_SAMPLE:].tolist()
-        cameras = {name: state.settings for name, state in self._system.cameras().items()}
+        cameras = {name: state.settings for name, state in self._system.pool.states().items()}
         named = frozenset(pair_of(*pair) for pair in self._settings.overlapping)
         rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers)
         records = [
@@ -86,7 +86,7 @@ class Calibration:
         ]
         made = calibrate(
             records,
-            self._system.drift_monitor.within(),
+            self._system.model_server.drift_monitor.within(),
             model_id=gallery.model_id,
             false_match_rate=self._settings.false_match_rate,
             overlapping=named | overlapping_pairs(cameras),

@@ -89,7 +89,7 @@ class Cameras:
                 message = f"camera {row['name']}, added while running, is left out: {error}"
                 self._system.alerts.put(f"camera {row['name']}", message)
                 self._audit.add("service", "camera_refused", camera=row["name"], reason=str(error))
-        cameras = self._system.cameras()
+        cameras = self._system.pool.states()
         former = {name: days for name, days in retention.items() if days is not None and name not in cameras}
         self._system.pool.former.update(former)
         for name, state in cameras.items():
@@ -100,14 +100,14 @@ class Cameras:
             connection.execute(_RETENTION, (name, camera.retention_days))
 
     def _restore(self, row: sqlite3.Row) -> None:
-        name, is_there = row["name"], row["name"] in self._system.cameras()
+        name, is_there = row["name"], row["name"] in self._system.pool.states()
         camera = None if row["settings"] is None else self._checked(name, row["settings"])
         if is_there and (row["is_removed"] or camera is not None):
-            self._system.remove_camera(name)
+            self._system.pool.remove(name)
         if camera is not None:
-            self._system.add_camera(name, camera)
-        if row["is_paused"] and name in self._system.cameras():
-            self._system.pause(name)
+            self._system.pool.add(name, camera)
+        if row["is_paused"] and name in self._system.pool.states():
+            self._system.pool.pause(name)
 
     def _checked(self, name: str, settings: str) -> Camera:
         try:
@@ -121,7 +121,7 @@ class Cameras:
         """A camera file of the site changed: audited; how long the sightings of one that went are kept stays known."""
         if change.after is not None and not problem:
             self._remember_retention(change.name, change.after)
-        elif change.kind == "removed" and change.before is not None and change.name not in self._system.cameras():
+        elif change.kind == "removed" and change.before is not None and change.name not in self._system.pool.states():
             with self._database.write() as connection:
                 connection.execute(_SET, (change.name, None, change.before.retention_days, 0, 0))
         self._audit.add("service", f"site_file_{change.kind}", camera=change.name, problem=problem)
@@ -137,13 +137,13 @@ class Cameras:
             StorageError: it could not be audited or kept; there is no such camera.
         """
         self._policy.check(camera.url)
-        check_neighbours(name, camera, self._system.cameras(), where=f"camera {name!r}: neighbours")
+        check_neighbours(name, camera, self._system.pool.states(), where=f"camera {name!r}: neighbours")
         self._system.pool.check_new(name)
         row, shown = (name, _settings_json(camera), camera.retention_days, 0, 0), redact_url(camera.url)
         with self._kept(_SET, row), self._audited(user, "camera_added", name, url=shown):
-            self._system.add_camera(name, camera)
+            self._system.pool.add(name, camera)
         self._forget_refusal(name)
-        return self._system.camera(name)
+        return self._system.pool.state(name)
 
     def remove(self, user: str | Principal, name: str) -> None:
         """Remove a camera: one of the site's files too, and one that was refused at the start.
@@ -152,11 +152,11 @@ class Cameras:
             ConfigError: there is none of that name.
             StorageError: it could not be audited or kept; the camera goes on.
         """
-        is_there = name in self._system.cameras() or name not in self.refused
-        days = self._system.camera(name).settings.retention_days if is_there else self._system.pool.former.get(name)
+        is_there = name in self._system.pool.states() or name not in self.refused
+        days = self._system.pool.state(name).settings.retention_days if is_there else self._system.pool.former.get(name)
         with self._kept(_SET, (name, None, days, 1, 0)), self._audited(user, "camera_removed", name):
             if is_there:
-                self._system.remove_camera(name)
+                self._system.pool.remove(name)
         self._forget_refusal(name)
 
     def put_back(self, user: str | Principal, name: str) -> CameraState:
@@ -166,14 +166,14 @@ class Cameras:
             ConfigError: the site has none of that name, or it is there.
             StorageError: it could not be audited or kept; nothing was changed.
         """
-        if name not in self._system.site.cameras:
+        if name not in self._system.follower.site.cameras:
             raise ConfigError(f"camera {name!r}: the site's folder has no such camera; add it with its address")
         self._system.pool.check_new(name)
-        camera = self._system.site.cameras[name]
+        camera = self._system.follower.site.cameras[name]
         row = (name, None, camera.retention_days, 0, 0)
         with self._kept(_SET, row), self._audited(user, "camera_put_back", name):
-            self._system.add_camera(name, camera)
-        return self._system.camera(name)
+            self._system.pool.add(name, camera)
+        return self._system.pool.state(name)
 
     def switch(self, user: str | Principal, name: str, *, paused: bool) -> CameraState:
         """Pause a camera or resume it.
@@ -182,11 +182,11 @@ class Cameras:
             ConfigError: there is none of that name.
             StorageError: it could not be audited or kept; nothing was changed.
         """
-        self._system.camera(name)
+        self._system.pool.state(name)
         action = "camera_paused" if paused else "camera_resumed"
         with self._kept(_PAUSE, (name, int(paused))), self._audited(user, action, name):
-            (self._system.pause if paused else self._system.resume)(name)
-        return self._system.camera(name)
+            (self._system.pool.pause if paused else self._system.pool.resume)(name)
+        return self._system.pool.state(name)
 
     @contextlib.contextmanager
     def _kept(self, statement: str, values: tuple[object, ...]) -> Iterator[None]:

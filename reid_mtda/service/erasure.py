@@ -138,7 +138,7 @@ class Erasures:
         system = self._system
         keys = {sighting_key(row) for row in rows.values()}
         prefixes = (*live_prefixes(keys), *(() if camera is None else (live_prefix(camera),)))
-        if (aside := system.previous_gallery) is not None:
+        if (aside := system.model_server.previous_gallery) is not None:
             aside.delete(number for row in rows.values() for number in _of_key(aside, row))
         crops = 0
         for name in sorted({row.camera for row in rows.values()}):
@@ -174,12 +174,12 @@ class Erasures:
 
     def _left(self) -> list[str]:
         """What of deleted things is still on the disk, as was seen at the last try."""
-        galleries = (self._system.gallery, self._system.previous_gallery)
+        galleries = (self._system.gallery, self._system.model_server.previous_gallery)
         return [text for text in (*(g.left_of_deleted for g in galleries if g is not None), self._reviews.left) if text]
 
     def _finish(self) -> list[str]:
-        with self._system.galleries_lock:  # no gallery is closed meanwhile
-            for gallery in (self._system.gallery, self._system.previous_gallery):
+        with self._system.model_server.galleries_lock:  # no gallery is closed meanwhile
+            for gallery in (self._system.gallery, self._system.model_server.previous_gallery):
                 if gallery is not None:
                     gallery.finish_deleting()
         self._reviews.finish_forgetting()

@@ -81,7 +81,7 @@ class _Live(Collector):
         yield from self._process()
 
     def _cameras(self) -> Iterator[Metric]:
-        states = self._system.cameras()
+        states = self._system.pool.states()
         counters: _Table = {
             "frames": ("Frames analysed.", lambda s: s.counts.frames),
             "frames_dropped": ("Frames replaced by a newer one before analysis.", lambda s: s.stream.dropped),
@@ -141,20 +141,20 @@ class _Live(Collector):
         yield kept
         yield GaugeMetricFamily("reid_gallery_size", "Sightings in the gallery.", value=len(system.gallery))
         info = GaugeMetricFamily("reid_model_info", "1 for the model that answers.", labels=["model_id", "arch"])
-        info.add_metric([system.manifest.model_id, system.manifest.arch], 1)
+        info.add_metric([system.model.manifest.model_id, system.model.manifest.arch], 1)
         yield info
         drift = GaugeMetricFamily(
             "reid_embedding_drift",
             "1 - cosine of the last 200 embeddings' mean to that at adaptation, else to the first 200's by model.",
             labels=["camera"],
         )
-        for camera, value in system.drift_monitor.drift().items():
+        for camera, value in system.model_server.drift_monitor.drift().items():
             drift.add_metric([camera], value)
         yield drift
         within = GaugeMetricFamily(
             "reid_tracklet_consistency", "Median cosine between the halves of one tracklet.", labels=["camera"]
         )
-        for camera, scores in system.drift_monitor.within().items():
+        for camera, scores in system.model_server.drift_monitor.within().items():
             if scores:
                 within.add_metric([camera], float(np.median(scores)))
         yield within

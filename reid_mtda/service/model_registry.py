@@ -76,7 +76,7 @@ class ModelRegistry:
 
     def restore(self, serving: ServingRecord) -> None:
         """At the start: go on as the last process left off, the gallery set aside within reach again."""
-        aside = self._system.previous_gallery = serving.open_before()
+        aside = self._system.model_server.previous_gallery = serving.open_before()
         for folder in serving.left_over:
             self._audit.add("service", "gallery_removed", gallery=folder.name)
             _clear(folder, is_ours=folder.parent == gallery_for(self._state, ""))
@@ -97,7 +97,9 @@ class ModelRegistry:
         found = []
         if not _is_there(self._now.model):
             advice = "the model goes on from memory, but the service could not be started again; put it back"
-            found.append(f"model {self._system.manifest.model_id}: its folder {self._now.model} is gone; {advice}")
+            found.append(
+                f"model {self._system.model.manifest.model_id}: its folder {self._now.model} is gone; {advice}"
+            )
         if self._before is not None and not _is_there(self._before.model):
             found.append(f"the model before: its folder {self._before.model} is gone; there is no way back to it")
         self._system.alerts.put("model", "; ".join(found))
@@ -120,7 +122,7 @@ class ModelRegistry:
             self._system.samples.all(),
             self._system.model,
             candidate,
-            cameras=self._system.cameras(),
+            cameras=self._system.pool.states(),
             holdout=self._check_set,
             stopped=self._system.is_stopping,
         )
@@ -185,7 +187,7 @@ class ModelRegistry:
     def _work(self, user: Actor, name: str, work: Callable[[], None], remark: str) -> None:
         try:
             work()
-            self.job = Job(name, "done", f"model {self._system.manifest.model_id} answers{remark}")
+            self.job = Job(name, "done", f"model {self._system.model.manifest.model_id} answers{remark}")
         except ReidError as error:
             log.error("changing the model: %s", error)
             self.job = Job(name, "failed", str(error))
@@ -208,7 +210,7 @@ class ModelRegistry:
     def _change(self, user: Actor, name: str, model: Path, gallery: Path | None = None) -> None:
         new = load_model(model)
         gallery = gallery or gallery_for(self._state, new.model_id)
-        if new.model_id == self._system.manifest.model_id:
+        if new.model_id == self._system.model.manifest.model_id:
             raise SearchError(f"{name} is the model that answers already", 409)
         self._exchange(user, Place(model, gallery), new)
 
@@ -216,7 +218,7 @@ class ModelRegistry:
         """Carry over what a change that was interrupted did not."""
         self._carry_over(aside, self._system.gallery, self._system.model)
         self._renumber()
-        self._keep(self._system.manifest, self._now, self._before, is_complete=True)
+        self._keep(self._system.model.manifest, self._now, self._before, is_complete=True)
 
     def _carry_over(self, old: Gallery, new: Gallery, model: Model) -> None:
         """While cameras and people go on.
@@ -228,7 +230,7 @@ class ModelRegistry:
             old,
             new,
             model,
-            lock=self._system.galleries_lock,
+            lock=self._system.model_server.galleries_lock,
             stopped=self._system.is_stopping,
             progress=self._progress,
         )
@@ -247,16 +249,16 @@ class ModelRegistry:
             )
 
     def _exchange(self, user: Actor, place: Place, model: Model) -> None:
-        system, previous_gallery = self._system, self._system.previous_gallery
+        system, previous_gallery = self._system, self._system.model_server.previous_gallery
         reopened = previous_gallery is not None and previous_gallery.folder.resolve() == place.gallery
         is_made = not place.gallery.exists()
         new = previous_gallery if reopened and previous_gallery is not None else Gallery.open(place.gallery, model)
-        old_id = system.manifest.model_id
+        old_id = system.model.manifest.model_id
         with ExitStack() as undo:
             if not reopened:
                 undo.callback(_abandon, new, is_made=is_made)
             self._carry_over(system.gallery, new, model)
-            with system.galleries_lock:
+            with system.model_server.galleries_lock:
                 if not reopened:  # erasure and retention did not reach it until now
                     drop_gone(system.gallery, new)
                 self._audit.add(user, "model_switched", model_id=model.model_id, instead_of=old_id, sightings=len(new))
@@ -264,7 +266,7 @@ class ModelRegistry:
                 self._keep(model.manifest, place, self._now, is_complete=False)
                 undo.pop_all()
                 old = system.switch(model, new, read_cameras(place.model, model.manifest))
-                system.previous_gallery = old
+                system.model_server.previous_gallery = old
                 self._before, self._now = self._now, place
                 carry_over(old, new, model)  # what came since
                 self._renumber()

@@ -118,9 +118,9 @@ class Queries:
             SearchError: no such camera for this person, or nobody of that number in its picture.
         """
         principal.need(Role.OPERATOR)
-        if not principal.sees(camera) or camera not in self._system.cameras():
+        if not principal.sees(camera) or camera not in self._system.pool.states():
             raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
-        picture = self._system.worker(camera).picture
+        picture = self._system.pool.worker(camera).picture
         crop = picture.crop(track_id) if picture is not None else None
         if picture is None or crop is None:
             raise SearchError(f"camera {camera!r}: person {track_id} has left the picture; choose another one", 404)
@@ -220,7 +220,7 @@ class Queries:
                 "which needs a film."
             )
         with self._detect_lock:
-            person = largest_person(image, self._detect, self._system.manifest)
+            person = largest_person(image, self._detect, self._system.model.manifest)
         return person, _WHOLE if person is None else ""
 
     def _seen(self, principal: Principal, camera: str | None, time_s: float | None) -> Seen | None:
@@ -230,7 +230,7 @@ class Queries:
             raise SearchError("got only one of seen_camera and seen_s, expected both: where and when", 422)
         if not -1e11 < time_s < 1e11:
             raise SearchError(f"seen_s: got {time_s}, expected POSIX seconds", 422)
-        if not principal.sees(camera) or camera not in self._system.cameras():
+        if not principal.sees(camera) or camera not in self._system.pool.states():
             raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
         return Seen(camera, time_s, time_s)
 
@@ -270,5 +270,5 @@ class Queries:
     def _query(
         self, key: str, crop: ImageArray, picture: bytes, *, camera: str | None = None, seen: Seen | None = None
     ) -> Query:
-        model_id = self._system.manifest.model_id
-        return Query(key, self._system.embed_one(crop), picture, model_id, None, camera, seen)
+        model_id = self._system.model.manifest.model_id
+        return Query(key, self._system.model_server.embed_one(crop), picture, model_id, None, camera, seen)

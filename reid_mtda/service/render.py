@@ -39,7 +39,7 @@ def page(request: Request, name: str, who: Principal | None, *, status: int = 20
 
 def camera_names(parts: AppState, who: Principal) -> list[str]:
     """The cameras that somebody sees."""
-    return [name for name in parts.system.cameras() if who.sees(name)]
+    return [name for name in parts.system.pool.states() if who.sees(name)]
 
 
 def text_of(form: FormData, name: str) -> str:

@@ -98,7 +98,7 @@ def serve(
         secure = certificate is not None
         app = create_app(parts, host=host, secure=secure)
         address = f"{'https' if secure else 'http'}://{_shown(host)}:{listener.getsockname()[1]}/"
-        tell(f"reid-mtda serves {len(parts.system.cameras())} cameras at {address}")
+        tell(f"reid-mtda serves {len(parts.system.pool.states())} cameras at {address}")
         if token := first_token(parts):
             tell(f"sign in with this admin token; it is shown once, and valid {settings.first_token_days:g} days:")
             tell(f"  {token}")
@@ -185,7 +185,9 @@ def running_service(
     try:
         service.models.restore(serving)
         service.cameras.restore()
-        service.audit.add("service", "started", model_id=system.manifest.model_id, cameras=sorted(system.cameras()))
+        service.audit.add(
+            "service", "started", model_id=system.model.manifest.model_id, cameras=sorted(system.pool.states())
+        )
         service.last_head = service.audit.head
         log.info("started; audit head %s", head_text(service.last_head))
         system.expire_sightings(accept=accept_retention)  # what waits for a yes is told from the start

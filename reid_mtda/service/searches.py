@@ -167,7 +167,7 @@ class Searches:
 
     def _unknown(self, principal: Principal, where: Filter) -> tuple[str, ...]:
         """Cameras asked for that are not there for this person: none of the name, or one they do not see."""
-        asked, there = set(where.cameras or ()), {*self._system.cameras(), *self._system.pool.former}
+        asked, there = set(where.cameras or ()), {*self._system.pool.states(), *self._system.pool.former}
         if not asked <= there:  # a gallery may hold what no camera here ever saw
             there.update(self._system.gallery.cameras())
         return tuple(sorted(name for name in asked if name not in there or not principal.sees(name)))

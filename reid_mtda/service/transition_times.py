@@ -109,4 +109,4 @@ class TravelTimes:
 
 def travel_times(system: LiveSystem) -> TravelTimes:
     """What the cameras that are there now state."""
-    return TravelTimes({name: state.settings for name, state in system.cameras().items()})
+    return TravelTimes({name: state.settings for name, state in system.pool.states().items()})

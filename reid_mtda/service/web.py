@@ -110,7 +110,7 @@ def _own_path(path: str) -> str:
 def cameras_page(request: Request, who: Who, parts: Parts) -> Response:
     """The cameras, live."""
     last_event = parts.system.events.last  # before anything is read: what happens meanwhile is told again
-    states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
+    states = [state for name, state in parts.system.pool.states().items() if who.sees(name)]
     recent, _ = sightings_page(parts, who, limit=12)
     alerts = alerts_of(parts, who)
     return page(
@@ -160,7 +160,7 @@ def camera_action(request: Request, name: str, action: str, sent: Sent) -> Respo
 @router.get("/status")
 def status(request: Request, who: Who, parts: Parts) -> Response:
     """Camera health, the model and its thresholds."""
-    states = [state for name, state in parts.system.cameras().items() if who.sees(name)]
+    states = [state for name, state in parts.system.pool.states().items() if who.sees(name)]
     thresholds = parts.calibration.current()
     rows = [
         (pair, value)
@@ -173,11 +173,13 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         who,
         cameras=states,
         kept=parts.system.kept.count() if parts.system.kept is not None else {},
-        manifest=parts.system.manifest,
+        manifest=parts.system.model.manifest,
         gallery_size=size_seen(parts.system.gallery, who),
         thresholds=thresholds,
         rows=rows,
-        drift={name: value for name, value in parts.system.drift_monitor.drift().items() if who.sees(name)},
+        drift={
+            name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
+        },
         disk=api.disk_words(parts.system.disk.message, who),
         alerts=alerts_of(parts, who),
         models=parts.models,

@@ -104,9 +104,9 @@ def test_the_service_keeps_crops_of_the_camera_opted_in_alone(make: Callable[...
     cameras = {**street("market"), "gate": street("gate")["gate"].model_copy(update={"keep_for_adaptation": True})}
     system = make(cameras, crops=crops)
     system.start()
-    until(lambda: all(state.counts.sightings >= 3 for state in system.cameras().values()))
-    system.pause("gate")
-    until(lambda: system.cameras()["gate"].pending == 0)
+    until(lambda: all(state.counts.sightings >= 3 for state in system.pool.states().values()))
+    system.pool.pause("gate")
+    until(lambda: system.pool.states()["gate"].pending == 0)
     system.stop()
     assert [path.name for path in crops.iterdir()] == ["gate"]
     rows = [row for row in read_crop_table(crops / "gate")]
@@ -130,7 +130,7 @@ def test_crops_stay_as_long_as_their_sighting(make: Callable[..., LiveSystem], t
     """Of a recording: seen long ago, come in just now."""
     camera = Camera(url="synthetic://street?camera=gate", retention_days=1.0, keep_for_adaptation=True)
     system = make({"gate": camera}, crops=tmp_path / "crops")
-    vector, seen = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0], time.time() - 900_000
+    vector, seen = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0], time.time() - 900_000
     number = system.gallery.add(vector, "gate", 1, seen, seen + 5, None)
     assert system.kept is not None
     system.kept.take(tracklet(1, time_s=seen))
@@ -157,5 +157,5 @@ def test_no_crops_are_kept_while_the_disk_fills_up(make: Callable[..., LiveSyste
     system = make({"gate": camera}, crops=tmp_path / "crops", settings=settings)
     system.disk.poll()
     system.start()
-    until(lambda: system.cameras()["gate"].counts.without_picture >= 2)
+    until(lambda: system.pool.states()["gate"].counts.without_picture >= 2)
     assert system.kept is not None and system.kept.count() == {}

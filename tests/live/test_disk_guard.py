@@ -88,7 +88,7 @@ def test_below_the_first_threshold_sightings_have_no_picture(make: Callable[...,
     settings = FAST.model_copy(update={"min_free_pictures_mb": 1e12})
     system = make(street("gate"), settings=settings)
     system.start()
-    until(lambda: system.cameras()["gate"].counts.without_picture >= 2)
+    until(lambda: system.pool.states()["gate"].counts.without_picture >= 2)
     rows = system.gallery.sightings()
     assert len(rows) >= 2 and finds_itself(system.gallery)
     assert not any(row.thumbnail.exists() for row in list(rows.values())[1:])
@@ -99,9 +99,9 @@ def test_below_the_first_threshold_sightings_have_no_picture(make: Callable[...,
 def test_below_the_second_nothing_is_stored_but_searched(make: Callable[..., LiveSystem]) -> None:
     system = make(street("gate"), settings=FAST.model_copy(update={"min_free_mb": 1e12}))
     system.start()
-    until(lambda: system.disk.level is StorageLevel.NOTHING and system.cameras()["gate"].counts.refused > 0)
+    until(lambda: system.disk.level is StorageLevel.NOTHING and system.pool.states()["gate"].counts.refused > 0)
     before = len(system.gallery)
-    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    vector = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0]
     assert system.gallery.search(vector, 3).gallery_size == before
     assert "sightings are not stored, searches go on" in system.disk.message
 
@@ -115,8 +115,8 @@ def test_a_picture_that_no_longer_fits_costs_no_sighting(
     monkeypatch.setattr(Store, "_write_thumbnail", staticmethod(full))
     system = make(street("gate"))
     system.start()
-    until(lambda: system.cameras()["gate"].counts.without_picture >= 2)
-    state = system.cameras()["gate"]
+    until(lambda: system.pool.states()["gate"].counts.without_picture >= 2)
+    state = system.pool.states()["gate"]
     assert state.counts.failed == 0 and state.counts.sightings == state.counts.without_picture and state.fault == ""
     assert finds_itself(system.gallery)
     assert system.disk.level is StorageLevel.VECTORS and "No space left" in system.disk.message
@@ -152,7 +152,7 @@ def test_a_disk_that_is_really_full(make: Callable[..., LiveSystem], small_disk:
         clock=lambda: time.monotonic() + skew,
     )
     system.start()
-    until(lambda: system.cameras()["gate"].counts.sightings >= 2)
+    until(lambda: system.pool.states()["gate"].counts.sightings >= 2)
     ballast = small_disk / "ballast"
     fill_up(ballast)
     until(lambda: system.disk.level is StorageLevel.NOTHING)
@@ -160,13 +160,13 @@ def test_a_disk_that_is_really_full(make: Callable[..., LiveSystem], small_disk:
     assert told <= set(system.gallery.sightings())
     assert finds_itself(system.gallery)
     assert "searches go on" in system.disk.message
-    frames = system.cameras()["gate"].counts.frames
-    until(lambda: system.cameras()["gate"].counts.frames > frames + 5)  # the cameras are still looked at
+    frames = system.pool.states()["gate"].counts.frames
+    until(lambda: system.pool.states()["gate"].counts.frames > frames + 5)  # the cameras are still looked at
 
     ballast.unlink()
     skew = 60.0  # the patience after a refused write is over
-    stored = system.cameras()["gate"].counts.sightings
-    until(lambda: system.cameras()["gate"].counts.sightings > stored and system.disk.level is StorageLevel.PICTURES)
+    stored = system.pool.states()["gate"].counts.sightings
+    until(lambda: system.pool.states()["gate"].counts.sightings > stored and system.disk.level is StorageLevel.PICTURES)
     rows = system.gallery.sightings()
     assert rows[max(rows)].thumbnail.is_file()
     system.stop()

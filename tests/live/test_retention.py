@@ -95,7 +95,7 @@ def test_a_damaged_time_file_is_no_fault(tmp_path: Path) -> None:
 
 
 def add(system: LiveSystem, track_id: int, *, seen_days: float, came_days: float, camera: str = "gate") -> int:
-    vector, now = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0], time.time()
+    vector, now = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0], time.time()
     seen = now - seen_days * DAY_S
     return system.gallery.add(vector, camera, track_id, seen, seen + 5, None, added_s=now - came_days * DAY_S)
 
@@ -180,7 +180,7 @@ def test_what_cannot_be_noted_is_not_deleted(make: Callable[..., LiveSystem]) ->
 
 def test_pictures_and_the_file_that_go_while_running_are_told_of(make: Callable[..., LiveSystem]) -> None:
     system = make(CAMERAS)
-    vector, now, picture = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0], time.time(), PICTURE
+    vector, now, picture = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0], time.time(), PICTURE
     numbers = [system.gallery.add(vector, "gate", track, now, now + 1, picture) for track in range(30)]
     without = system.gallery.add(vector, "gate", 99, now, now + 1, None)
     (watch,) = [check for check in system.periodic_checks if getattr(check, "__qualname__", "") == "GalleryWatch.poll"]

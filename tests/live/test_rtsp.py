@@ -99,12 +99,12 @@ def system(tmp_path: Path, server: Server) -> Iterator[LiveSystem]:
 
 
 def flows(system: LiveSystem, camera: str, count: int = 5) -> None:
-    before = system.cameras()[camera].counts.frames
-    until(lambda: system.cameras()[camera].counts.frames >= before + count)
+    before = system.pool.states()[camera].counts.frames
+    until(lambda: system.pool.states()[camera].counts.frames >= before + count)
 
 
 def test_a_server_that_refuses_dies_stalls_changes_and_comes_back(system: LiveSystem, server: Server) -> None:
-    state = lambda: system.cameras()["far"].stream  # noqa: E731
+    state = lambda: system.pool.states()["far"].stream  # noqa: E731
     system.start()
     until(lambda: state().state == "waiting" and state().restarts >= 1)  # nobody listens: refused
     server.start()
@@ -125,7 +125,7 @@ def test_a_server_that_refuses_dies_stalls_changes_and_comes_back(system: LiveSy
     until(lambda: state().state == "running" and state().width_px == 160)
     flows(system, "far")
 
-    near = system.cameras()["near"]
+    near = system.pool.states()["near"]
     elapsed = time.time() - system.started_s
     assert near.stream.state == "running" and near.stream.restarts == 0 and near.stream.stalls == 0
     assert near.frames > 0.7 * 10 * (elapsed - 1.5), "the other camera stopped meanwhile"
@@ -149,8 +149,8 @@ def test_garbage_instead_of_rtsp_is_a_failure_that_is_retried(system: LiveSystem
         thread.start()
         try:
             system.start()
-            until(lambda: system.cameras()["far"].stream.restarts >= 2)
-            assert system.cameras()["far"].counts.frames == 0
+            until(lambda: system.pool.states()["far"].stream.restarts >= 2)
+            assert system.pool.states()["far"].counts.frames == 0
             flows(system, "near")
         finally:
             done.set()
@@ -203,13 +203,13 @@ def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path:
             system.start()
             first: dict[str, float] = {}
             while time.monotonic() - began < 15:
-                for name, state in system.cameras().items():
+                for name, state in system.pool.states().items():
                     if state.stream.frames:
                         first.setdefault(name, time.monotonic() - began)
                 time.sleep(0.1)
                 if sum(name.startswith(("good", "slow")) for name in first) == 10 and time.monotonic() - began > 10:
                     break
-            states = system.cameras()
+            states = system.pool.states()
         finally:
             system.stop(8)
         assert {name for name in first if name.startswith("good")} == {f"good{n}" for n in range(5)}, first

@@ -136,31 +136,31 @@ def test_the_system_follows_its_files(make: Callable[..., LiveSystem], folder: P
     site = load_site(folder)
     system = make(site.cameras, site=site, settings=FAST.model_copy(update={"site_every_s": 0.05}))
     system.start()
-    until(lambda: all(state.counts.frames > 0 for state in system.cameras().values()))
+    until(lambda: all(state.counts.frames > 0 for state in system.pool.states().values()))
 
     write(folder, "gate.yaml", "fps: 8\nkeep_for_adaptation: true\n")
-    until(lambda: system.camera("gate").settings.fps == 8)
-    until(lambda: system.camera("gate").counts.frames > 0)
+    until(lambda: system.pool.state("gate").settings.fps == 8)
+    until(lambda: system.pool.state("gate").counts.frames > 0)
     write(folder, "plaza.yaml")
-    until(lambda: "plaza" in system.cameras() and system.camera("plaza").counts.frames > 0)
+    until(lambda: "plaza" in system.pool.states() and system.pool.state("plaza").counts.frames > 0)
 
-    system.pause("plaza")
+    system.pool.pause("plaza")
     write(folder, "plaza.yaml", "fps: 2\n")
-    until(lambda: system.camera("plaza").settings.fps == 2)
-    assert system.camera("plaza").stream.state is StreamState.PAUSED
+    until(lambda: system.pool.state("plaza").settings.fps == 2)
+    assert system.pool.state("plaza").stream.state is StreamState.PAUSED
 
     write(folder, "market.yaml", "fsp: 8\n")
     until(lambda: "unknown key 'fsp'" in system.alerts.of("camera market"))
-    assert system.camera("market").settings.fps == 5
+    assert system.pool.state("market").settings.fps == 5
     (folder / "market.yaml").unlink()
-    until(lambda: "market" not in system.cameras() and not system.alerts.all())
+    until(lambda: "market" not in system.pool.states() and not system.alerts.all())
     assert system.pool.former["market"] == 30.0  # what was seen there still grows old
-    assert list(system.site.cameras) == ["gate", "plaza"]
+    assert list(system.follower.site.cameras) == ["gate", "plaza"]
     assert {e.detail["subject"] for e in system.events.after(0) if e.kind == "alert"} == {"camera market"}
 
     folder.rename(folder.with_name("away"))
     until(lambda: "put it back" in system.alerts.of("site"))
-    assert list(system.cameras()) == ["gate", "plaza"]
+    assert list(system.pool.states()) == ["gate", "plaza"]
 
 
 def test_cameras_added_or_removed_while_running_are_left_as_they_are(
@@ -170,17 +170,17 @@ def test_cameras_added_or_removed_while_running_are_left_as_they_are(
     system = make(site.cameras, site=site)
     follow = system.follower.follow
     follow(), follow()
-    system.add_camera("yard", street("plaza")["plaza"])
-    system.remove_camera("gate")
+    system.pool.add("yard", street("plaza")["plaza"])
+    system.pool.remove("gate")
     write(folder, "yard.yaml")
     write(folder, "gate.yaml", "fps: 8\n")
     follow(), follow()
-    assert list(system.cameras()) == ["market", "yard"] and "camera=plaza" in system.camera("yard").url
+    assert list(system.pool.states()) == ["market", "yard"] and "camera=plaza" in system.pool.state("yard").url
     assert "was added while running; remove it to take up the file" in system.alerts.of("camera yard")
-    assert system.site.cameras["gate"].fps == 8  # taken up when somebody puts the camera back
+    assert system.follower.site.cameras["gate"].fps == 8  # taken up when somebody puts the camera back
     (folder / "yard.yaml").unlink()
     follow(), follow()
-    assert list(system.cameras()) == ["market", "yard"] and system.alerts.all() == {}
+    assert list(system.pool.states()) == ["market", "yard"] and system.alerts.all() == {}
 
 
 def test_a_change_that_cannot_be_recorded_keeps_no_other_from_being_followed(
@@ -197,7 +197,7 @@ def test_a_change_that_cannot_be_recorded_keeps_no_other_from_being_followed(
         write(folder, f"{name}.yaml", "retention_days: 1\n")
     system.follower.follow(), system.follower.follow()
     assert sorted(told) == ["gate", "market"]
-    assert {state.settings.retention_days for state in system.cameras().values()} == {1.0}
+    assert {state.settings.retention_days for state in system.pool.states().values()} == {1.0}
 
 
 def test_an_editors_lock_is_no_camera(watch: SiteWatcher, folder: Path) -> None:

@@ -23,7 +23,7 @@ BAD = "rtsp://user:pa55word@127.0.0.1:1/x"
 def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Callable[..., LiveSystem]) -> None:
     system = make(street("gate", "market"))
     system.start()
-    until(lambda: all(state.counts.sightings >= 3 for state in system.cameras().values()))
+    until(lambda: all(state.counts.sightings >= 3 for state in system.pool.states().values()))
     gallery = system.gallery
     number, sighting = next(iter(gallery.sightings().items()))
     assert gallery.search(gallery.vector(number), 1).hits[0].sighting_id == number
@@ -36,7 +36,7 @@ def test_two_cameras_fill_one_gallery_that_finds_the_sighting_itself(make: Calla
 def test_stopping_keeps_everything_that_was_acknowledged(make: Callable[..., LiveSystem], tmp_path: Path) -> None:
     system = make(street("gate"))
     system.start()
-    until(lambda: system.cameras()["gate"].counts.sightings >= 3)
+    until(lambda: system.pool.states()["gate"].counts.sightings >= 3)
     began = time.monotonic()
     system.stop()
     assert time.monotonic() - began < 8
@@ -53,11 +53,13 @@ def test_a_camera_that_is_not_there_disturbs_no_other(make: Callable[..., LiveSy
 
     system = make({**street("gate"), "broken": Camera(url=BAD)}, open_frames=open_frames)
     system.start()
-    until(lambda: system.cameras()["broken"].stream.restarts >= 2 and system.cameras()["gate"].counts.frames > 20)
+    until(
+        lambda: system.pool.states()["broken"].stream.restarts >= 2 and system.pool.states()["gate"].counts.frames > 20
+    )
     seen: list[CameraState] = []
 
     def is_down() -> bool:  # between two tries: while it connects nobody knows yet
-        seen.append(system.cameras()["broken"])
+        seen.append(system.pool.states()["broken"])
         return not seen[-1].is_healthy
 
     until(is_down)
@@ -68,24 +70,24 @@ def test_a_camera_that_is_not_there_disturbs_no_other(make: Callable[..., LiveSy
 def test_cameras_are_added_paused_resumed_and_removed_while_running(make: Callable[..., LiveSystem]) -> None:
     system = make(street("gate"))
     system.start()
-    system.add_camera("plaza", street("plaza")["plaza"])
-    until(lambda: system.cameras()["plaza"].counts.frames > 0)
-    system.pause("plaza")
-    until(lambda: system.cameras()["plaza"].stream.state == "paused")
+    system.pool.add("plaza", street("plaza")["plaza"])
+    until(lambda: system.pool.states()["plaza"].counts.frames > 0)
+    system.pool.pause("plaza")
+    until(lambda: system.pool.states()["plaza"].stream.state == "paused")
     time.sleep(0.3)
-    seen = system.cameras()["plaza"].counts.frames
+    seen = system.pool.states()["plaza"].counts.frames
     time.sleep(0.3)
-    assert system.cameras()["plaza"].counts.frames == seen
-    system.resume("plaza")
-    until(lambda: system.cameras()["plaza"].counts.frames > seen)
-    system.remove_camera("plaza")
-    assert list(system.cameras()) == ["gate"]
+    assert system.pool.states()["plaza"].counts.frames == seen
+    system.pool.resume("plaza")
+    until(lambda: system.pool.states()["plaza"].counts.frames > seen)
+    system.pool.remove("plaza")
+    assert list(system.pool.states()) == ["gate"]
     with pytest.raises(ConfigError, match="no such camera; known: gate"):
-        system.pause("plaza")
+        system.pool.pause("plaza")
     with pytest.raises(ConfigError, match="is there already"):
-        system.add_camera("gate", street("gate")["gate"])
+        system.pool.add("gate", street("gate")["gate"])
     with pytest.raises(ConfigError, match="not a name"):
-        system.add_camera("../x", street("gate")["gate"])
+        system.pool.add("../x", street("gate")["gate"])
 
 
 def test_a_person_in_the_newest_picture_can_be_cut_out_and_embedded(make: Callable[..., LiveSystem]) -> None:
@@ -94,14 +96,14 @@ def test_a_person_in_the_newest_picture_can_be_cut_out_and_embedded(make: Callab
     crops = []
 
     def somebody() -> bool:
-        picture = system.worker("gate").picture
+        picture = system.pool.worker("gate").picture
         if picture is not None and picture.people.track_id is not None and len(picture.people):
             crops.append(picture.crop(int(picture.people.track_id[0])))
         return bool(crops)
 
     until(somebody)
-    vector = system.embed_one(crops[0])
-    assert vector.shape == (system.manifest.embedding_dim,)
+    vector = system.model_server.embed_one(crops[0])
+    assert vector.shape == (system.model.manifest.embedding_dim,)
     np.testing.assert_allclose(np.linalg.norm(vector), 1, atol=1e-5)
 
 
@@ -111,14 +113,15 @@ def test_a_missing_detector_is_named_and_the_other_camera_works(make: Callable[.
     system.start()
     until(
         lambda: (
-            "no such detector file" in system.cameras()["plaza"].fault and system.cameras()["gate"].counts.frames > 5
+            "no such detector file" in system.pool.states()["plaza"].fault
+            and system.pool.states()["gate"].counts.frames > 5
         )
     )
 
 
 def test_old_sightings_are_let_go(make: Callable[..., LiveSystem]) -> None:
     system = make({"gate": Camera(url="synthetic://street?camera=gate&duration=40", retention_days=1.0)})
-    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    vector = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0]
     picture = np.zeros((40, 20, 3), np.uint8)
     now = time.time()
     system.gallery.add(vector, "gate", 1, now - 90_000, now - 89_000, picture, added_s=now - 89_000)
@@ -146,7 +149,7 @@ def test_cameras_and_retention_are_looked_after_however_often_that_fails(
     fails("poll", system.pool.poll)
     fails("expire_sightings", system.expire_sightings)
     system.start()
-    until(lambda: system.cameras()["gate"].counts.frames > 0 and turns["expire_sightings"] > 3)
+    until(lambda: system.pool.states()["gate"].counts.frames > 0 and turns["expire_sightings"] > 3)
     assert caplog.text.count("can't start new thread") >= 4
 
 
@@ -157,7 +160,7 @@ def test_a_clock_that_jumps_ahead_deletes_nobody_until_it_stays(make: Callable[.
         clock=lambda: 3600 * hours["steady"],
         wall=lambda: 3600 * hours["wall"],
     )
-    vector = np.eye(1, system.manifest.embedding_dim, dtype=np.float32)[0]
+    vector = np.eye(1, system.model.manifest.embedding_dim, dtype=np.float32)[0]
     for track_id, ago in ((1, 49), (2, 47)):
         seen = 3600 * (hours["wall"] - ago)
         system.gallery.add(vector, "gate", track_id, seen, seen, np.zeros((40, 20, 3), np.uint8), added_s=seen)
@@ -181,7 +184,7 @@ def test_no_thread_outlives_the_system(make: Callable[..., LiveSystem]) -> None:
     before = set(threading.enumerate())
     system = make(street("gate", "market"))
     system.start()
-    until(lambda: system.cameras()["gate"].counts.frames > 3)
+    until(lambda: system.pool.states()["gate"].counts.frames > 3)
     assert len(set(threading.enumerate()) - before) >= 6
     system.stop()
     assert set(threading.enumerate()) <= before
@@ -203,9 +206,9 @@ def test_a_reader_started_while_others_look_is_waited_for(make: Callable[..., Li
     for camera in running:
         camera.readers = [ended]
     listed = [camera.readers for camera in running]
-    system.cameras()  # only looks: whoever appends to these lists meanwhile appends to the ones that are kept
+    system.pool.states()  # only looks: whoever appends to these lists meanwhile appends to the ones that are kept
     assert all(camera.readers is readers for camera, readers in zip(running, listed, strict=True))
     system.start()
-    until(lambda: all(state.counts.frames for state in system.cameras().values()))
+    until(lambda: all(state.counts.frames for state in system.pool.states().values()))
     done.set()
     assert all(len(camera.readers) == 1 and camera.readers[0] is not ended for camera in running)

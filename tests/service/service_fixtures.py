@@ -95,7 +95,7 @@ def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
     cameras["plaza"] = Camera(url=SECRET_URL)
     system = LiveSystem(Site("running", tmp_path, cameras), serving.model, gallery, crops=tmp_path / "state" / "crops")
     for name in CAMERAS:
-        system.pause(name)
+        system.pool.pause(name)
     system.start()
     numbers, began = {}, time.time() - 3600
     for person in range(len(PEOPLE)):
@@ -103,7 +103,7 @@ def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
             crop = crop_of(person, 4 * place)
             start = began + 60 * person + 300 * place
             numbers[person, camera] = gallery.add(
-                system.embed_one(crop), camera, 10 * person + place, start, start + 8, crop
+                system.model_server.embed_one(crop), camera, 10 * person + place, start, start + 8, crop
             )
     write_colour_model(tmp_path / "candidates" / "turned", turn=1)
     settings = ServiceSettings(candidates=str(tmp_path / "candidates"))
@@ -123,4 +123,4 @@ def show_live(
     people = Detections(
         np.array([[100, 40, 148, 136]], np.float32), np.ones(1, np.float32), np.array([track_id], np.int64)
     )
-    running.service.system.worker(camera).picture = LivePicture(Frame(camera, 1, time.time(), image), people)
+    running.service.system.pool.worker(camera).picture = LivePicture(Frame(camera, 1, time.time(), image), people)

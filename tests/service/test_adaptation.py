@@ -59,11 +59,11 @@ def test_from_kept_crops_to_a_candidate(
     state = tmp_path / "state"
     with running_service(site, model_folder, tmp_path / "gallery", state, SETTINGS) as service:
         deadline = time.monotonic() + 60
-        while not all(camera.counts.sightings >= 4 for camera in service.system.cameras().values()):
+        while not all(camera.counts.sightings >= 4 for camera in service.system.pool.states().values()):
             assert time.monotonic() < deadline, "too few people were seen"
             time.sleep(0.1)
         for name in site.cameras:  # spare the processor
-            service.system.pause(name)
+            service.system.pool.pause(name)
         assert [folder.name for folder in (state / "crops").iterdir()] == ["gate"]
         assert service.models.candidates() == []
 

@@ -477,7 +477,9 @@ def test_no_match_is_said_once_calibrated(running: RunningService) -> None:
     gallery = running.service.system.gallery
     for n in range(20):
         crop = crop_of(n % len(PEOPLE), n)
-        gallery.add(running.service.system.embed_one(crop), "gate", 900 + n, running.began, running.began + 5, crop)
+        gallery.add(
+            running.service.system.model_server.embed_one(crop), "gate", 900 + n, running.began, running.began + 5, crop
+        )
     thresholds = running.client("admin").post(f"{API}/model/calibration").json()
     assert thresholds[0]["negatives"] >= 190
     negative = crop_of(0)
@@ -575,7 +577,7 @@ def test_the_pages_table_of_the_api_is_the_api_with_its_roles(running: RunningSe
 
 def test_a_camera_that_only_the_gallery_knows_is_known(running: RunningService) -> None:
     system, crop = running.service.system, crop_of(0)
-    system.gallery.add(system.embed_one(crop), "cellar", 1, running.began, running.began + 1, crop)
+    system.gallery.add(system.model_server.embed_one(crop), "cellar", 1, running.began, running.began + 1, crop)
     answer = search_sighting(running.client("operator"), running.numbers[0, "gate"], cameras=["cellar", "attic"]).json()
     assert [hit["camera"] for hit in answer["hits"]] == ["cellar"] and answer["unknown_cameras"] == ["attic"]
 

@@ -35,10 +35,10 @@ def state_of(running: RunningService) -> tuple[object, ...]:
     service = running.service
     return (
         [(token.id, token.revoked_s) for token in service.auth.tokens()],
-        {name: (state.stream.state, state.url) for name, state in service.system.cameras().items()},
+        {name: (state.stream.state, state.url) for name, state in service.system.pool.states().items()},
         service.cameras._database.read("SELECT count(*) FROM cameras WHERE is_removed OR settings IS NOT NULL")[0][0],
         service.cameras._database.read("SELECT count(*) FROM cameras WHERE is_paused")[0][0],
-        service.system.manifest.model_id,
+        service.system.model.manifest.model_id,
         None if service.models.job is None else service.models.job.state,
         len(service.system.gallery),
         service.reviews.listed(Principal("x", Role.ADMIN, None, "x")),

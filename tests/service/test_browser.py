@@ -182,10 +182,10 @@ def test_cameras_that_come_and_go_do_so_on_the_page(browse, running: RunningServ
     show_live(running, "gate", 0)
     page, system = browse("operator"), running.service.system
     page.locator("button.person").wait_for()
-    system.add_camera("yard", Camera(url=SECRET_URL))
+    system.pool.add("yard", Camera(url=SECRET_URL))
     page.locator('.camera[data-camera="yard"]').wait_for()
     assert page.locator("#count").inner_text() == "4 cameras"
-    system.remove_camera("market")
+    system.pool.remove("market")
     page.locator('.camera[data-camera="market"]').wait_for(state="detached")
     assert page.locator(".camera").count() == 3
     page.locator("button.person").wait_for()  # and the others go on
@@ -227,7 +227,7 @@ def test_whoever_left_before_the_click_is_said_to_have_left(browse, running: Run
     show_live(running, "gate", 0)
     page = browse("operator")
     page.locator("button.person").wait_for()
-    running.service.system.worker("gate").picture = None
+    running.service.system.pool.worker("gate").picture = None
     page.locator("button.person").click()
     page.locator("#notes .bad", has_text="Nobody was picked: camera 'gate': person 5 has left the picture").wait_for()
     show_live(running, "gate", 1)

@@ -46,7 +46,7 @@ def test_a_person_picked_live_goes_with_their_sighting(running: RunningService, 
     assert admin.post(f"{API}/reviews", json=body).status_code == 201
     row = service.reviews._database.read("SELECT picture FROM reviews")[0]["picture"]
     seen = running.began + 3000
-    number = system.gallery.add(system.embed_one(crop_of(0)), "gate", track_id, seen, seen + 5, crop_of(0))
+    number = system.gallery.add(system.model_server.embed_one(crop_of(0)), "gate", track_id, seen, seen + 5, crop_of(0))
     asked = {"camera": "gate"} if by_camera else {"sighting_ids": [number]}
     receipt = admin.post(f"{API}/erasures", json={**asked, "reason": "asked for it"}).json()
     assert number in receipt["sightings"] and receipt["reviews"] == 1 and receipt["left"] == []
@@ -145,8 +145,8 @@ def test_the_gallery_set_aside_is_asked_by_name_and_not_walked(
     system, walked = running.service.system, list[str]()
     aside = Gallery.open(running.folder / "aside", "other", system.gallery.dim)
     for row in system.gallery.sightings().values():
-        aside.add(system.embed_one(crop_of(0)), row.camera, row.track_id, row.start_s, row.end_s, None)
-    system.previous_gallery = aside
+        aside.add(system.model_server.embed_one(crop_of(0)), row.camera, row.track_id, row.start_s, row.end_s, None)
+    system.model_server.previous_gallery = aside
     monkeypatch.setattr(Gallery, "sightings", lambda self, *_, **__: walked.append(str(self.folder)) or {})
     body = {"sighting_ids": [running.numbers[0, "gate"]], "reason": "asked for it"}
     assert running.client("admin").post(f"{API}/erasures", json=body).status_code == 201
@@ -211,7 +211,7 @@ def test_retention_takes_people_picked_live_along(running: RunningService) -> No
     show_live(running, "gate", 0, 777)
     pick = operator.post(f"{API}/cameras/gate/picks", json={"track_id": 777}).json()["pick_id"]
     system, old = service.system, running.began - 400 * 86400
-    system.gallery.add(system.embed_one(crop_of(0)), "gate", 777, old, old + 5, crop_of(0), added_s=old)
+    system.gallery.add(system.model_server.embed_one(crop_of(0)), "gate", 777, old, old + 5, crop_of(0), added_s=old)
     assert system.expire_sightings(accept=True) == {"gate": 1}
     with pytest.raises(SearchError, match="no longer held"):
         service.queries.picked(service.auth.identify(operator.headers["Authorization"].split()[1]), pick)
@@ -221,7 +221,9 @@ def test_retention_waits_for_a_yes_by_page_and_api(running: RunningService) -> N
     system, admin = running.service.system, running.client("admin")
     old = running.began - 400 * 86400
     for track_id in range(3):
-        system.gallery.add(system.embed_one(crop_of(0)), "gate", 900 + track_id, old, old + 5, None, added_s=old)
+        system.gallery.add(
+            system.model_server.embed_one(crop_of(0)), "gate", 900 + track_id, old, old + 5, None, added_s=old
+        )
     refused = admin.post(f"{API}/retention")
     assert refused.status_code == 409 and "3 sightings (gate: 3)" in refused.json()["error"]["message"]
     browser, csrf = running.signed_in("admin", user="ann")
@@ -240,7 +242,7 @@ def test_retention_waits_for_a_yes_by_page_and_api(running: RunningService) -> N
 
 def test_a_start_says_what_waits_and_takes_a_yes(running: RunningService, model_folder: Path) -> None:
     system, old = running.service.system, running.began - 400 * 86400
-    system.gallery.add(system.embed_one(crop_of(0)), "gate", 900, old, old + 5, None, added_s=old)
+    system.gallery.add(system.model_server.embed_one(crop_of(0)), "gate", 900, old, old + 5, None, added_s=old)
     system.stop(3)
     places = gate_site(running), model_folder, running.folder / "gallery", running.folder / "state"
     with running_service(*places) as service:

@@ -32,7 +32,7 @@ def see(running: RunningService, camera: str, track_id: int, days_ago: float) ->
     """Somebody was seen."""
     system, seen, crop = running.service.system, time.time() - 86400 * days_ago, crop_of(track_id % 4)
     system.samples._kept.setdefault(camera, []).append(GateSample(camera, track_id, seen, seen + 5, crop, crop))
-    return system.gallery.add(system.embed_one(crop), camera, track_id, seen, seen + 5, crop, added_s=seen)
+    return system.gallery.add(system.model_server.embed_one(crop), camera, track_id, seen, seen + 5, crop, added_s=seen)
 
 
 def propose(running: RunningService, query: int, candidate: int) -> int:
@@ -95,7 +95,7 @@ def test_an_erasure_that_failed_half_way_completes_when_repeated(
     broken = {
         "reviews": (service.reviews, "forget"),
         "kept": (service.system.kept, "forget"),
-        "aside": (service.system.previous_gallery, "delete"),
+        "aside": (service.system.model_server.previous_gallery, "delete"),
         "gallery": (service.system.gallery, "delete"),
     }[part]
 
@@ -108,7 +108,7 @@ def test_an_erasure_that_failed_half_way_completes_when_repeated(
         assert admin.post(f"{API}/erasures", json=body).status_code == 507
     receipt = admin.post(f"{API}/erasures", json=body).json()
     assert receipt["sightings"] == [number] and reviews(running) == []
-    for gallery in (service.system.gallery, service.system.previous_gallery):
+    for gallery in (service.system.gallery, service.system.model_server.previous_gallery):
         assert ("gate", 0) not in {(row.camera, row.track_id) for row in gallery.sightings().values()}
 
 
@@ -130,7 +130,7 @@ def test_whoever_is_let_go_while_the_model_changes_does_not_stand_up_again(
     monkeypatch.setattr(system, "switch", switch_and_forget)
     promoted(running)
     threads[0].join(10)
-    for gallery in (system.gallery, system.previous_gallery):
+    for gallery in (system.gallery, system.model_server.previous_gallery):
         assert len(gallery) == 12 and 900 not in {row.track_id for row in gallery.sightings().values()}
 
 
@@ -147,13 +147,13 @@ def test_whoever_is_let_go_while_a_gallery_is_made_is_not_in_it(
     real = model_registry.carry_over
     monkeypatch.setattr(model_registry, "carry_over", carry_over)
     promoted(running)
-    assert len(running.service.system.gallery) == len(running.service.system.previous_gallery) == 12
+    assert len(running.service.system.gallery) == len(running.service.system.model_server.previous_gallery) == 12
 
 
 def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(running: RunningService) -> None:
     """Numbers are read once nothing can change any more: the same one is another person's in the new gallery."""
     system, admin = running.service.system, running.client("admin")
-    before, manifest = system.gallery, system.manifest
+    before, manifest = system.gallery, system.model.manifest
     other = load_model(running.folder / "candidates" / "turned")
     after = Gallery.open(running.folder / "new", other)
     turned = other.embed(crop_of(0))[0]
@@ -161,11 +161,11 @@ def test_an_erasure_that_waits_for_a_change_of_model_erases_nobody_else(running:
         after.add(turned, row.camera, row.track_id, row.start_s, row.end_s, crop_of(0))
     body = {"sighting_ids": [running.numbers[0, "gate"]], "model_id": manifest.model_id, "reason": "asked for it"}
     answers: list[int] = []
-    with system.galleries_lock:
+    with system.model_server.galleries_lock:
         asking = threading.Thread(target=lambda: answers.append(admin.post(f"{API}/erasures", json=body).status_code))
         asking.start()
         time.sleep(0.5)
-        system.previous_gallery = system.switch(other, after)
+        system.model_server.previous_gallery = system.switch(other, after)
     asking.join(10)
     assert answers == [409] and len(after) == len(before)
 
@@ -183,9 +183,9 @@ def test_an_erasure_and_a_sighting_under_way_leave_all_or_nothing(running: Runni
         time.sleep(0.2)
         system._added(added, keep_crops=True)
 
-    worker = system.worker("gate")
+    worker = system.pool.worker("gate")
     worker._on_added = on_added
-    rows = np.asarray([system.embed_one(crop_of(1))])
+    rows = np.asarray([system.model_server.embed_one(crop_of(1))])
     future: Future[np.ndarray] = Future()
     future.set_result(rows)
     worker._pending.append((system.model_server.serving, tracklet, future))

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parents[2] / "configs" / "live"
 
 
 def fill(running: RunningService, count: int = 60) -> None:
-    rng, dim = np.random.default_rng(0), running.service.system.manifest.embedding_dim
+    rng, dim = np.random.default_rng(0), running.service.system.model.manifest.embedding_dim
     for n in range(count):
         vector = rng.normal(size=dim).astype(np.float32)
         vector /= np.linalg.norm(vector)
@@ -29,7 +29,7 @@ def exported(running: RunningService) -> set[str]:
     for number in running.numbers.values():
         vector = running.service.system.gallery.vector(number)
         for _ in range(3):
-            running.service.system.drift_monitor.sighting("gate", vector, np.stack([vector, vector]))
+            running.service.system.model_server.drift_monitor.sighting("gate", vector, np.stack([vector, vector]))
     running.service.metrics.searched(0.01)
     running.service.metrics.answered(200)
     running.service.system.alerts.put("camera gate", "its file is broken")

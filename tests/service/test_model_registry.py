@@ -68,7 +68,7 @@ def test_promoted_searched_and_rolled_back(running: RunningService, model_folder
 
     # What is erased now must not come back with the old gallery.
     admin.post(f"{API}/erasures", json={"sighting_ids": [rows["plaza", 12]], "reason": "asked for"})
-    aside = running.service.system.previous_gallery
+    aside = running.service.system.model_server.previous_gallery
     assert (12, "plaza") not in {(row.track_id, row.camera) for row in aside.sightings().values()}
     assert admin.post(f"{API}/model/rollback").status_code == 202
     assert finished(running, admin)["state"] == "done"

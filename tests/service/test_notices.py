@@ -77,12 +77,12 @@ def test_a_camera_whose_file_goes_still_lets_its_sightings_grow_old_after_a_rest
         until(lambda: "fps: got 0" in service.system.alerts.of("camera market"))
         (folder / "gate.yaml").unlink()
         until(lambda: service.audit.entries(action="site_file_removed"))
-        assert list(service.system.cameras()) == ["market"]
+        assert list(service.system.pool.states()) == ["market"]
     (folder / "market.yaml").write_text("url: synthetic://street?camera=market\n")
     with running_service(load_site(folder), *where) as service:
         assert service.system.pool.former == {"gate": 7}
         (folder / "gate.yaml").write_text("url: synthetic://street?camera=gate\nretention_days: 3\n")
-        until(lambda: "gate" in service.system.cameras())
+        until(lambda: "gate" in service.system.pool.states())
         assert service.system.pool.former == {}
     with running_service(load_site(folder), *where) as service:
-        assert service.system.camera("gate").settings.retention_days == 3
+        assert service.system.pool.state("gate").settings.retention_days == 3

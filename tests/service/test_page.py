@@ -176,7 +176,7 @@ def test_a_token_made_on_the_page_is_shown_once(running: RunningService) -> None
 def test_pausing_from_the_status_page(running: RunningService) -> None:
     client, csrf = running.signed_in("operator")
     assert client.post("/cameras/gate/resume", data={"csrf": csrf}).status_code == 303
-    assert running.service.system.camera("gate").stream.state != "paused"
+    assert running.service.system.pool.state("gate").stream.state != "paused"
     assert client.post("/cameras/gate/explode", data={"csrf": csrf}).status_code == 404
 
 

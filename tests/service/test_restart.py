@@ -159,7 +159,7 @@ def test_damaged_settings_are_named_and_the_service_starts(start: Start, caplog:
 def test_sightings_of_a_removed_camera_grow_old_after_a_restart_too(start: Start, tmp_path: Path) -> None:
     with start() as (service, client):
         client.post(f"{API}/cameras", json=ADDED)
-        vector = service.system.embed_one(crop_of(0))
+        vector = service.system.model_server.embed_one(crop_of(0))
         client.delete(f"{API}/cameras/yard")
         client.delete(f"{API}/cameras/market")
         assert client.post(f"{API}/cameras/market/restore").status_code == 201
@@ -192,7 +192,7 @@ def test_one_can_go_back_to_the_model_before_after_a_restart(start: Start, tmp_p
             for place, camera in enumerate(("gate", "market")):
                 crop, seen = crop_of(person, 4 * place), time.time() - 600 + 60 * place
                 service.system.gallery.add(
-                    service.system.embed_one(crop), camera, 10 * person + place, seen, seen + 5, crop
+                    service.system.model_server.embed_one(crop), camera, 10 * person + place, seen, seen + 5, crop
                 )
         for name in ("turned1", "turned2"):  # the second is what a restart must come back with
             watch(RunningService(service, tmp_path, {}, 0.0))
@@ -208,7 +208,7 @@ def test_one_can_go_back_to_the_model_before_after_a_restart(start: Start, tmp_p
         rows = client.get(f"{API}/sightings").json()["sightings"]
         gone = next(row["sighting_id"] for row in rows if row["track_id"] == 11)
         client.post(f"{API}/erasures", json={"sighting_ids": [gone], "reason": "asked for"})
-        assert len(service.system.previous_gallery) == len(rows) - 1
+        assert len(service.system.model_server.previous_gallery) == len(rows) - 1
         assert client.post(f"{API}/model/rollback").status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert client.get(f"{API}/model").json()["model_id"] == before
@@ -251,7 +251,7 @@ def test_drift_is_measured_against_what_was_seen_before_the_restart(start: Start
             for name in ("gate", "market"):
                 client.post(f"{API}/cameras/{name}/pause")
             for _ in range(count):
-                service.system.drift_monitor.sighting("yard", vector, vector[None])
+                service.system.model_server.drift_monitor.sighting("yard", vector, vector[None])
             assert client.get(f"{API}/model").json()["drift"]["yard"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -264,7 +264,7 @@ def test_each_model_has_what_its_cameras_looked_like(start: Start, tmp_path: Pat
 
     def drift(service: AppState, client: TestClient) -> float:
         for _ in range(20):
-            service.system.drift_monitor.sighting("gate", axes[0], axes[:1])
+            service.system.model_server.drift_monitor.sighting("gate", axes[0], axes[:1])
         return client.get(f"{API}/model").json()["drift"]["gate"]
 
     with start(model=tmp_path / "asked") as (service, client):
@@ -313,7 +313,7 @@ def test_a_start_looks_up_the_sightings_of_reviews_and_no_others(
 def see(service: AppState, track_id: int) -> None:
     """Somebody walks past the gate, and is added to the gallery that answers."""
     crop, seen, system = crop_of(track_id % 4), time.time() - 600 + track_id, service.system
-    system.gallery.add(system.embed_one(crop), "gate", track_id, seen, seen + 5, crop)
+    system.gallery.add(system.model_server.embed_one(crop), "gate", track_id, seen, seen + 5, crop)
 
 
 def tracks(gallery: Gallery) -> list[int]:
@@ -346,7 +346,7 @@ def test_a_kill_while_the_model_changes_loses_nobody(
     expected = [1, 2] if moment == "switch" else [1, 2, 3, 4]
     with start() as (service, client):
         assert wait_for_job(client)["state"] == "done"
-        assert service.system.manifest.model_id != old.model_id and tracks(service.system.gallery) == expected
+        assert service.system.model.manifest.model_id != old.model_id and tracks(service.system.gallery) == expected
         assert client.post(f"{API}/model/rollback").status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert tracks(service.system.gallery) == expected
@@ -405,7 +405,7 @@ def test_what_a_model_saw_that_does_not_answer_any_more_stays_within_reach(
         write_colour_model(other["model"], turn=2)
     with start(**other) as (service, client):
         assert wait_for_job(client)["state"] == "done"
-        assert tracks(service.system.gallery) == tracks(service.system.previous_gallery) == [1, 2]
+        assert tracks(service.system.gallery) == tracks(service.system.model_server.previous_gallery) == [1, 2]
         number = next(n for n, row in service.system.gallery.sightings().items() if row.track_id == 1)
         client.post(f"{API}/erasures", json={"sighting_ids": [number], "reason": "asked for"})
         see(service, 3)
@@ -415,7 +415,7 @@ def test_what_a_model_saw_that_does_not_answer_any_more_stays_within_reach(
     if what == "its folder went":
         (tmp_path / "elsewhere").rename(folder)
     with start(**other) as (service, client):  # one can go back, and nobody is lost
-        assert tracks(service.system.gallery) == [2, 3] and tracks(service.system.previous_gallery) == [2]
+        assert tracks(service.system.gallery) == [2, 3] and tracks(service.system.model_server.previous_gallery) == [2]
         assert client.post(f"{API}/model/rollback").status_code == 202
         assert wait_for_job(client)["state"] == "done"
         assert tracks(service.system.gallery) == [2, 3]

@@ -186,7 +186,7 @@ def test_cameras_added_while_running_may_state_them(running: RunningService) -> 
     wrong = client.post(f"{API}/cameras", json={**body, "neighbours": {"gate": {"min_s": 5, "max_s": 1}}})
     assert wrong.status_code == 422 and "below min_s" in wrong.json()["error"]["message"]
     assert client.post(f"{API}/cameras", json={**body, "neighbours": {"gate": {"min_s": 5}}}).status_code == 201
-    assert running.service.system.camera("yard").settings.neighbours == {"gate": Travel(min_s=5)}
+    assert running.service.system.pool.state("yard").settings.neighbours == {"gate": Travel(min_s=5)}
 
 
 def test_one_left_out_is_told_in_the_singular() -> None:
@@ -201,9 +201,9 @@ def test_one_person_in_two_views_of_the_same_ground_is_no_proof_against_a_match(
     for name, travel in (("alley", {"min_s": 0}), ("bridge", {"max_s": 60})):
         body = {"name": name, "url": "synthetic://street?camera=gate&duration=20", "neighbours": {"gate": travel}}
         assert admin.post(f"{API}/cameras", json=body).status_code == 201
-        system.pause(name)
+        system.pool.pause(name)
     crop = crop_of(0)
-    vector = system.embed_one(crop)
+    vector = system.model_server.embed_one(crop)
     for camera in ("gate", "alley", "bridge"):
         for n in range(32):
             system.gallery.add(vector, camera, 900 + n, running.began, running.began + 5, crop)
