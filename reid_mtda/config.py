@@ -14,9 +14,10 @@ from reid_mtda.data.reid import CONTENTS, DATASETS
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
-from reid_mtda.train import METHODS
+from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.camera_proxies import CameraProxySettings
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.kd_reid import KdReidSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
 
@@ -103,28 +104,28 @@ class Network(Strict):
 
 
 class TeacherMethod(Strict):
-    """How a teacher adapts to its camera: a name of ``train.METHODS`` and that method's settings."""
+    """How a teacher adapts to its camera: a method by name, as ``train.find_method`` takes it, and its settings."""
 
     method: str = "dmmd"
     settings: dict[str, Any] = Field(default_factory=dict)
 
     def parsed(self, where: str = "adapt") -> Strict:
         """The method's own settings class, checked."""
-        if self.method not in METHODS:
-            raise ConfigError(f"{where}.method: got {self.method!r}, expected one of {', '.join(METHODS)}")
-        return parse(METHODS[self.method][0], self.settings, where=f"{where}.settings")
+        return parse(find_method(self.method, f"{where}.method")[0], self.settings, where=f"{where}.settings")
 
 
 class Variant(Strict):
     """The student distilled once more with something changed: a row of an ablation table."""
 
+    distillation: Literal["distil", "camera_proxies", "kd_reid"] | None = Field(
+        default=None, description="another loop than the preset's"
+    )
     distil: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
+    kd_reid: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
     adapt: TeacherMethod | None = Field(
         default=None, description="teachers adapted by this method, in place of the preset's"
     )
-    camera_proxies: dict[str, Any] = Field(
-        default_factory=dict, description="settings of it that differ from the preset's, which has to use it"
-    )
+    camera_proxies: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
     ready_made: str | None = Field(default=None, description="an exported model's folder as teacher of every camera")
     tracklets: Tracklets | None = Field(
         default=None, description="other tracklets than the targets'; identity is the leak"
@@ -157,11 +158,14 @@ class AdaptConfig(Strict):
         default_factory=dict,
         description="exported model folders that stand in for cameras' teachers, by camera; '*': all others",
     )
-    distil: DistilSettings = DistilSettings()
-    camera_proxies: CameraProxySettings | None = Field(
-        default=None,
-        description="how the student learns in place of distil: of targets alone, over camera-aware proxies",
+    distillation: Literal["distil", "camera_proxies", "kd_reid"] = Field(
+        default="distil", description="the loop that makes the student; its settings stand under the same name"
     )
+    distil: DistilSettings = DistilSettings()
+    camera_proxies: CameraProxySettings = Field(
+        default=CameraProxySettings(), description="of targets alone, over camera-aware proxies"
+    )
+    kd_reid: KdReidSettings = Field(default=KdReidSettings(), description="the baseline: distance matrices alone")
     targets: tuple[TargetData, ...] = Field(default=(), description="data sets instead of a site's footage")
     variants: dict[str, Variant] = Field(default_factory=dict, description="rows of an ablation table, by name")
     test: TestData | None = None
@@ -177,8 +181,11 @@ class AdaptConfig(Strict):
         return (self.teacher_input or self.input).preprocess()
 
     def student_training(self) -> DistilSettings | CameraProxySettings:
-        """The settings that the student is trained with; baselines get their steps, batches and learning rate."""
-        return self.camera_proxies or self.distil
+        """The settings whose steps, batches and learning rate baselines get: those of the student's loop.
+
+        Beside KD-ReID they are distil's, whose rate is of the optimiser that baselines use.
+        """
+        return self.camera_proxies if self.distillation == "camera_proxies" else self.distil
 
 
 def load_config(
@@ -235,7 +242,7 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
             )
         if target.options and not target.name.startswith("torchreid:"):
             raise ConfigError(f"{where}: targets.{number}.options: got some for {target.name!r}, expected none")
-    if config.camera_proxies and config.source.name != "none":
+    if config.distillation == "camera_proxies" and config.source.name != "none":
         raise ConfigError(
             f"{where}: camera_proxies: learns of targets alone, got source {config.source.name!r}; use source: "
             "{name: none} and networks with weights, or distil"
@@ -244,19 +251,16 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
         raise ConfigError(
             f"{where}: distil.part_mixed: are made at the student's size, got a teacher_input as well; drop one"
         )
-    _check_leak(f"{where}: distil", config.distil, {target.tracklets for target in config.targets})
+    _check_leak(where, config, {target.tracklets for target in config.targets})
+    find_objectives(config.distil.objectives, f"{where}: distil.objectives")
     for name, variant in config.variants.items():
         key = f"{where}: variants.{name}"
         if "/" in name or name.startswith("."):
             raise ConfigError(f"{key}: not fit for a file's name; rename it")
-        distil = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"{key}.distil")
+        changed = config_of_variant(config, variant, where=key)
         tracklets = {variant.tracklets} if variant.tracklets else {target.tracklets for target in config.targets}
-        _check_leak(f"{key}.distil", distil, tracklets)
-        if variant.camera_proxies:
-            if config.camera_proxies is None:
-                raise ConfigError(f"{key}.camera_proxies: the preset's student learns by distil; set them there too")
-            proxies = {**config.camera_proxies.model_dump(), **variant.camera_proxies}
-            parse(CameraProxySettings, proxies, where=f"{key}.camera_proxies")
+        _check_leak(key, changed, tracklets)
+        find_objectives(changed.distil.objectives, f"{key}.distil.objectives")
         if variant.adapt and variant.ready_made:
             raise ConfigError(f"{key}: got adapt and ready_made, expected one of them; drop the other")
         if variant.adapt:
@@ -265,12 +269,29 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
             raise ConfigError(f"{key}.tracklets: filmed footage has its own; expected a data set in targets")
 
 
-def _check_leak(where: str, distil: DistilSettings, tracklets: set[Tracklets]) -> None:
+def config_of_variant(config: AdaptConfig, variant: Variant, *, where: str) -> AdaptConfig:
+    """The preset with what ``variant`` changes of the student's distillation.
+
+    Raises:
+        ConfigError: a setting that there is not, or out of range, or of a loop that the variant does not use.
+    """
+    changed: dict[str, Any] = {"distillation": variant.distillation or config.distillation}
+    for name in ("distil", "camera_proxies", "kd_reid"):
+        own: Strict = getattr(config, name)
+        differing = getattr(variant, name)
+        if differing and name != changed["distillation"]:
+            raise ConfigError(f"{where}.{name}: its student learns by {changed['distillation']}; set distillation, too")
+        changed[name] = parse(type(own), {**own.model_dump(), **differing}, where=f"{where}.{name}")
+    return config.model_copy(update=changed)
+
+
+def _check_leak(where: str, config: AdaptConfig, tracklets: set[Tracklets]) -> None:
     """The same number means the same person in every camera only where numbers are true identities: in a benchmark."""
-    if distil.tracklets_are_identities and tracklets != {"identity"}:
+    if getattr(getattr(config, config.distillation), "tracklets_are_identities", False) and tracklets != {"identity"}:
+        key = f"{where}{'.' if ': ' in where else ': '}{config.distillation}.tracklets_are_identities"
         raise ConfigError(
-            f"{where}.tracklets_are_identities: is for measuring the leak, with tracklets: identity in every target of "
-            "a benchmark; a camera's tracklets are numbered on their own, leave it out"
+            f"{key}: is for measuring the leak, with tracklets: identity in every target of a benchmark; a camera's "
+            "tracklets are numbered on their own, leave it out"
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from reid_mtda.errors import ModelError
 from reid_mtda.model import finish_folder, load_model
 from reid_mtda.model_folder import ONNX, new_model_folder
+from reid_mtda.models.device import on_host
 from reid_mtda.types import FloatArray, ImageArray, ModelManifest, Preprocess
 from reid_mtda.vision.preprocess import to_model_input
 
@@ -57,7 +58,7 @@ def export_student(
     folder = Path(folder)
     if not check_crops:
         raise ModelError(f"{folder}: got no crops to compare the export with torch on, expected at least one")
-    model = _EmbeddingOnly(copy.deepcopy(embedder).cpu().float()).eval()
+    model = _EmbeddingOnly(on_host(copy.deepcopy(embedder)).float()).eval()
     crops = to_model_input(check_crops, preprocess)
     wanted = _embed_with_torch(model, crops)
     with new_model_folder(folder) as part:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -105,12 +105,39 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+PRECISIONS = ("fp32", "bf16")
+"""Numbers in which backbones may be computed."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and in which numbers a run computes; ``models.device.choose_compute`` checks them against the machine.
+
+    ``device`` is torch's name of one, e.g. ``cuda:0``. With ``precision`` bf16 backbones are computed in bfloat16;
+    weights, embeddings and losses are float32 always.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+
+
+RUN_FORMAT = 2
+"""Of ``run.json`` and what lies beside it; runs of 0.1 have none."""
+
+HOST = Compute()
+"""The CPU, in float32."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run folder: ``run.json`` (config, seed, versions), ``metrics.jsonl``, ``checkpoints/``."""
+    """A run folder: ``run.json`` (config, seed, versions), ``metrics.jsonl``, ``checkpoints/``; and where it computes.
+
+    The same run may go on with another ``compute``: what it learns differs in rounding, not in what it learns from.
+    """
 
     folder: Path
     seed: int
+    compute: Compute = HOST
 
     @property
     def checkpoints(self) -> Path:
@@ -133,7 +160,7 @@ class Run:
         """
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        return Run(folder=folder, seed=self.child_seed(drawn_as or name))
+        return Run(folder=folder, seed=self.child_seed(drawn_as or name), compute=self.compute)
 
     def mark(self, path: Path) -> str:
         """By what this run knows its file ``path`` again: a hash of its config and seed, and the file's place in it."""
@@ -165,12 +192,18 @@ class Run:
         return self.folder / "metrics.jsonl"
 
 
-def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
+def open_run(folder: Path, *, seed: int, config: Mapping[str, Any], compute: Compute = HOST) -> Run:
     """Open a run folder, or the same run again to resume it; until it ends, this process alone may work there.
 
+    Args:
+        folder: the run folder, made where it is missing.
+        seed: of everything that the run draws.
+        config: what decides its results, as JSON can hold it.
+        compute: where it computes; kept for people, and free to change when the run goes on.
+
     Raises:
-        ConfigError: the folder holds a run of another config or seed: resuming it would mix two experiments; or
-            another process works in it.
+        ConfigError: the folder holds a run of another config or seed: resuming it would mix two experiments; or one
+            that reid-mtda 0.1 made; or another process works in it.
         StorageError: the folder cannot be made or written.
     """
     folder = Path(folder)
@@ -184,6 +217,7 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
             raise ConfigError(f"{card}: damaged ({error}); remove {folder} or choose another folder") from None
         if not isinstance(there, dict):
             raise ConfigError(f"{card}: damaged, expected a run's card; remove {folder} or choose another folder")
+        check_run_format(there, folder)
         changed = sorted(_changes(there.get("config"), wanted["config"]))
         if there.get("seed") != seed:
             changed.append("seed")
@@ -192,9 +226,29 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any]) -> Run:
                 f"{folder}: holds a run with other settings ({', '.join(changed[:5])}); "
                 "choose another folder, or remove this one to start again"
             )
-        return Run(folder=folder, seed=seed)
-    write_json(card, {**wanted, "versions": versions(), "command": shlex.join(sys.argv), "started_s": time.time()})
-    return Run(folder=folder, seed=seed)
+        began = there.get("compute", asdict(HOST))
+        if began != asdict(compute):
+            log.warning(
+                "%s: began with %s and goes on with %s; its results are of both", folder, began, asdict(compute)
+            )
+        return Run(folder=folder, seed=seed, compute=compute)
+    made = {"format": RUN_FORMAT, "versions": versions(), "command": shlex.join(sys.argv), "started_s": time.time()}
+    write_json(card, {**wanted, **made, "compute": asdict(compute)})
+    return Run(folder=folder, seed=seed, compute=compute)
+
+
+def check_run_format(card: Mapping[str, Any], folder: Path) -> None:
+    """Refuse the ``card`` (``run.json``) of a run of reid-mtda 0.1: its settings and files have other names.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if card.get("format") != RUN_FORMAT:
+        made_by = (card.get("versions") or {}).get("reid-mtda", "0.1")
+        raise ConfigError(
+            f"{folder}: holds a run of an earlier version (reid-mtda {made_by}), which this one does not read or go on "
+            "with; choose another folder, or that version for it (its exported models serve on as they are)"
+        )
 
 
 def lock_folder(folder: Path, *, name: str = "run.lock", advice: str = "") -> None:

@@ -22,15 +22,15 @@ TINY_CONFIG = {
     "test": {"name": "street", "people": 4},
     "teacher": {"arch": "resnet10_w8"},
     "student": {"arch": "resnet10_w4"},
-    "teacher_source": {"steps": 4, "identities_per_batch": 4, "checkpoint_every": 2},
-    "student_source": {"steps": 30, "identities_per_batch": 4, "checkpoint_every": 10},
-    "adapt": {"method": "dmmd", "settings": {"steps": 4, "identities_per_batch": 4, "checkpoint_every": 2}},
+    "teacher_source": {"steps": 4, "identities_per_batch": 4, "checkpoint_seconds": 0},
+    "student_source": {"steps": 30, "identities_per_batch": 4, "checkpoint_seconds": 0},
+    "adapt": {"method": "dmmd", "settings": {"steps": 4, "identities_per_batch": 4, "checkpoint_seconds": 0}},
     "distil": {
         "steps": 4,
         "source_identities": 3,
         "target_identities": 4,
         "target_pictures": 4,
-        "checkpoint_every": 2,
+        "checkpoint_seconds": 0,
     },
 }
 

@@ -1,5 +1,6 @@
 """What every test shares: two threads at most, and small things that are made once."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -14,6 +15,14 @@ def few_threads():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def steps_as_seconds(monkeypatch):
+    """Let the loops' clock go on by a second at each look: a state is saved every ``checkpoint_seconds`` steps."""
+    from reid_mtda.train import common
+
+    monkeypatch.setattr(common, "now", itertools.count().__next__)
 
 
 @pytest.fixture(scope="session")

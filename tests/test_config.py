@@ -143,13 +143,12 @@ def test_the_preset_of_kd_reid_is_the_papers_loss_alone(tmp_path):
     config = load_config(KD_REID, root=tmp_path)
     assert [target.title for target in config.targets] == ["market1501", "cuhk03"]
     assert {target.by for target in config.targets} == {"set"} and {t.tracklets for t in config.targets} == {"none"}
-    distil = config.distil
-    zero = ("source_weight", "logits_weight", "rows_weight", "identity_weight", "ema")
-    assert [getattr(distil, name) for name in zero] == [0] * 5
-    assert (distil.matrix_weight, distil.optimiser, distil.learning_rate) == (1, "sgd", 0.01)
+    budgets = [(loop.steps, loop.target_identities, loop.target_pictures) for loop in (config.kd_reid, config.distil)]
+    assert (config.distillation, config.kd_reid.learning_rate) == ("kd_reid", 0.01) and budgets[0] == budgets[1]
+    assert config.variants["all our parts"].distillation == "distil"
     assert (config.teacher.arch, config.student.arch) == ("resnet50", "osnet_x0_25")
     leak = config.variants["the published leak"]
-    assert leak.tracklets == "identity" and leak.distil["tracklets_are_identities"] and leak.adapt.method == "dmmd"
+    assert leak.tracklets == "identity" and leak.kd_reid["tracklets_are_identities"] and leak.adapt.method == "dmmd"
 
 
 def test_an_entry_of_a_list_is_overridden_by_its_number(tmp_path):

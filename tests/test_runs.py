@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.runs import Run, atomic_write, open_run, peak_memory_mb, stage, versions, write_json
+from reid_mtda.runs import HOST, Compute, Run, atomic_write, open_run, peak_memory_mb, stage, versions, write_json
 
 CONFIG = {"seed": 1, "distil": {"steps": 5, "names": ("a", "b")}, "site": {"gate": {"fps": 5.0}}}
 
@@ -82,6 +82,24 @@ def test_the_same_run_opens_again_and_keeps_its_card(tmp_path):
     assert open_run(tmp_path / "run", seed=3, config=CONFIG) == run
     assert (run.folder / "run.json").read_bytes() == card
     assert {"numpy", "python", "commit"} <= json.loads(card)["versions"].keys() == versions().keys()
+
+
+def test_a_run_of_reid_mtda_0_1_is_refused(tmp_path):
+    """Its card has no format; 0.1.0 is what it says of the package."""
+    card = tmp_path / "run.json"
+    card.write_text(json.dumps({"config": CONFIG, "seed": 3, "versions": {"reid-mtda": "0.1.0"}}), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"holds a run of an earlier version \(reid-mtda 0\.1\.0\), which .*; choose anot"
+    ):
+        open_run(tmp_path, seed=3, config=CONFIG)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so(tmp_path, caplog):
+    assert open_run(tmp_path, seed=3, config=CONFIG).compute == HOST
+    there = Compute(device="cuda:0", precision="bf16")
+    run = open_run(tmp_path, seed=3, config=CONFIG, compute=there)
+    assert "began with {'device': 'cpu', 'precision': 'fp32'} and goes on with" in caplog.text
+    assert run.compute == run.child("step").compute == there
 
 
 @pytest.mark.parametrize(

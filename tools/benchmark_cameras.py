@@ -84,9 +84,9 @@ def settings(teacher_steps: int, student_steps: int) -> Any:
         "teacher_source.steps": 2,
         "student_source.steps": 2,
         "adapt.settings.steps": teacher_steps,
-        "adapt.settings.checkpoint_every": 10**6,
+        "adapt.settings.checkpoint_seconds": 10**6,
         "distil.steps": student_steps,
-        "distil.checkpoint_every": 10**6,
+        "distil.checkpoint_seconds": 10**6,
     }
     return load_config(preset, [f"{key}={value}" for key, value in changes.items()])
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from reid_mtda.bench.published import as_published
 from reid_mtda.bench.settings import Row, row_settings, teacher_settings
 from reid_mtda.bench.trial import Ensemble, Trial
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import blended, joined
 from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.device import placed
 from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Run
 from reid_mtda.train.alignment import align_classifier
@@ -94,7 +96,9 @@ def _progressive_single(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]
 def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
     settings, student = row_settings(trial.config, row), row.student or trial.config.student
     key = f"{settings.model_dump_json()}{student.model_dump_json()}{trial.config.teacher.model_dump_json()}"
+    key += "".join(sorted(row.quirks))
 
+    @as_published(row.quirks)
     def train(run: Run) -> Classifier:
         return trial.chosen(
             set(targets),
@@ -121,7 +125,7 @@ def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = teacher_settings(trial.config, row)
     teacher_outputs = {}
     for name, domain in trial.targets.items():
-        teacher = trial.teacher(name, settings, trial.config.teacher)
+        teacher = placed(trial.teacher(name, settings, trial.config.teacher), run.compute)
         teacher_outputs[name] = classify_pictures(teacher, Pictures(domain.target.pictures, trial.preprocess))
     own = row_settings(trial.config, row).batchnorm == "per_domain"
     student = trial.chosen(

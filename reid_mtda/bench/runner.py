@@ -18,13 +18,14 @@ from typing import Any
 import torch
 
 from reid_mtda.bench.methods import KINDS, WITHOUT_TARGETS, with_own_batchnorm
+from reid_mtda.bench.published import check_quirks
 from reid_mtda.bench.settings import BenchmarkConfig, row_settings, teacher_settings
 from reid_mtda.bench.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.tables import write_tables
 from reid_mtda.models.cost import count_macs, median_ms
-from reid_mtda.runs import Progress, Run, open_run, silent, stage, versions, write_json
+from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage, versions, write_json
 from reid_mtda.schema import load_yaml
 
 
@@ -34,6 +35,7 @@ def run_benchmark(
     root: Path | None = None,
     weights: Path = Path(),
     workers: int = 1,
+    compute: Compute = HOST,
 ) -> Path:
     """Run every missing trial of the preset ``config`` into the run folder ``out``; return the table's path.
 
@@ -43,6 +45,7 @@ def run_benchmark(
         root: folder of the data set.
         weights: folder of ImageNet weight files that the preset names.
         workers: processes, one thread each; 1 runs here with torch's threads.
+        compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Raises:
         DataError: no data set at ``root``.
@@ -57,10 +60,13 @@ def run_benchmark(
     for name, row in settings.rows.items():
         teacher_settings(settings, row)
         row_settings(settings, row, where=f"{config}: rows.{name}")
-    run = open_run(Path(out), seed=settings.seeds[0], config=settings.model_dump(mode="json"))
+        check_quirks(row.quirks, where=f"{config}: rows.{name}.quirks")
+        if row.quirks and row.kind not in ("progressive", "progressive_single"):
+            raise ConfigError(f"{config}: rows.{name}.quirks: are of progressive rows, got a {row.kind} row; drop them")
+    run = open_run(Path(out), seed=settings.seeds[0], config=settings.model_dump(mode="json"), compute=compute)
     command = " ".join(["python", *sys.argv]) if sys.argv else ""
     write_json(run.folder / "provenance.json", {"command": command, "workers": workers, **versions()})
-    jobs = [(settings, root, Path(weights), run.folder, s, seed) for seed in settings.seeds for s in sources]
+    jobs = [(settings, root, Path(weights), run.folder, s, seed, compute) for seed in settings.seeds for s in sources]
     if workers == 1:
         for job in jobs:
             run_trial(*job)
@@ -97,6 +103,7 @@ def run_trial(
     folder: Path,
     source: str,
     seed: int,
+    compute: Compute = HOST,
     progress: Progress = silent,
 ) -> None:
     """Run the rows of one source and seed that have no result yet."""
@@ -109,7 +116,7 @@ def run_trial(
     for name in missing:
         row = config.rows[name]
         chosen = config.model_copy(update={"selection": row.selection or config.selection})
-        trial = Trial(chosen, own, domains, weights, Run(place, seed), progress)
+        trial = Trial(chosen, own, domains, weights, Run(place, seed, compute), progress)
         run = trial.run.child(f"rows/{name}", drawn_as=row.kind)
         began = time.perf_counter()
         trial.forget_unfinished(run)

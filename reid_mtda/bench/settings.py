@@ -54,6 +54,9 @@ class Row(Strict):
     teacher: dict[str, Any] = Field(default_factory=dict, description="where this row's teachers differ")
     student: Net | None = Field(default=None, description="another student than the preset's")
     selection: Selection | None = Field(default=None, description="another rule than the table's")
+    quirks: tuple[str, ...] = Field(
+        default=(), description="of the published code, by the names of bench.published; progressive rows alone"
+    )
     own_batchnorm: bool = Field(
         default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"
     )

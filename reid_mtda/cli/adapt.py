@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from reid_mtda.cli.options import SetOpt
+from reid_mtda.cli.options import DeviceOpt, PrecisionOpt, SetOpt, ThreadsOpt
 from reid_mtda.console import Bars, console, print_failures
 from reid_mtda.errors import ConfigError
 
@@ -35,9 +35,13 @@ def adapt(
         str | None, typer.Option(help="With --data archive: given, validation or drawn; else its own, or everybody.")
     ] = None,
     set_: SetOpt = None,
+    device: DeviceOpt = "auto",
+    precision: PrecisionOpt = "fp32",
+    threads: ThreadsOpt = None,
 ) -> None:
     """Adapt one student to every camera, without labels: of a site, a folder of crops, a data set or the preset's."""
     from reid_mtda.config import load_config
+    from reid_mtda.models.device import choose_compute
     from reid_mtda.site import load_site
     from reid_mtda.workflow.adapt import adapt_cameras, adapt_crops
     from reid_mtda.workflow.targets import choose_target
@@ -53,15 +57,15 @@ def adapt(
         if tracklets not in ("given", "none"):
             raise ConfigError(f"--tracklets: got {tracklets!r}, expected given or none")
         overrides.append(f"targets={json.dumps([choose_target(data, root, tracklets, split)])}")
-    settings = load_config(config, overrides)
+    settings, compute = load_config(config, overrides), choose_compute(device, precision, threads)
     if site is not None and crops is not None:
         # Copies of them must not stay behind where a service manager or a job queue stops it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Bars() as bars:
         if site is not None:
-            adapted = adapt_cameras(load_site(site), settings, out, bars, crops=crops)
+            adapted = adapt_cameras(load_site(site), settings, out, bars, crops=crops, compute=compute)
         else:
-            adapted = adapt_crops(settings, out, bars, crops=crops)
+            adapted = adapt_crops(settings, out, bars, crops=crops, compute=compute)
     console.print(
         f"student {adapted.manifest.model_id} stands in {adapted.model_folder}. What to type next:", highlight=False
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reid_mtda.cli.options import DeviceOpt, PrecisionOpt, ThreadsOpt
 from reid_mtda.console import Bars, console
 from reid_mtda.errors import ConfigError
 
@@ -32,8 +33,12 @@ def benchmark(
         bool, typer.Option("--export", help="Re-identification: make a model folder of each row's student as well.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="The long table: the preset's NAME_full.yaml instead.")] = False,
+    device: DeviceOpt = "auto",
+    precision: PrecisionOpt = "fp32",
+    threads: ThreadsOpt = None,
 ) -> None:
     """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
+    from reid_mtda.models.device import choose_compute
     from reid_mtda.schema import read_yaml
 
     if full:
@@ -49,16 +54,18 @@ def benchmark(
     for option in (name for name, given in unfit.items() if given):
         kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
+    compute = choose_compute(device, precision, threads)
     if closed:
         from reid_mtda.bench import run_benchmark
 
-        made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers)
+        made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers, compute=compute)
     else:
         from reid_mtda.workflow.experiment import run_seeds
 
         with Bars() as bars:
+            given = {"root": root, "weights": weights}
             made = run_seeds(
-                config, out, seeds or (1, 2, 3), set_ or (), bars, root=root, weights=weights, targets_by=targets_by
+                config, out, seeds or (1, 2, 3), set_ or (), bars, **given, targets_by=targets_by, compute=compute
             )
         if export:
             from reid_mtda.workflow.experiment import export_students

@@ -1,9 +1,10 @@
-"""From sets on disk to batches: pictures kept in memory, and samplers that are pure functions of (seed, step)."""
+"""From sets on disk to batches: all pictures of a set at model size, kept in memory."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from reid_mtda.errors import DataError
-from reid_mtda.types import ImageArray, IntArray, Preprocess
+from reid_mtda.types import ImageArray, IntArray, LabelledSet, Preprocess
 from reid_mtda.vision.preprocess import read_image, resize_crop
 
 
@@ -25,19 +26,44 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.resized)
 
-    def unit(self, indices: IntArray) -> Tensor:
-        """Pictures (B, 3, h, w) float32 in [0, 1], before augmentation."""
-        return torch.from_numpy(self.resized[indices]).permute(0, 3, 1, 2).float().div_(255.0)
+    def unit(self, indices: IntArray, device: torch.device | None = None) -> Tensor:
+        """Pictures (B, 3, h, w) float32 in [0, 1] on ``device`` (None: the CPU), before augmentation."""
+        return torch.from_numpy(self.resized[indices]).to(device).permute(0, 3, 1, 2).float().div_(255.0)
 
     def normalised(self, unit: Tensor) -> Tensor:
         """Pictures in [0, 1] to model input, as ``vision.preprocess.to_model_input`` does it."""
         if self.preprocess.channels == "BGR":
             unit = unit.flip(1)
         mean, std = (
-            torch.tensor(numbers, dtype=torch.float32).view(1, 3, 1, 1)
+            torch.tensor(numbers, dtype=torch.float32, device=unit.device).view(1, 3, 1, 1)
             for numbers in (self.preprocess.mean, self.preprocess.std)
         )
         return ((unit - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedSet(LabelledSet):
+    """A labelled set whose ``pictures`` are decoded when first asked for, at one size, and then kept in memory."""
+
+    preprocess: Preprocess = field(kw_only=True)
+
+    @functools.cached_property
+    def pictures(self) -> Pictures:
+        """All its pictures at model size."""
+        return load_pictures(self.paths, self.preprocess)
+
+
+def decode_once(labelled: LabelledSet, preprocess: Preprocess) -> DecodedSet:
+    """Have the pictures of ``labelled`` decoded once for all that learn from it at the size of ``preprocess``."""
+    own = {entry.name: getattr(labelled, entry.name) for entry in fields(LabelledSet)}
+    return DecodedSet(**own, preprocess=preprocess)
+
+
+def pictures_of(labelled: LabelledSet, preprocess: Preprocess) -> Pictures:
+    """Load a labelled set's pictures, or take those that a ``DecodedSet`` of that size has; as ``load_pictures``."""
+    if isinstance(labelled, DecodedSet) and labelled.preprocess == preprocess:
+        return labelled.pictures
+    return load_pictures(labelled.paths, preprocess)
 
 
 def load_pictures(paths: Sequence[Path], preprocess: Preprocess) -> Pictures:
@@ -53,54 +79,3 @@ def load_pictures(paths: Sequence[Path], preprocess: Preprocess) -> Pictures:
     for row, path in enumerate(paths):
         resized[row] = resize_crop(read_image(path), preprocess.height, preprocess.width)
     return Pictures(resized=resized, preprocess=preprocess)
-
-
-@dataclass(frozen=True, eq=False)
-class PKSampler:
-    """P x K batches: P groups (identities or tracklets), K pictures each; a pure function of (seed, step).
-
-    Being a function of the step it cannot run out, and a resumed run draws what an uninterrupted one would have
-    drawn. No group comes twice in an epoch; where P does not divide their number, the remainder sits that epoch out,
-    another one each time. Groups smaller than K repeat pictures.
-    """
-
-    groups: tuple[IntArray, ...]
-    p: int
-    k: int
-    seed: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches of P different groups until fewer than P are left."""
-        return max(1, len(self.groups) // self.p)
-
-    def batch(self, step: int) -> IntArray:
-        """Indices (P*K,) of batch ``step`` >= 0, group by group."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch, 0)).permutation(len(self.groups))
-        chosen = order[place * self.p : (place + 1) * self.p]
-        rng = np.random.default_rng((self.seed, step, 1))
-        return np.concatenate(
-            [rng.choice(self.groups[g], self.k, replace=len(self.groups[g]) < self.k) for g in chosen]
-        )
-
-
-def pk_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, min_size: int = 1) -> PKSampler:
-    """A PKSampler over ``labels`` int64 (N,); rows of label -1 belong to no group, small groups are left out.
-
-    With fewer than ``p`` groups all of them are in every batch.
-
-    Raises:
-        DataError: fewer than two groups: nothing could be told apart.
-    """
-    groups = tuple(
-        np.flatnonzero(labels == label).astype(np.int64)
-        for label in np.unique(labels[labels >= 0])
-        if int((labels == label).sum()) >= min_size
-    )
-    if len(groups) < 2:
-        raise DataError(
-            f"{where}: got {len(groups)} identities or tracklets with at least {min_size} pictures, expected 2+; "
-            "harvest more footage"
-        )
-    return PKSampler(groups=groups, p=min(p, len(groups)), k=k, seed=seed)

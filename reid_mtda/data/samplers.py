@@ -1,4 +1,4 @@
-"""Shuffled batches that cannot run out: a pure function of (seed, step)."""
+"""Which rows a batch takes: samplers that cannot run out, pure functions of (seed, step)."""
 
 from __future__ import annotations
 
@@ -36,3 +36,54 @@ class ShuffleSampler:
         rounds = places // self.count
         orders = {r: np.random.default_rng((self.seed, int(r))).permutation(self.count) for r in np.unique(rounds)}
         return np.array([orders[r][p % self.count] for r, p in zip(rounds, places, strict=True)], np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class PKSampler:
+    """P x K batches: P groups (identities or tracklets), K pictures each; a pure function of (seed, step).
+
+    Being a function of the step it cannot run out, and a resumed run draws what an uninterrupted one would have
+    drawn. No group comes twice in an epoch; where P does not divide their number, the remainder sits that epoch out,
+    another one each time. Groups smaller than K repeat pictures.
+    """
+
+    groups: tuple[IntArray, ...]
+    p: int
+    k: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of P different groups until fewer than P are left."""
+        return max(1, len(self.groups) // self.p)
+
+    def batch(self, step: int) -> IntArray:
+        """Indices (P*K,) of batch ``step`` >= 0, group by group."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch, 0)).permutation(len(self.groups))
+        chosen = order[place * self.p : (place + 1) * self.p]
+        rng = np.random.default_rng((self.seed, step, 1))
+        return np.concatenate(
+            [rng.choice(self.groups[g], self.k, replace=len(self.groups[g]) < self.k) for g in chosen]
+        )
+
+
+def pk_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, min_size: int = 1) -> PKSampler:
+    """A PKSampler over ``labels`` int64 (N,); rows of label -1 belong to no group, small groups are left out.
+
+    With fewer than ``p`` groups all of them are in every batch.
+
+    Raises:
+        DataError: fewer than two groups: nothing could be told apart.
+    """
+    groups = tuple(
+        np.flatnonzero(labels == label).astype(np.int64)
+        for label in np.unique(labels[labels >= 0])
+        if int((labels == label).sum()) >= min_size
+    )
+    if len(groups) < 2:
+        raise DataError(
+            f"{where}: got {len(groups)} identities or tracklets with at least {min_size} pictures, expected 2+; "
+            "harvest more footage"
+        )
+    return PKSampler(groups=groups, p=min(p, len(groups)), k=k, seed=seed)

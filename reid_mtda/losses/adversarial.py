@@ -95,7 +95,7 @@ def cdan_loss(
     probabilities = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
     weights = 1.0 + torch.exp((probabilities * probabilities.clamp(min=1e-8).log()).sum(1))
     domain_logits = discriminator(reverse_gradient(torch.cat([source_features, target_features]), delta), probabilities)
-    is_source = torch.arange(len(domain_logits)) < len(source_logits)
+    is_source = torch.arange(len(domain_logits), device=domain_logits.device) < len(source_logits)
     losses = functional.binary_cross_entropy_with_logits(domain_logits, is_source.to(domain_logits), reduction="none")
     sums = [(weights[rows] * losses[rows]).sum() / weights[rows].sum() for rows in (is_source, ~is_source)]
     return sums[0] + sums[1]

@@ -70,5 +70,5 @@ def _dissimilarities(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     same = labels[:, None] == labels[None, :]
     within, between = dist[same & upper], dist[~same & upper]
     if len(within) and len(between) > len(within):
-        between = between[torch.linspace(0, len(between) - 1, len(within)).long()]
+        between = between[torch.linspace(0, len(between) - 1, len(within), device=between.device).long()]
     return within, between

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_mtda.errors import ModelError
+from reid_mtda import plugins
+from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 
 SMALL_ARCH = re.compile(r"^resnet10_w(\d{1,3})$")
+BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {}
+"""Backbones of one's own by name: a function of nothing that gives a module, crops (B, 3, h, w) -> (B, D), and D."""
 _UNFIT = {"hacnn": "runs on CUDA alone", "resnet50mid": "has no single feature"}
 
 
@@ -119,14 +124,15 @@ def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
     """Build an untrained backbone.
 
     Args:
-        arch: ``resnet10_wN`` (our small net, N channels wide) or any name of torchreid's zoo.
+        arch: ``resnet10_wN`` (our small net, N channels wide), a name of ``BACKBONES``, an entry point of
+            ``reid_mtda.backbones``, or any name of torchreid's zoo.
         pooling: ``avg`` or ``gem``.
 
     Returns:
         A module crops (B, 3, h, w) -> features (B, D), and D.
 
     Raises:
-        ModelError: an unknown name, or a pooling the net cannot take.
+        ModelError: an unknown name, a pooling the net cannot take, or a backbone of one's own that raises or is none.
     """
     if pooling not in ("avg", "gem"):
         raise ModelError(f"pooling: got {pooling!r}, expected 'avg' or 'gem'")
@@ -137,6 +143,9 @@ def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
             raise ModelError(f"arch: got {arch!r}, expected a width of 4..256 after resnet10_w")
         net = ResNet10(width)
         return PooledNet(net, GeM() if pooling == "gem" else nn.AdaptiveAvgPool2d(1)), net.feature_dim
+    own = BACKBONES.get(arch) or _offered(arch)
+    if own is not None:
+        return _own_backbone(arch, own, pooling)
     model = _zoo_model(arch)
     if pooling == "gem":
         if not hasattr(model, "global_avgpool"):
@@ -147,6 +156,33 @@ def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:
         raise ModelError(f"arch: {arch} has no single feature; choose another, e.g. osnet_x0_25")
     model.classifier = nn.Identity()
     return ZooNet(model), feature_dim
+
+
+def _offered(arch: str) -> Callable[[], Any] | None:
+    """The backbone that an installed package offers under the name; a name in a file of weights imports no other."""
+    if arch not in {entry.name for entry in entry_points(group=plugins.BACKBONES)}:
+        return None
+    try:
+        found: Callable[[], Any] = plugins.find_part(plugins.BACKBONES, arch, where="arch", modules=False)
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    return found
+
+
+def _own_backbone(arch: str, build: Callable[[], Any], pooling: str) -> tuple[nn.Module, int]:
+    if pooling != "avg":
+        raise ModelError(f"pooling: {arch} pools by itself, got {pooling!r}; use pooling: avg")
+    try:
+        made = build()
+    except Exception as error:
+        raise ModelError(f"arch: {arch!r} raised {plugins.describe(error)}; mend it or name another") from error
+    fits = isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module) and isinstance(made[1], int)
+    if not fits:
+        raise ModelError(
+            f"arch: {arch!r} returned {type(made).__name__}, expected a torch module and its features' number; mend it"
+        )
+    module, feature_dim = made
+    return module, feature_dim
 
 
 def _zoo_model(arch: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import ModelError
 from reid_mtda.models.checkpoint import load_network, save_network
+from reid_mtda.models.device import run_backbone
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 from reid_mtda.schema import Strict
 
@@ -50,6 +51,7 @@ class Classifier(nn.Module):
     def __init__(self, spec: ClassifierSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.precision = "fp32"
         if spec.arch == "lenet":
             self.backbone, self.head, self.feature_dim = _lenet(spec)
         else:
@@ -60,7 +62,7 @@ class Classifier(nn.Module):
 
     def forward(self, pictures: Tensor) -> ClassifierOutput:
         """Classify pictures (B, 3, h, w)."""
-        feature = self.backbone(pictures)
+        feature = run_backbone(self.backbone, pictures, self.precision)
         return ClassifierOutput(logits=self.head(feature), feature=feature)
 
 

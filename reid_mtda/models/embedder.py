@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reid_mtda.models.backbones import build_backbone
+from reid_mtda.models.device import run_backbone
 from reid_mtda.schema import Strict
 
 
@@ -29,6 +30,14 @@ class EmbedderOutput:
 
     embedding: Tensor
     logits: Tensor | None
+
+    def at(self, rows: Tensor) -> EmbedderOutput:
+        """The output of the crops numbered ``rows`` int64 (R,), on the same device."""
+        return EmbedderOutput(self.embedding[rows], None if self.logits is None else self.logits[rows])
+
+    def to(self, device: torch.device | str) -> EmbedderOutput:
+        """The output on another device."""
+        return EmbedderOutput(self.embedding.to(device), None if self.logits is None else self.logits.to(device))
 
     def split(self, sizes: list[int]) -> list[EmbedderOutput]:
         """The output of a joint batch, cut into its parts."""
@@ -56,6 +65,7 @@ class Embedder(nn.Module):
     def __init__(self, spec: EmbedderSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.precision = "fp32"
         self.backbone, feature_dim = build_backbone(spec.arch, pooling=spec.pooling)
         self.embedding_dim = spec.embedding_dim or feature_dim
         self.project: nn.Module = (
@@ -73,7 +83,7 @@ class Embedder(nn.Module):
 
     def forward(self, crops: Tensor) -> EmbedderOutput:
         """Embed crops (B, 3, h, w), preprocessed."""
-        feature = self.neck(self.project(self.backbone(crops)))
+        feature = self.neck(self.project(run_backbone(self.backbone, crops, self.precision)))
         logits = self.classifier(feature) if self.classifier is not None else None
         return EmbedderOutput(embedding=functional.normalize(feature, dim=1), logits=logits)
 

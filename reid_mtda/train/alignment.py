@@ -22,21 +22,25 @@ from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import reversal_delta
 from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
 from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.device import forked_generators, on_host, placed
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    CHECKPOINT_SECONDS,
     BatchNormSets,
+    EpochCallback,
     Resumable,
     inverse_decay,
+    keep_last,
     optimise,
     pass_domains,
     rate_groups,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
 )
-from reid_mtda.train.watch import EpochCallback, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -55,9 +59,10 @@ class AlignmentSettings(Strict):
     discriminator_width: int = Field(default=4096, ge=1)
     batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
     augmentation: tuple[str, ...] = ()
-    checkpoint_every: int = Field(default=200, ge=1)
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
 
 
+@telling_what_fits("batch_size")
 def align_classifier(
     model: Classifier,
     source: LabelledPictures,
@@ -73,34 +78,49 @@ def align_classifier(
     Both domains pass the network as one batch, so that BatchNorm learns the statistics of their mixture, which are
     those it uses afterwards; with ``per_domain`` each passes alone, and the target's own statistics are used.
 
+    Args:
+        model: where training starts; it stays as it is.
+        source: N labelled pictures.
+        target: M unlabelled pictures, or None for training on the source alone.
+        preprocess: colours of the networks' input; pictures have their size already.
+        settings: weights, epochs and batches.
+        run: gives folder, seed and device; a state in it is gone on with.
+        progress: called after each step.
+        after_epoch: called after each epoch with its number and the network, e.g. to keep a copy of the best.
+
+    Returns:
+        The adapted copy on the CPU, in eval mode.
+
     Raises:
         DataError: an empty source or target.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or a device with too little memory for a batch.
     """
+    device = torch.device(run.compute.device)
     if target is not None and not len(target):
         raise DataError(f"{target.domain}: got no pictures to adapt to, expected some")
     if settings.alignment == "none":
         target = None
-    model = copy.deepcopy(model).requires_grad_(True).train()
+    model = placed(copy.deepcopy(model).requires_grad_(True).train(), run.compute)
     of_source = Pictures(source.pictures, preprocess)
     of_target = Pictures(target.pictures, preprocess) if target else None
-    labels = torch.from_numpy(source.labels)
+    labels = torch.from_numpy(source.labels).to(device)
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     batch_t = settings.target_batch_size or settings.batch_size
     pick_target = ShuffleSampler(len(target), batch_t, run.child_seed("target")) if target else None
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
-    with torch.random.fork_rng(devices=[]):
+    with forked_generators(device):
         torch.manual_seed(run.child_seed("discriminator"))
         judged = model.spec.num_classes if settings.alignment == "cdan" else 0
         hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
-        discriminator = Discriminator(model.feature_dim, num_classes=judged, hidden=hidden).train()
+        discriminator = Discriminator(model.feature_dim, num_classes=judged, hidden=hidden).train().to(device)
     optimiser = torch.optim.SGD(
         rate_groups(model, discriminator, head_rate=settings.head_rate),
         lr=settings.learning_rate,
         momentum=0.9,
         weight_decay=settings.weight_decay,
     )
-    state = Resumable(run, {"model": model, "discriminator": discriminator}, optimiser, every=settings.checkpoint_every)
+    networks = {"model": model, "discriminator": discriminator}
+    state = Resumable(run, networks, {"both": optimiser}, settings.checkpoint_seconds)
     per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
     total = settings.epochs * per_epoch
     where = f"{settings.alignment} on {target.domain if target else source.domain}"
@@ -108,9 +128,9 @@ def align_classifier(
     for step in range(state.start(), total):
         set_learning_rate(optimiser, inverse_decay(settings.learning_rate, (step // per_epoch) / settings.epochs))
         rows_s = pick_source.batch(step)
-        units = [of_source.unit(rows_s)]
+        units = [of_source.unit(rows_s, device)]
         if of_target is not None and pick_target is not None:
-            units.append(of_target.unit(pick_target.batch(step)))
+            units.append(of_target.unit(pick_target.batch(step), device))
         with seeded_step(run, step):
             seen = of_source.normalised(augment(torch.cat(units)))
             out_s, *out_t = pass_domains(model, seen, [len(unit) for unit in units], settings.batchnorm)
@@ -133,4 +153,4 @@ def align_classifier(
     if settings.batchnorm == "per_domain" and of_target is not None:
         recompute_batchnorm(model, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
-    return model.eval()
+    return on_host(model).eval()

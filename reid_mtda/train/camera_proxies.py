@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.data.augment import build_augmentation
-from reid_mtda.data.batches import load_pictures, pk_sampler
+from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.pseudo_labels import (
     NOISE,
     count_people,
@@ -33,13 +33,16 @@ from reid_mtda.data.pseudo_labels import (
     number_clusters,
     shrunk_k1,
 )
+from reid_mtda.data.samplers import pk_sampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.cluster_memory import cluster_means, moved_memory
 from reid_mtda.losses.proxies import cross_camera_loss, intra_camera_loss, soft_proxy_loss
+from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    CHECKPOINT_SECONDS,
     Kept,
     Resumable,
     cosine_decay,
@@ -49,6 +52,7 @@ from reid_mtda.train.common import (
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
     trainable,
     update_average,
 )
@@ -80,9 +84,10 @@ class CameraProxySettings(Strict):
     soft_temperature: float = Field(default=0.1, gt=0, description="of soft targets, teachers' and student's")
     ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
     augmentation: tuple[str, ...] = ("flip", "crop", "erasing")
-    checkpoint_every: int = Field(default=50, ge=1)
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
 
 
+@telling_what_fits("target_identities")
 def distil_camera_proxies(
     student: Embedder,
     teacher_outputs: Mapping[str, TeacherOutputs],
@@ -105,7 +110,7 @@ def distil_camera_proxies(
 
     Raises:
         DataError: no cameras, outputs that are not of the cameras' crops or of several sizes, or fewer than two people.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or a device with too little memory for a batch.
     """
     if not targets or teacher_outputs.keys() != targets.keys():
         raise DataError(
@@ -117,15 +122,17 @@ def distil_camera_proxies(
     taught = site_embeddings(pool, sites)
     people = site_people(taught, pool, sites, settings)
     of_target = load_pictures(pool.paths, preprocess)
-    student = trainable(copy.deepcopy(student))
+    device = torch.device(run.compute.device)
+    student = trainable(copy.deepcopy(student), run.compute)
     recompute_batchnorm(student, of_target, seed=run.child_seed("batchnorm"))
     averaged = frozen(copy.deepcopy(student))
     p, k = settings.target_identities, settings.target_pictures
     pick = pk_sampler(people, p=p, k=k, seed=run.child_seed("target"), where=", ".join(pool.names))
-    proxies = CameraProxies.of(people, pool.camera, embed_pictures(averaged, of_target).embedding, taught)
+    seen = embed_pictures(averaged, of_target).embedding
+    proxies = CameraProxies.of(people, pool.camera, seen, taught).to(device)
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     networks = {"student": student, "averaged": averaged, "memory": proxies.memory}
-    state = Resumable(run, networks, optimiser, settings.checkpoint_every)
+    state = Resumable(run, networks, {"student": optimiser}, settings.checkpoint_seconds)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
 
     first = state.start()
@@ -134,18 +141,19 @@ def distil_camera_proxies(
         run.record("proxies", people=int(people.max()) + 1, proxies=len(proxies.camera), grouped=grouped)
     for step in range(first, settings.steps):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / settings.steps))
-        rows = pick.batch(step)
+        numbers = pick.batch(step)
+        rows = torch.from_numpy(numbers).to(device)
         with seeded_step(run, step):
-            seen = student(of_target.normalised(augment(of_target.unit(rows)))).embedding
+            seen = student(of_target.normalised(augment(of_target.unit(numbers, device)))).embedding
         cross = step >= settings.cross_from * settings.steps
-        parts = proxies.losses(seen, torch.from_numpy(rows), settings, cross=cross)
+        parts = proxies.losses(seen, rows, settings, cross=cross)
         run.record("distil", step=step, **optimise(optimiser, parts, where="distillation", step=step))
-        proxies.follow(seen, torch.from_numpy(rows), momentum=settings.momentum)
+        proxies.follow(seen, rows, momentum=settings.momentum)
         update_average(averaged, student, min(settings.ema, (step + 1) / (step + 10)))
         state.save(step + 1)
         progress("student", step + 1, settings.steps)
     state.finish()
-    return averaged
+    return on_host(averaged)
 
 
 def site_embeddings(pool: TargetPool, sites: Sites) -> FloatArray:
@@ -231,6 +239,11 @@ class CameraProxies:
             taught=said,
             centroids=cluster_means(embeddings=said, labels=slots),
         )
+
+    def to(self, device: torch.device) -> CameraProxies:
+        """The same on another device."""
+        own = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **own, memory=Kept(self.memory.tensor.to(device)))
 
     def losses(
         self, embeddings: Tensor, rows: Tensor, settings: CameraProxySettings, *, cross: bool

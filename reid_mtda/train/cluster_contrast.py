@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION, build_augmentation
-from reid_mtda.data.batches import Pictures, load_pictures, pk_sampler
+from reid_mtda.data.batches import Pictures, load_pictures, pictures_of
 from reid_mtda.data.pseudo_labels import (
     NOISE,
     density_clusters,
@@ -28,13 +28,16 @@ from reid_mtda.data.pseudo_labels import (
     shrunk_k1,
     single_camera,
 )
+from reid_mtda.data.samplers import pk_sampler
 from reid_mtda.errors import DataError, ModelError, TrainingError
 from reid_mtda.losses.cluster_memory import cluster_means, memory_loss, moved_memory
 from reid_mtda.losses.identity import identity_loss, triplet_loss
+from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    CHECKPOINT_SECONDS,
     Kept,
     Resumable,
     cosine_decay,
@@ -44,6 +47,7 @@ from reid_mtda.train.common import (
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
     trainable,
     update_average,
 )
@@ -85,9 +89,10 @@ class ClusterContrastSettings(Strict):
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     margin: float = Field(default=0.3, ge=0)
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
-    checkpoint_every: int = Field(default=50, ge=1, description="steps between resumable states")
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
 
 
+@telling_what_fits("identities_per_batch")
 def adapt_cluster_contrast(
     model: Embedder,
     source: LabelledSet | None,
@@ -97,18 +102,34 @@ def adapt_cluster_contrast(
     run: Run,
     progress: Progress = silent,
 ) -> Embedder:
-    """Adapt a copy of ``model`` to ``target``, with or without tracklets; the weights after the last step are it.
+    """Adapt a copy of ``model`` to ``target`` by Cluster Contrast; the weights after the last step are the result.
 
-    With ``ema`` it is their running average.
+    With ``ema`` it is their running average. An epoch in which no two clusters are found learns from the source alone
+    and says so.
 
-    An epoch in which no two clusters are found learns from the source alone and says so. Without a ``source``, where
-    only its weights are at hand, the target is all there is to learn from.
+    Args:
+        model: what the source left; it stays as it is.
+        source: labelled crops whose identities the classifier of ``model`` knows; None: the target is
+            all there is to learn from.
+        target: the camera's unlabelled crops, with or without tracklets.
+        preprocess: size and colours of the networks' input.
+        settings: weights, steps and batches.
+        run: gives folder, seed and device; a state in it is gone on with.
+        progress: called after each step.
+
+    Returns:
+        The adapted copy on the CPU, in eval mode, with the target's BatchNorm statistics.
 
     Raises:
         DataError: a target of fewer than two crops.
         ModelError: a network without a classifier, which cannot learn the source's identities.
-        TrainingError: a loss or an embedding that is not finite.
+        TrainingError: a loss or an embedding that is not finite, or a device with too little memory for a batch.
+
+    Reference:
+        Dai et al. 2022, "Cluster Contrast for Unsupervised Person Re-Identification", eq. 2 and 4; departures stand at
+        the top of this file.
     """
+    device = torch.device(run.compute.device)
     if len(target) < 2:
         raise DataError(f"{target.domain}: got {len(target)} crops, expected 2 or more; harvest more footage")
     if source is not None and settings.source_weight and model.classifier is None:
@@ -116,39 +137,40 @@ def adapt_cluster_contrast(
             f"clusters on {target.domain}: the network has no logits of source identities, expected some to learn "
             "them; set source_weight to 0"
         )
-    model = trainable(copy.deepcopy(model))
+    model = trainable(copy.deepcopy(model), run.compute)
     p, k = settings.identities_per_batch, settings.pictures_per_identity
     of_target = load_pictures(target.paths, preprocess)
     if source is not None:
-        of_source, identities = load_pictures(source.paths, preprocess), torch.from_numpy(source.labels)
+        of_source, identities = pictures_of(source, preprocess), torch.from_numpy(source.labels).to(device)
         pick_source = pk_sampler(source.labels, p=p, k=k, seed=run.child_seed("source"), where=source.domain)
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    clusters, memory = Kept(torch.full((len(target),), NOISE)), Kept(torch.zeros(0, model.embedding_dim))
+    clusters, memory = Kept(torch.full((len(target),), NOISE)), Kept(torch.zeros(0, model.embedding_dim, device=device))
     averaged = frozen(copy.deepcopy(model))
     kept = {"model": model, "clusters": clusters, "memory": memory} | ({"averaged": averaged} if settings.ema else {})
-    state = Resumable(run, kept, optimiser, settings.checkpoint_every)
+    state = Resumable(run, kept, {"model": optimiser}, settings.checkpoint_seconds)
     total, where = settings.epochs * settings.steps_per_epoch, f"clusters on {target.domain}"
 
     for step in range(first := state.start(), total):
         epoch, place = divmod(step, settings.steps_per_epoch)
         if place == 0:
-            clusters.tensor, memory.tensor = seek_clusters(model, of_target, target, settings, run, epoch)
+            clusters.tensor, found = seek_clusters(model, of_target, target, settings, run, epoch)
+            memory.tensor = found.to(device)
         if step == first or place == 0:
-            labels, weights = clusters.tensor, cluster_weights(clusters.tensor, target, settings)
+            labels, weights = clusters.tensor.to(device), cluster_weights(clusters.tensor, target, settings).to(device)
             pick_target = None
             if len(memory.tensor) > 1:
-                pick_target = pk_sampler(labels.numpy(), p=p, k=k, seed=run.child_seed("target"), where=where)
+                pick_target = pk_sampler(clusters.tensor.numpy(), p=p, k=k, seed=run.child_seed("target"), where=where)
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
         parts: dict[str, Tensor] = {}
         with seeded_step(run, step):
             if source is not None and settings.source_weight:
                 rows = pick_source.batch(step)
-                output = model(of_source.normalised(augment(of_source.unit(rows))))
+                output = model(of_source.normalised(augment(of_source.unit(rows, device))))
                 parts = source_parts(output.logits, output.embedding, identities[rows], settings)
             if pick_target:
                 rows = pick_target.batch(step)
-                own, seen = labels[rows], model(of_target.normalised(augment(of_target.unit(rows)))).embedding
+                own, seen = labels[rows], model(of_target.normalised(augment(of_target.unit(rows, device)))).embedding
                 parts["memory"] = memory_loss(
                     embeddings=seen,
                     labels=own,
@@ -167,7 +189,7 @@ def adapt_cluster_contrast(
     result = averaged if settings.ema else model
     recompute_batchnorm(result, of_target, seed=run.child_seed("batchnorm"))
     state.finish()
-    return result.eval()
+    return on_host(result).eval()
 
 
 def source_parts(

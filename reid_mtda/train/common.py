@@ -1,12 +1,17 @@
-"""What the loops share: frozen teachers, seeded steps, exact resume, a stop at the first bad number, progress."""
+"""What the loops share: frozen teachers, seeded steps, exact resume, a stop at the first bad number, schedules."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
+import pickle
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,16 +19,37 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reid_mtda.data.batches import Pictures
-from reid_mtda.errors import TrainingError
-from reid_mtda.models.checkpoint import RUN_AGAIN, load_tensors, save_tensors
+from reid_mtda.errors import ModelError, TrainingError
+from reid_mtda.models.checkpoint import RUN_AGAIN
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
-from reid_mtda.models.embedder import Embedder, EmbedderOutput
-from reid_mtda.runs import Run
+from reid_mtda.models.device import device_of, forked_generators, is_out_of_memory, placed
+from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
+from reid_mtda.runs import HOST, Compute, Progress, Run, atomic_write, silent
 
 log = logging.getLogger(__name__)
 
 BatchNormSets = Literal["shared", "per_domain"]
 Output = TypeVar("Output", ClassifierOutput, EmbedderOutput)
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+CHECKPOINT_SECONDS = 60.0
+"""Seconds between resumable states, where a preset does not say otherwise."""
+
+
+class EpochCallback(Protocol):
+    """Called with the epoch's number (1..N) and the network being trained; gives nothing back to the loop."""
+
+    def __call__(self, epoch: int, model: Classifier) -> None:
+        """Look at the network, e.g. keep a copy."""
+
+
+def now() -> float:
+    """Seconds of a clock that only goes forward."""
+    return time.monotonic()
+
+
+def keep_last(epoch: int, model: Classifier) -> None:
+    """Keep nothing: the last weights are the result, which is the default rule."""
 
 
 def frozen(model: Embedder) -> Embedder:
@@ -31,8 +57,8 @@ def frozen(model: Embedder) -> Embedder:
     return model.eval().requires_grad_(False)
 
 
-def trainable(model: Embedder) -> Embedder:
-    """Undo ``frozen``: train mode and gradients everywhere but in the BNNeck's shift, which stays 0.
+def trainable(model: Embedder, compute: Compute = HOST) -> Embedder:
+    """Undo ``frozen`` on a device: train mode and gradients everywhere but in the BNNeck's shift, which stays 0.
 
     The layout is that of ``Pictures.normalised``, whether the weights come from memory or from disk: another layout
     is another order of summation, and a resumed run would differ from an uninterrupted one in the last bits.
@@ -40,13 +66,16 @@ def trainable(model: Embedder) -> Embedder:
     model.train().requires_grad_(True)
     if isinstance(model.neck, nn.BatchNorm1d):
         model.neck.bias.requires_grad_(False)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
+    return placed(model, compute).to(memory_format=torch.channels_last)  # type: ignore[no-any-return, call-overload]
 
 
 @contextlib.contextmanager
 def seeded_step(run: Run, step: int) -> Iterator[None]:
-    """Give one step its own randomness from (run seed, step) and leave torch's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
+    """Give one step its own randomness from (run seed, step) and leave the generators as they were.
+
+    Those of the CPU and of the run's device: what a device draws differs from what the CPU draws, batches do not.
+    """
+    with forked_generators(torch.device(run.compute.device)):
         torch.manual_seed(run.child_seed(f"step {step}"))
         yield
 
@@ -55,9 +84,16 @@ def optimise(optimiser: Optimizer, parts: Mapping[str, Tensor], *, where: str, s
     """Sum the weighted loss parts, step the optimiser, return the parts as numbers.
 
     Raises:
-        TrainingError: a part is not finite; it is named with the step, and the weights stay as they were.
+        TrainingError: a part is no number, or not finite; it is named with the step, and the weights stay as they were.
     """
-    numbers = {name: float(part.detach()) for name, part in parts.items()}
+    for name, part in parts.items():
+        if part.ndim:
+            raise TrainingError(
+                f"{where}, step {step}: loss part {name!r} has the shape {tuple(part.shape)}, expected one number; "
+                "return the mean over the batch"
+            )
+    losses = torch.stack(list(parts.values()))
+    numbers = dict(zip(parts, losses.detach().tolist(), strict=True))
     for name, number in numbers.items():
         if not np.isfinite(number):
             raise TrainingError(
@@ -65,84 +101,123 @@ def optimise(optimiser: Optimizer, parts: Mapping[str, Tensor], *, where: str, s
                 "lower the learning rate or look at the crops of this step"
             )
     optimiser.zero_grad(set_to_none=True)
-    total = torch.stack(list(parts.values())).sum()
-    total.backward()  # type: ignore[no-untyped-call]
+    losses.sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return numbers
 
 
-@dataclass(frozen=True, eq=False)
+def telling_what_fits(batch: str) -> Callable[[Callable[Given, Result]], Callable[Given, Result]]:
+    """Decorate a loop: where memory is too small for a step, the error says which batch to try.
+
+    Args:
+        batch: the setting on which the size of a batch depends.
+    """
+
+    def decorate(loop: Callable[Given, Result]) -> Callable[Given, Result]:
+        @functools.wraps(loop)
+        def guarded(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+            try:
+                return loop(*args, **kwargs)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                given = inspect.signature(loop).bind(*args, **kwargs).arguments
+                size, device = getattr(given["settings"], batch), given["run"].compute.device
+                what = f"{given['run'].folder}: {device} has too little memory for a step of {batch} {size}"
+                remedy = f"try {batch}={size // 2}" if size >= 4 else "try smaller pictures or a smaller network"
+                raise TrainingError(f"{what}; {remedy}, and run the same command in another folder") from error
+
+        return guarded
+
+    return decorate
+
+
+@dataclass(eq=False)
 class Resumable:
-    """Everything a loop changes, saved together: networks, optimiser, extra tensors, step."""
+    """Everything a loop changes, saved together every so many seconds: networks, optimisers, step.
+
+    On the CPU a run that was stopped and resumed gives, to the last bit, what an uninterrupted one gives. Networks may
+    be any modules; ``Kept`` is one around a tensor. Optimisers must not share a parameter.
+    """
 
     run: Run
     networks: Mapping[str, nn.Module]
-    optimiser: Optimizer
-    every: int
+    optimisers: Mapping[str, Optimizer]
+    seconds: float = CHECKPOINT_SECONDS
+    _saved_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        owned = [id(p) for o in self.optimisers.values() for group in o.param_groups for p in group["params"]]
+        if len(owned) != len(set(owned)):
+            raise ValueError("optimisers share a parameter; give each network its own")
+        self._saved_s = now()
+
+    @property
+    def path(self) -> Path:
+        """Where the state lies."""
+        return self.run.checkpoints / "resume.pt"
 
     def start(self) -> int:
         """Restore the last saved state if there is one; return the step to go on with (0 when fresh).
 
         Raises:
-            ModelError: the saved state is damaged or of another network.
+            ModelError: the saved state is damaged, of another program or of reid-mtda 0.1.
+            TrainingError: it is of other networks.
         """
-        path = self._path
-        if not path.exists():
+        if self.path.with_name("resume.safetensors").exists():
+            raise ModelError(
+                f"{self.path.with_name('resume.safetensors')}: is a state of reid-mtda 0.1, which this version does "
+                f"not go on with; {RUN_AGAIN}"
+            )
+        if not self.path.exists():
             self.run.forget_records(0)
             return 0
-        tensors, card = load_tensors(path, kind="resume", remedy=RUN_AGAIN)
-        for name, network in self.networks.items():
-            try:
-                network.load_state_dict(_under(tensors, f"network.{name}."))
-            except RuntimeError as error:
-                raise TrainingError(
-                    f"{path}: another network {name!r} ({str(error).splitlines()[0]}); remove {self.run.folder}"
-                ) from None
-        state = self.optimiser.state_dict()
-        state["state"] = {
-            int(index): {
-                key: tensors[f"optimiser.{index}.{key}"] if kind == "tensor" else kind for key, kind in keys.items()
-            }
-            for index, keys in card["optimiser"].items()
-        }
-        for group, saved in zip(state["param_groups"], card["groups"], strict=True):
-            group.update(saved)
-        self.optimiser.load_state_dict(state)
-        self.run.forget_records(card.get("recorded_bytes", self.run.recorded_bytes()))
-        log.info("resuming %s at step %d", self.run.folder, card["step"])
-        return int(card["step"])
+        state = _read_state(self.path)
+        for kind, parts in (("networks", self.networks), ("optimisers", self.optimisers)):
+            for name, part in parts.items():
+                try:
+                    part.load_state_dict(state[kind][name])
+                except (KeyError, ValueError, RuntimeError) as error:
+                    raise TrainingError(
+                        f"{self.path}: another network {name!r} ({str(error).splitlines()[0]}); "
+                        f"remove {self.run.folder}"
+                    ) from None
+        self.run.forget_records(state["recorded_bytes"])
+        log.info("resuming %s at step %d", self.run.folder, state["step"])
+        return int(state["step"])
 
     def save(self, step: int) -> None:
-        """Save the state reached after ``step`` steps when ``step`` is a multiple of ``every``."""
-        if step % self.every:
+        """Save the state reached after ``step`` steps where the last one is ``seconds`` old."""
+        if now() - self._saved_s < self.seconds:
             return
-        tensors: dict[str, Tensor] = {}
-        for name, network in self.networks.items():
-            tensors |= {f"network.{name}.{key}": value for key, value in network.state_dict().items()}
-        state = self.optimiser.state_dict()
-        described: dict[str, dict[str, Any]] = {}
-        for index, entries in state["state"].items():
-            described[str(index)] = {}
-            for key, value in entries.items():
-                described[str(index)][key] = "tensor" if isinstance(value, Tensor) else value
-                if isinstance(value, Tensor):
-                    tensors[f"optimiser.{index}.{key}"] = value
-        groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-        card = {
+        state = {
+            "kind": _RESUME,
             "step": step,
-            "optimiser": described,
-            "groups": groups,
+            "networks": {name: network.state_dict() for name, network in self.networks.items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "recorded_bytes": self.run.recorded_bytes(),
         }
-        save_tensors(self._path, tensors, kind="resume", card=card)
+        with atomic_write(self.path) as temporary:
+            torch.save(state, temporary)
+        self._saved_s = now()
 
     def finish(self) -> None:
         """Remove the state: the loop's result stands elsewhere now."""
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
-    @property
-    def _path(self) -> Any:
-        return self.run.checkpoints / "resume.safetensors"
+
+_RESUME = "reid_mtda resume"
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path}: not a readable state ({said}); {RUN_AGAIN}") from None
+    if not isinstance(state, dict) or state.get("kind") != _RESUME:
+        raise ModelError(f"{path}: got a file of another program, expected a resumable state; {RUN_AGAIN}")
+    return state
 
 
 class Kept(nn.Module):
@@ -157,28 +232,35 @@ class Kept(nn.Module):
         return self.tensor
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take what was saved, of whatever size."""
-        self.tensor = state
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        """Take what was saved, of whatever size, to the device of what was held."""
+        self.tensor = state.to(self.tensor.device)
 
 
 @torch.no_grad()
-def embed_pictures(model: Embedder, pictures: Pictures, *, batch: int = 128) -> EmbedderOutput:
-    """Embed a whole set in eval mode without augmentation: embedding (N, D), logits (N, C) or None."""
+def embed_pictures(
+    model: Embedder, pictures: Pictures, *, batch: int = 128, progress: Progress = silent
+) -> EmbedderOutput:
+    """Embed a whole set in eval mode without augmentation, on the model's device.
+
+    Args:
+        model: left in the mode that it was in.
+        pictures: N of them.
+        batch: how many go through it at once.
+        progress: told ("embed", pictures done, N) after each batch.
+
+    Returns:
+        embedding (N, D), logits (N, C) or None, on the CPU.
+    """
     was_training = model.training
     model.eval()
-    outputs = [
-        model(pictures.normalised(pictures.unit(np.arange(start, min(start + batch, len(pictures))))))
-        for start in range(0, len(pictures), batch)
-    ]
+    outputs = []
+    for start in range(0, len(pictures), batch):
+        rows = np.arange(start, min(start + batch, len(pictures)))
+        output = model(pictures.normalised(pictures.unit(rows, device_of(model))))
+        outputs.append(output.to("cpu"))
+        progress("embed", int(rows[-1]) + 1, len(pictures))
     model.train(was_training)
-    logits = [output.logits for output in outputs if output.logits is not None]
-    return EmbedderOutput(
-        embedding=torch.cat([output.embedding for output in outputs]), logits=torch.cat(logits) if logits else None
-    )
+    return joined_outputs(outputs)
 
 
 @torch.no_grad()
@@ -223,10 +305,15 @@ def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64
         norm.train()
     order = np.random.default_rng(seed).permutation(len(pictures))
     for start in range(0, max(len(order) - batch + 1, 1), batch):
-        model(pictures.normalised(pictures.unit(order[start : start + batch])))
+        model(pictures.normalised(pictures.unit(order[start : start + batch], device_of(model))))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     model.train(was_training)
+
+
+def geometric_ramp(start: float, end: float, progress: float) -> float:
+    """Grow from ``start`` at progress 0 to ``end`` at 1 by equal factors: s * (f / s)^p (P1, eq. 9; P2)."""
+    return float(start * (end / start) ** progress)
 
 
 def inverse_decay(initial: float, progress: float) -> float:

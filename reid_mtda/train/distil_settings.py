@@ -1,4 +1,4 @@
-"""The settings of staged distillation; each part has a weight, and an ablation takes it out."""
+"""The settings of distillation; each part has a weight, and an ablation takes it out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION
 from reid_mtda.schema import Strict
-from reid_mtda.train.common import BatchNormSets
+from reid_mtda.train.common import CHECKPOINT_SECONDS, BatchNormSets
 
 
 class DistilSettings(Strict):
@@ -28,9 +28,6 @@ class DistilSettings(Strict):
     camera_normalised: bool = Field(
         default=True, description="standardise embeddings by camera before identities are sought"
     )
-    batches: Literal["joint", "per_camera"] = Field(
-        default="joint", description="P people over all cameras, or a P x K batch of each camera: P shared out evenly"
-    )
     easy_first: float = Field(
         default=0.0,
         ge=0,
@@ -41,14 +38,10 @@ class DistilSettings(Strict):
     tracklets_are_identities: bool = Field(
         default=False, description="a number means one person in every camera: true of labels alone, the leak"
     )
-    refresh: bool = Field(
-        default=False, description="seek pseudo-identities anew with the averaged student, every checkpoint_every steps"
-    )
     batchnorm: BatchNormSets = Field(
         default="shared", description="statistics of the whole batch, or of the source and of each camera on its own"
     )
-    optimiser: Literal["adam", "sgd"] = Field(default="adam", description="sgd: momentum 0.9")
-    learning_rate: float = Field(default=2e-3, gt=0, le=1)
+    learning_rate: float = Field(default=2e-3, gt=0, le=1, description="Adam, cosine")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     smoothing: float = Field(default=0.1, ge=0, lt=1)
     margin: float = Field(default=0.3, ge=0)
@@ -61,7 +54,6 @@ class DistilSettings(Strict):
     )
     logits_weight: float = Field(default=1.0, ge=0)
     rows_weight: float = Field(default=1.0, ge=0)
-    matrix_weight: float = Field(default=0.0, ge=0, description="of KD-ReID's distance matrices (P4, eq. 4)")
     identity_weight: float = Field(default=1.0, ge=0, description="of triplets among pseudo-identities")
     prototype_weight: float = Field(
         default=0.0,
@@ -80,6 +72,9 @@ class DistilSettings(Strict):
         description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
         "one person), everywhere, or among the tracklets that its camera saw at the same time: certainly others",
     )
-    ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
+    objectives: dict[str, float] = Field(
+        default_factory=dict, description="weights of objectives of one's own, by entry point or module:function"
+    )
+    ema: float = Field(default=0.98, gt=0, lt=1, description="decay of the averaged student that is returned")
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION
-    checkpoint_every: int = Field(default=50, ge=1)
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")

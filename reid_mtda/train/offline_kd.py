@@ -24,19 +24,24 @@ from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.losses.mcc import class_confusion_loss
 from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.device import device_of, on_host, placed
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    CHECKPOINT_SECONDS,
     BatchNormSets,
+    EpochCallback,
     Resumable,
     cosine_decay,
+    geometric_ramp,
+    keep_last,
     optimise,
     pass_domains,
     rate_groups,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
 )
-from reid_mtda.train.watch import EpochCallback, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -56,21 +61,22 @@ class OfflineKDSettings(Strict):
     confusion_weight: float = Field(default=0.0, ge=0, description="of the student's own MCC on each target")
     batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
     augmentation: tuple[str, ...] = ()
-    checkpoint_every: int = Field(default=200, ge=1)
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
 
 
 @torch.no_grad()
 def classify_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> Tensor:
-    """Logits (N, C) of a whole set in eval mode."""
+    """Classify a whole set in eval mode, on the model's device: logits (N, C) on the CPU."""
     was_training = model.training
     model.eval()
     starts = range(0, len(pictures), batch)
     rows = [np.arange(start, min(start + batch, len(pictures))) for start in starts]
-    logits = torch.cat([model(pictures.normalised(pictures.unit(row))).logits for row in rows])
+    logits = torch.cat([model(pictures.normalised(pictures.unit(row, device_of(model)))).logits.cpu() for row in rows])
     model.train(was_training)
     return logits
 
 
+@telling_what_fits("batch_size")
 def distil_offline(
     student: Classifier,
     teacher_outputs: Mapping[str, Tensor],
@@ -82,12 +88,30 @@ def distil_offline(
     progress: Progress = silent,
     after_epoch: EpochCallback = keep_last,
 ) -> Classifier:
-    """Train a copy of ``student`` on ``teacher_outputs``: for each target the logits (N, C) of its finished teacher.
+    """Distil finished teachers of all targets into a copy of ``student``; last weights are the result.
+
+    Args:
+        student: where training starts; it stays as it is.
+        teacher_outputs: for each target the logits (M_i, C) of its finished teacher, on the CPU.
+        source: N labelled pictures.
+        targets: M_i unlabelled pictures of each, by name.
+        preprocess: colours of the networks' input; pictures have their size already.
+        settings: weights, epochs and batches.
+        run: gives folder, seed and device; a state in it is gone on with.
+        progress: called after each step.
+        after_epoch: called after each epoch with its number and the network, e.g. to keep a copy of the best.
+
+    Returns:
+        The distilled copy on the CPU, in eval mode.
 
     Raises:
         DataError: no target, or teacher outputs that do not fit the targets.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or a device with too little memory for a batch.
+
+    Reference:
+        Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", with MixUp (Zhang et al. 2018).
     """
+    device = torch.device(run.compute.device)
     fits = teacher_outputs.keys() == targets.keys() and all(
         len(teacher_outputs[name]) == len(targets[name]) for name in targets
     )
@@ -96,31 +120,32 @@ def distil_offline(
             f"offline distillation: got teacher outputs of {sorted(teacher_outputs)} for {sorted(targets)}, "
             "expected one for each picture"
         )
-    model = copy.deepcopy(student).requires_grad_(True).train()
+    model = placed(copy.deepcopy(student).requires_grad_(True).train(), run.compute)
     of_source = Pictures(source.pictures, preprocess)
     of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
     soft_targets = {
         name: functional.softmax(logits / settings.temperature, 1) for name, logits in teacher_outputs.items()
     }
-    labels = torch.from_numpy(source.labels)
+    labels = torch.from_numpy(source.labels).to(device)
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
     groups = rate_groups(model, head_rate=settings.head_rate)
     optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    state = Resumable(run, {"student": model}, optimiser, every=settings.checkpoint_every)
+    state = Resumable(run, {"student": model}, {"student": optimiser}, settings.checkpoint_seconds)
     per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
     total = settings.epochs * per_epoch
 
     for step in range(state.start(), total):
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
-        beta = settings.beta_start * (settings.beta_end / settings.beta_start) ** (step / total)
+        beta = geometric_ramp(settings.beta_start, settings.beta_end, step / total)
         rows_s = pick_source.batch(step)
         rows = {name: sampler.batch(step) for name, sampler in pick.items()}
         with seeded_step(run, step):
-            units, taught = [of_source.unit(rows_s)], {}
+            units, taught = [of_source.unit(rows_s, device)], {}
             for name, seen in rows.items():
-                mixed = mix(of_target[name].unit(seen), soft_targets[name][torch.from_numpy(seen)], settings.mixup)
+                said = soft_targets[name][torch.from_numpy(seen)].to(device)
+                mixed = mix(of_target[name].unit(seen, device), said, settings.mixup)
                 units.append(mixed[0])
                 taught[name] = mixed[1]
             shown = of_source.normalised(augment(torch.cat(units)))
@@ -128,7 +153,7 @@ def distil_offline(
         parts = {"classes": (1 - beta) * functional.cross_entropy(out_s.logits, labels[rows_s])}
         for name, out in zip(taught, out_t, strict=True):
             parts[f"{name}/logits"] = (beta / len(rows)) * soft_target_loss(
-                student=out.logits, soft_targets=taught[name], temperature=settings.temperature
+                student=out.logits, probabilities=taught[name], temperature=settings.temperature
             )
             if settings.confusion_weight:
                 parts[f"{name}/confusion"] = (beta / len(rows) * settings.confusion_weight) * class_confusion_loss(
@@ -141,7 +166,7 @@ def distil_offline(
         state.save(step + 1)
         progress("staged student", step + 1, total)
     state.finish()
-    return model.eval()
+    return on_host(model).eval()
 
 
 def mix(unit: Tensor, soft_targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
@@ -153,8 +178,8 @@ def mix(unit: Tensor, soft_targets: Tensor, strength: float) -> tuple[Tensor, Te
         return unit, soft_targets
     concentration = torch.full((len(unit),), strength)
     share = torch.distributions.Beta(concentration, concentration).sample()
-    share = torch.maximum(share, 1 - share)
-    other = torch.randperm(len(unit))
+    share = torch.maximum(share, 1 - share).to(unit.device)
+    other = torch.randperm(len(unit)).to(unit.device)
     pictures = share.view(-1, 1, 1, 1)
     return (
         pictures * unit + (1 - pictures) * unit[other],

@@ -3,10 +3,8 @@
 P1 *Joint Progressive Knowledge Distillation and Unsupervised Domain Adaptation*, P2 *Unsupervised Multi-Target Domain
 Adaptation Through Knowledge Distillation*, P3 their journal version. For each source batch, for each target in turn:
 one step of that target's teacher towards the target, then one step of the student on what this teacher says now. The
-student hears one teacher at a time, never their average.
-
-The public code departs from the papers in places; each departure is a switch of ``ProgressiveSettings``, off unless
-the published numbers are to be reproduced.
+student hears one teacher at a time, never their average. The departures of the public code from the papers are no part
+of this file: ``bench.published`` puts them in its functions' places where published numbers are to be reproduced.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -29,23 +27,28 @@ from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
 from reid_mtda.losses.distillation.features import feature_loss
-from reid_mtda.losses.distillation.soft_targets import published_kl_loss
+from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
+from reid_mtda.models.device import forked_generators, on_host, placed
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
+    CHECKPOINT_SECONDS,
     BatchNormSets,
+    EpochCallback,
     Resumable,
+    geometric_ramp,
     inverse_decay,
+    keep_last,
     optimise,
     pass_domains,
     rate_groups,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
 )
-from reid_mtda.train.watch import EpochCallback, keep_last
 from reid_mtda.types import Preprocess
 
 
@@ -69,26 +72,15 @@ class ProgressiveSettings(Strict):
     beta_start: float = Field(default=0.1, gt=0, lt=1)
     beta_end: float = Field(default=0.5, gt=0, lt=1, description="0.9 in P1, 0.5 to 0.6 in P2")
     feature_weight: float = Field(default=0.0, ge=0, description="of feature distillation (P3's option)")
-    student_confusion: bool = Field(default=True, description="alpha * domain confusion of the student, P2's option")
     discriminator_width: int = Field(default=4096, ge=1)
     augmentation: tuple[str, ...] = ()
-    checkpoint_every: int = Field(default=200, ge=1)
+    checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
     reuse_teacher_output: bool = Field(
         default=False, description="the teacher's own step teaches, which saves its 2nd forward"
     )
     batchnorm: BatchNormSets = Field(
         default="per_domain", description="each domain forwarded alone, as published, or both in one batch"
     )
-    reverse_kl: bool = Field(default=False, description="quirk: KL(student || teacher)")
-    teacher_attached: bool = Field(default=False, description="quirk: the student's loss also runs through the teacher")
-    one_sided_confusion: bool = Field(default=False, description="quirk: the student's discriminator sees targets only")
-    mmd_restart_each_epoch: bool = Field(default=False, description="quirk: MMD's weight grows anew in every epoch")
-    teacher_bn_train: bool = Field(default=False, description="quirk: the teacher teaches in train mode, BN drifting")
-
-
-def progressive_beta(start: float, end: float, epoch: int, epochs: int) -> float:
-    """beta(e) = s (f / s)^((e - 1) / N) for epoch e = 1..N, constant within an epoch."""
-    return float(start * (end / start) ** ((epoch - 1) / epochs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,40 +92,7 @@ class NetworkState:
     optimiser: Optimizer
 
 
-class OptimiserSet:
-    """Several optimisers with disjoint parameters that are saved and restored as one."""
-
-    def __init__(self, parts: list[Optimizer]) -> None:
-        self.parts = parts
-        seen = [id(p) for part in parts for group in part.param_groups for p in group["params"]]
-        if len(seen) != len(set(seen)):
-            raise ValueError("optimisers share a parameter; give each network its own")
-
-    def state_dict(self) -> dict[str, Any]:
-        """One state with all parameters numbered through."""
-        state: dict[int, Any] = {}
-        groups: list[dict[str, Any]] = []
-        for part in self.parts:
-            own, offset = part.state_dict(), sum(len(g["params"]) for g in groups)
-            state |= {offset + index: value for index, value in own["state"].items()}
-            groups += [{**g, "params": [offset + p for p in g["params"]]} for g in own["param_groups"]]
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Give each optimiser its part back."""
-        groups = iter(saved["param_groups"])
-        for part in self.parts:
-            own = [next(groups) for _ in part.param_groups]
-            offset = own[0]["params"][0]
-            renumbered = [{**group, "params": [number - offset for number in group["params"]]} for group in own]
-            count = sum(len(group["params"]) for group in own)
-            state = {i - offset: v for i, v in saved["state"].items() if offset <= i < offset + count}
-            part.load_state_dict({"state": state, "param_groups": renumbered})
-            for parameter, kept in part.state.items():
-                # Stored numbers come back contiguous; the fused step walks weights and momenta in memory side by side.
-                kept["momentum_buffer"] = torch.empty_like(parameter).copy_(kept["momentum_buffer"])
-
-
+@telling_what_fits("batch_size")
 def distil_progressively(
     student: Classifier,
     teachers: Mapping[str, Classifier],
@@ -145,14 +104,32 @@ def distil_progressively(
     progress: Progress = silent,
     after_epoch: EpochCallback = keep_last,
 ) -> tuple[Classifier, dict[str, Classifier]]:
-    """Train copies of ``teachers`` (one a target) and ``student`` together; last weights of both are the result.
+    """Train copies of ``teachers`` and ``student`` together; last weights of both are the result.
+
+    Args:
+        student: where the student starts; it stays as it is.
+        teachers: one for each target, by its name; they stay as they are.
+        source: N labelled pictures.
+        targets: M_i unlabelled pictures of each, by name.
+        preprocess: colours of the networks' input; pictures have their size already.
+        settings: weights, epochs and batches.
+        run: gives folder, seed and device; a state in it is gone on with.
+        progress: called after each step.
+        after_epoch: called after each epoch with its number and the student, e.g. to keep a copy of the best.
+
+    Returns:
+        The student, and the teachers by target, on the CPU and in eval mode.
 
     Raises:
         DataError: no target, or teachers of other targets.
-        TrainingError: a loss that is not finite.
+        TrainingError: a loss that is not finite, or a device with too little memory for a batch.
+
+    Reference:
+        P1, eq. 3-9 and algorithm 1 (one target, MMD); P2, eq. 1-6 and algorithm 1 (several targets, DANN).
     """
     if not targets or teachers.keys() != targets.keys():
         raise DataError(f"progressive: got teachers of {sorted(teachers)} for {sorted(targets)}, expected the same")
+    device = torch.device(run.compute.device)
     student_state = _network_state(student, settings.student_learning_rate, settings, run, "student", connect=teachers)
     teacher_states = {
         name: _network_state(t, settings.teacher_learning_rate, settings, run, name) for name, t in teachers.items()
@@ -162,58 +139,53 @@ def distil_progressively(
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
-    all_labels = torch.from_numpy(source.labels)
-    everyone = {
-        "student": student_state,
-        **{f"teacher {name}": teacher_state for name, teacher_state in teacher_states.items()},
-    }
-    networks = {n: nn.ModuleList([a.network, a.discriminator]) for n, a in everyone.items()}
-    optimisers = OptimiserSet([a.optimiser for a in everyone.values()])
-    state = Resumable(run, networks, optimisers, every=settings.checkpoint_every)  # type: ignore[arg-type]
+    all_labels = torch.from_numpy(source.labels).to(device)
+    everyone = {"student": student_state, **{f"teacher {name}": state for name, state in teacher_states.items()}}
+    networks = {name: nn.ModuleList([one.network, one.discriminator]) for name, one in everyone.items()}
+    optimisers = {name: one.optimiser for name, one in everyone.items()}
+    state = Resumable(run, networks, optimisers, settings.checkpoint_seconds)
     per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
     total = settings.epochs * per_epoch
 
     for step in range(state.start(), total):
-        epoch = step // per_epoch + 1
-        beta = progressive_beta(settings.beta_start, settings.beta_end, epoch, settings.epochs)
-        ramp = (step % per_epoch) / per_epoch if settings.mmd_restart_each_epoch else step / total
-        delta = reversal_delta(ramp if settings.alignment == "mmd" else step / total)
-        set_learning_rate(
-            student_state.optimiser, inverse_decay(settings.student_learning_rate, (epoch - 1) / settings.epochs)
-        )
+        epoch, ended = step // per_epoch + 1, (step + 1) % per_epoch == 0
+        began = (epoch - 1) / settings.epochs  # rates and beta are constant within an epoch
+        beta = geometric_ramp(settings.beta_start, settings.beta_end, began)
+        delta = alignment_strength(step, per_epoch, total, settings)
+        set_learning_rate(student_state.optimiser, inverse_decay(settings.student_learning_rate, began))
         rows_s = pick_source.batch(step)
         labels = all_labels[rows_s]
         for turn, (name, teacher_state) in enumerate(teacher_states.items()):
-            rate = inverse_decay(settings.teacher_learning_rate, (epoch - 1) / settings.epochs)
-            set_learning_rate(teacher_state.optimiser, rate)
+            set_learning_rate(teacher_state.optimiser, inverse_decay(settings.teacher_learning_rate, began))
             with seeded_step(run, step * len(teacher_states) + turn):
-                both = torch.cat([of_source.unit(rows_s), of_target[name].unit(pick[name].batch(step))])
-                pictures = of_source.normalised(augment(both))
-                sizes = [len(labels), len(pictures) - len(labels)]
+                units = [of_source.unit(rows_s, device), of_target[name].unit(pick[name].batch(step), device)]
+                pictures, sizes = of_source.normalised(augment(torch.cat(units))), [len(unit) for unit in units]
                 own = pass_domains(teacher_state.network.train(), pictures, sizes, settings.batchnorm)
                 parts = teacher_parts(teacher_state, own, labels, settings, beta, delta)
                 adapted = optimise(teacher_state.optimiser, parts, where=f"teacher of {name}", step=step)
-                teacher_output = (
-                    own
-                    if settings.reuse_teacher_output
-                    else teacher_targets(teacher_state.network, pictures, len(labels), settings)
-                )
-                parts = student_parts(student_state, teacher_output, pictures, labels, settings, beta, delta)
+                said = own
+                if not settings.reuse_teacher_output:
+                    said = teacher_targets(teacher_state.network, pictures, len(labels), settings)
+                parts = student_parts(student_state, said, pictures, labels, settings, beta, delta)
                 learnt = optimise(student_state.optimiser, parts, where=f"student on {name}", step=step)
-            if (step + 1) % per_epoch == 0:
-                rates = {
-                    f"{who}_rate": one.optimiser.param_groups[0]["lr"]
-                    for who, one in (("teacher", teacher_state), ("student", student_state))
-                }
-                run.record("progressive", epoch=epoch, target=name, beta=beta, **rates, **adapted, **learnt)
-        if (step + 1) % per_epoch == 0:
+            if ended:
+                run.record(
+                    "progressive", epoch=epoch, target=name, beta=beta,
+                    teacher_rate=teacher_state.optimiser.param_groups[0]["lr"],
+                    student_rate=student_state.optimiser.param_groups[0]["lr"], **adapted, **learnt,
+                )  # fmt: skip
+        if ended:
             after_epoch(epoch, student_state.network)
         state.save(step + 1)
         progress("progressive", step + 1, total)
     state.finish()
-    return student_state.network.eval(), {
-        name: teacher_state.network.eval() for name, teacher_state in teacher_states.items()
-    }
+    taught = {name: on_host(teacher_state.network).eval() for name, teacher_state in teacher_states.items()}
+    return on_host(student_state.network).eval(), taught
+
+
+def alignment_strength(step: int, per_epoch: int, total: int, settings: ProgressiveSettings) -> float:
+    """Strength of the reversed gradient, or MMD's weight, at ``step`` of ``total``: it grows over all of training."""
+    return reversal_delta(step / total)
 
 
 def teacher_parts(
@@ -224,7 +196,7 @@ def teacher_parts(
     beta: float,
     delta: float,
 ) -> dict[str, Tensor]:
-    """The teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align]."""
+    """Weigh the teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align]."""
     source, target = outputs
     if settings.alignment == "mmd":
         alignment = delta * mmd_loss(source=source.feature, target=target.feature)
@@ -241,9 +213,9 @@ def teacher_parts(
 def teacher_targets(
     teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
 ) -> list[ClassifierOutput]:
-    """What the updated teacher says of the same pictures: eval mode and without a gradient unless a quirk is on."""
-    teacher.train(settings.teacher_bn_train)
-    with torch.set_grad_enabled(settings.teacher_attached):
+    """Ask the updated teacher about the same pictures, in eval mode and without a gradient."""
+    teacher.eval()
+    with torch.no_grad():
         return pass_domains(teacher, pictures, [sources, len(pictures) - sources], settings.batchnorm)
 
 
@@ -256,29 +228,22 @@ def student_parts(
     beta: float,
     delta: float,
 ) -> dict[str, Tensor]:
-    """The student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + feature KD]."""
+    """Weigh the student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + features]."""
     student_state.network.train()
     source, target = pass_domains(
         student_state.network, pictures, [len(labels), len(pictures) - len(labels)], settings.batchnorm
     )
     taught_s, taught_t = teacher_output
-
-    def kl(student: Tensor, teacher: Tensor) -> Tensor:
-        # kl_loss with the two quirks of the public code; both off, it is kl_loss.
-        teacher = teacher if settings.teacher_attached else teacher.detach()
-        return published_kl_loss(
-            student=student, teacher=teacher, temperature=settings.temperature, reverse=settings.reverse_kl
-        )
-
+    tau = settings.temperature
+    source_kl = soft_target_loss(student=source.logits, teacher=taught_s.logits, temperature=tau)
+    target_kl = soft_target_loss(student=target.logits, teacher=taught_t.logits, temperature=tau)
     parts = {
-        "source logits": beta * settings.alpha * kl(source.logits, taught_s.logits),
+        "source logits": beta * settings.alpha * source_kl,
         "student classes": beta * (1 - settings.alpha) * functional.cross_entropy(source.logits, labels),
-        "target logits": beta * kl(target.logits, taught_t.logits),
+        "target logits": beta * target_kl,
     }
-    if settings.student_confusion and settings.alignment == "dann":
-        judged_domains = {"target": target} if settings.one_sided_confusion else {"target": target, "source": source}
-        domain_logits = judged(student_state.discriminator, judged_domains, delta)
-        confusion = domain_confusion_loss(target=domain_logits["target"], source=domain_logits.get("source"))
+    if settings.alignment == "dann":
+        confusion = student_confusion(student_state.discriminator, source, target, delta)
         parts["student confusion"] = beta * settings.alpha * confusion
     if settings.feature_weight:
         student_feature = torch.cat([source.feature, target.feature])
@@ -290,8 +255,15 @@ def student_parts(
     return parts
 
 
+def student_confusion(
+    discriminator: Discriminator, source: ClassifierOutput, target: ClassifierOutput, delta: float
+) -> Tensor:
+    """Have the student's discriminator judge both domains: P2's option, a scalar."""
+    return domain_confusion_loss(**judged(discriminator, {"target": target, "source": source}, delta))
+
+
 def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput], delta: float) -> dict[str, Tensor]:
-    """The discriminator's logits (B,) for each domain of ``outputs``; the features get its gradient reversed."""
+    """Judge each domain of ``outputs``: the discriminator's logits (B,); features get its gradient reversed."""
     features = [reverse_gradient(output.feature, delta) for output in outputs.values()]
     domain_logits = discriminator(torch.cat(features)).split([len(part) for part in features])
     return dict(zip(outputs, domain_logits, strict=True))
@@ -305,15 +277,18 @@ def _network_state(
     name: str,
     connect: Mapping[str, Classifier] | None = None,
 ) -> NetworkState:
-    network = copy.deepcopy(model).requires_grad_(True)
-    with torch.random.fork_rng(devices=[]):
+    device = torch.device(run.compute.device)
+    network = placed(copy.deepcopy(model).requires_grad_(True), run.compute)
+    with forked_generators(device):
         torch.manual_seed(run.child_seed(f"discriminator {name}"))
         hidden = settings.discriminator_width if settings.alignment == "dann" else 1
         discriminator = Discriminator(network.feature_dim, hidden=hidden).train()
         if connect and settings.feature_weight:
             wanted = next(iter(connect.values())).feature_dim
             discriminator.connector = nn.Linear(network.feature_dim, wanted, bias=False)
+        discriminator.to(device)
     groups = rate_groups(network, discriminator, head_rate=settings.head_rate)
     # fused: one pass over the weights instead of five; it differs from the loop in the last bits alone
-    optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=True)
+    fused = True if device.type in ("cpu", "cuda", "mps") else None
+    optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
     return NetworkState(network, discriminator, optimiser)

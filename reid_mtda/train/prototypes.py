@@ -34,16 +34,14 @@ class Prototypes:
 
     @classmethod
     def of(
-        cls, pool: TargetPool, identities: IntArray, embeddings: FloatArray, memory: Kept | None = None
+        cls, pool: TargetPool, identities: IntArray, embeddings: FloatArray, device: torch.device | None = None
     ) -> Prototypes:
-        """Centroids of ``identities`` int64 (N,) by the student's ``embeddings`` (N, D_s), kept in ``memory``."""
+        """Find the centroids of ``identities`` int64 (N,) by the student's ``embeddings`` (N, D_s), for ``device``."""
         known = identities >= 0
         people = np.full(len(identities), -1, np.int64)
         people[known] = np.unique(identities[known], return_inverse=True)[1]
         slots = torch.from_numpy(people)
         centroids = cluster_means(embeddings=torch.from_numpy(embeddings), labels=slots)
-        memory = memory or Kept(centroids)
-        memory.tensor = centroids
         seen = torch.zeros(int(pool.camera.max()) + 1, len(centroids), dtype=torch.bool)
         seen[torch.from_numpy(pool.camera[known]), slots[torch.from_numpy(known)]] = True
         taught = {}
@@ -53,8 +51,8 @@ class Prototypes:
             if len(own):
                 said = teacher_output.embedding[torch.from_numpy(pool.place[mine])]
                 means = cluster_means(embeddings=said, labels=torch.from_numpy(labels))
-                taught[space] = torch.from_numpy(own), means
-        return cls(slots, memory, seen, taught)
+                taught[space] = torch.from_numpy(own).to(device), means.to(device)
+        return cls(slots.to(device), Kept(centroids.to(device)), seen.to(device), taught)
 
     def logits(self, space: str, student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         """Likeness of crops to the people of ``space``, of student (B, D_s) and teacher (B, D_t): two of (B, C_k)."""

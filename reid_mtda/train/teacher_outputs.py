@@ -24,6 +24,7 @@ from reid_mtda.data.pseudo_labels import (
 )
 from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
+from reid_mtda.runs import Progress, silent
 from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
 
@@ -58,13 +59,31 @@ class TeacherOutputs:
 
 
 def compute_teacher_outputs(
-    teacher: Embedder, target: UnlabelledSet, preprocess: Preprocess, *, part_mixed: int = 0, seed: int = 0
+    teacher: Embedder,
+    target: UnlabelledSet,
+    preprocess: Preprocess,
+    *,
+    part_mixed: int = 0,
+    seed: int = 0,
+    progress: Progress = silent,
 ) -> TeacherOutputs:
-    """Pass every crop of ``target``, and ``part_mixed`` ones made of them, through the frozen ``teacher`` once."""
+    """Pass every crop of ``target``, and crops made of them, through the frozen ``teacher`` once.
+
+    Args:
+        teacher: an adapted network, on its device; frozen here.
+        target: N crops of one camera.
+        preprocess: what the teacher's crops look like.
+        part_mixed: how many crops to make of two people each.
+        seed: of these.
+        progress: told ("embed", crops done, crops in all).
+
+    Returns:
+        Embeddings (N + part_mixed, D) and logits, on the CPU.
+    """
     pictures = load_pictures(target.paths, preprocess)
     extra = mix_parts(pictures.resized, part_mixed, seed)
     everything = Pictures(np.concatenate([pictures.resized, extra]), preprocess)
-    output = embed_pictures(frozen(teacher), everything)
+    output = embed_pictures(frozen(teacher), everything, progress=progress)
     return TeacherOutputs(embedding=output.embedding, logits=output.logits, part_mixed=extra)
 
 

@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from reid_mtda.camera_means import write_cameras
 from reid_mtda.config import AdaptConfig, Network
-from reid_mtda.data.batches import load_pictures
+from reid_mtda.data.batches import decode_once
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
-from reid_mtda.data.part_mix import mix_parts
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError, ReidError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
-from reid_mtda.runs import Progress, Run, open_run, silent, stage
+from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage
 from reid_mtda.site import Site
-from reid_mtda.train import METHODS
+from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.camera_proxies import distil_camera_proxies
 from reid_mtda.train.distil import distil
+from reid_mtda.train.kd_reid import distil_kd_reid
 from reid_mtda.train.source import SourceSettings, train_source
-from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.stored_crops import drop_stored_crops, import_stored_crops
 from reid_mtda.workflow.targets import load_targets
+from reid_mtda.workflow.teachers import OUTPUTS, collect_teacher_outputs, ready_made
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +62,13 @@ class Adaptable:
 
 
 def adapt_cameras(
-    site: Site, config: AdaptConfig, out: Path, progress: Progress = silent, *, crops: Path | None = None
+    site: Site,
+    config: AdaptConfig,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    crops: Path | None = None,
+    compute: Compute = HOST,
 ) -> Adapted:
     """Adapt one student to every camera of ``site``.
 
@@ -75,6 +79,14 @@ def adapt_cameras(
     are opted in are copied, and the copies go when this returns or fails. A job that goes on takes them anew, as they
     are then: what it had finished stands, but a teacher or student that was under way begins again, for its state may
     number crops that are others now.
+
+    Args:
+        site: the cameras, with their footage.
+        config: everything that decides the result.
+        out: run folder.
+        progress: called as the work goes on.
+        crops: the folder of kept crops, in place of footage.
+        compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Raises:
         ConfigError: ``out`` holds a run with other settings.
@@ -87,18 +99,28 @@ def adapt_cameras(
             "the preset, or name no site"
         )
     kept = {} if crops is None else {"crops": str(crops)}
-    run = open_run(out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()})
+    run = open_run(
+        out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()}, compute=compute
+    )
     try:
         return _adapt(site, config, run, progress, crops)
     finally:
         if crops is not None:
             drop_stored_crops(run.folder / "crops")
+            shutil.rmtree(run.folder / OUTPUTS, ignore_errors=True)  # part-mixed crops among them show clothes
             for step in ("teachers_*", "student_training"):
-                for state in run.folder.glob(f"{step}/checkpoints/resume.safetensors"):
+                for state in run.folder.glob(f"{step}/checkpoints/resume.pt"):
                     state.unlink(missing_ok=True)
 
 
-def adapt_crops(config: AdaptConfig, out: Path, progress: Progress = silent, *, crops: Path | None = None) -> Adapted:
+def adapt_crops(
+    config: AdaptConfig,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    crops: Path | None = None,
+    compute: Compute = HOST,
+) -> Adapted:
     """Adapt one student to crops that lie on disk: no site, no footage. Otherwise as `adapt_cameras`.
 
     Args:
@@ -107,6 +129,7 @@ def adapt_crops(config: AdaptConfig, out: Path, progress: Progress = silent, *, 
         out: run folder.
         progress: called as the work goes on.
         crops: in place of ``config.targets``, one folder of pictures for each camera, with or without ``crops.csv``.
+        compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Raises:
         ConfigError: neither or both are given; tracklets that stand for identities; ``out`` holds another run.
@@ -124,7 +147,7 @@ def adapt_crops(config: AdaptConfig, out: Path, progress: Progress = silent, *, 
     sets = None if crops is None else load_folder(crops)
     # A job that goes on must find the crops that its teachers have numbered.
     kept = {} if sets is None else {"crops": str(crops), "pictures": _fingerprint(sets)}
-    run = open_run(out, seed=config.seed, config={**kept, **config.model_dump()})
+    run = open_run(out, seed=config.seed, config={**kept, **config.model_dump()}, compute=compute)
     with stage(run, "source data"):
         source = load_source(config, run)
     with stage(run, "targets"):
@@ -198,7 +221,10 @@ def _learn(
 
 
 def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
-    """The labelled source: the drawn lab (drawn once into the run folder), a data set by name, or None."""
+    """Find the labelled source: the drawn lab (drawn once into the run folder), a data set by name, or None.
+
+    Its pictures are decoded when they are first asked for, and once for all networks that learn from it.
+    """
     if config.source.name == "none":
         return None
     if config.source.name == "lab":
@@ -208,9 +234,9 @@ def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
         if not (folder / "bounding_box_train").is_dir():
             draw_lab(folder, seed=run.child_seed("lab"), identities=config.source.identities)
         train, _ = load_dataset("market1501", folder, where="source", half="train")
-        return replace(train, domain="lab")
+        return decode_once(replace(train, domain="lab"), config.input.preprocess())
     train, _ = load_dataset(config.source.name, config.source.root, where="source", half="train")
-    return train
+    return decode_once(train, config.input.preprocess())
 
 
 def usable_targets(
@@ -287,7 +313,7 @@ def adapt_teachers(
         if path.exists() or ready_made(config, camera):
             continue
         try:
-            model = METHODS[config.adapt.method][1](
+            model = find_method(config.adapt.method)[1](
                 teacher_source,
                 source,
                 target,
@@ -307,37 +333,6 @@ def adapt_teachers(
     return failures
 
 
-def ready_made(config: AdaptConfig, camera: str) -> Path | None:
-    """The exported model's folder that stands in for the teacher of ``camera``, if there is one."""
-    folder = config.ready_made.get(camera, config.ready_made.get("*"))
-    return Path(folder) if folder else None
-
-
-def collect_lessons(
-    run: Run, targets: Mapping[str, UnlabelledSet], config: AdaptConfig, *, folder: str = "teachers"
-) -> dict[str, TeacherOutputs]:
-    """Let every camera's teacher, adapted or ready-made, see its crops once; one teacher is in memory at a time."""
-    teacher_outputs, preprocess, count = {}, config.input.preprocess(), config.distil.part_mixed
-    for camera, target in targets.items():
-        exported, seed = ready_made(config, camera), run.child_seed(f"part-mixed {camera}")
-        if exported:
-            model = load_model(exported)
-            rows = [model.embed(target.paths)]
-            teacher_output = TeacherOutputs(torch.from_numpy(rows[0]), None, model.model_id)
-            if count:  # else the crops need not be read at the student's size here
-                extra = mix_parts(load_pictures(target.paths, preprocess).resized, count, seed)
-                rows.append(model.embed(extra))
-                teacher_output = replace(
-                    teacher_output, embedding=torch.from_numpy(np.concatenate(rows)), part_mixed=extra
-                )
-            teacher_outputs[camera] = teacher_output
-        else:
-            teacher = load_embedder(run.folder / folder / f"{camera}.safetensors", run=run)
-            seen = config.teacher_preprocess()
-            teacher_outputs[camera] = compute_teacher_outputs(teacher, target, seen, part_mixed=count, seed=seed)
-    return teacher_outputs
-
-
 def distil_student(
     run: Run,
     student_source: Embedder,
@@ -353,13 +348,16 @@ def distil_student(
     path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)
-    outputs = collect_lessons(run, targets, config, folder=teachers)
+    outputs = collect_teacher_outputs(run, targets, config, progress, folder=teachers)
     step, told = run.child(f"{path.stem}_training", drawn_as="student_training"), _named(progress, path.stem)
     seen = config.input.preprocess()
-    if config.camera_proxies:
+    if config.distillation == "camera_proxies":
         student = distil_camera_proxies(student_source, outputs, targets, seen, config.camera_proxies, step, told)
+    elif config.distillation == "kd_reid":
+        student = distil_kd_reid(student_source, outputs, targets, seen, config.kd_reid, step, told)
     else:
-        student = distil(student_source, outputs, targets, source, seen, config.distil, step, told)
+        own = find_objectives(config.distil.objectives)
+        student = distil(student_source, outputs, targets, source, seen, config.distil, step, told, objectives=own)
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student
 

@@ -10,18 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_mtda.config import AdaptConfig, Tracklets, Variant
+from reid_mtda.config import AdaptConfig, Tracklets, Variant, config_of_variant
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Progress, Run, stage
-from reid_mtda.schema import Strict, parse
+from reid_mtda.schema import Strict
 from reid_mtda.synthetic.street import draw_crops
-from reid_mtda.train import METHODS
-from reid_mtda.train.camera_proxies import CameraProxySettings
-from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train import find_method
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
 from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
@@ -81,12 +79,7 @@ def train_variant(
     path, teachers = f"variants/{name}.safetensors", "teachers"
     if (run.folder / path).exists():
         return
-    settings = parse(DistilSettings, {**config.distil.model_dump(), **variant.distil}, where=f"variants.{name}.distil")
-    config = config.model_copy(update={"distil": settings})
-    if config.camera_proxies:
-        changed = {**config.camera_proxies.model_dump(), **variant.camera_proxies}
-        proxies = parse(CameraProxySettings, changed, where=f"variants.{name}.camera_proxies")
-        config = config.model_copy(update={"camera_proxies": proxies})
+    config = config_of_variant(config, variant, where=f"variants.{name}")
     if variant.ready_made:
         config = config.model_copy(update={"ready_made": {"*": variant.ready_made}})
     elif variant.adapt:
@@ -114,7 +107,7 @@ def train_blending(
     path = run.folder / "models/blending.safetensors"
     if path.exists():
         return
-    model = METHODS[config.adapt.method][1](
+    model = find_method(config.adapt.method)[1](
         student_source,
         source,
         blend(targets),
@@ -133,20 +126,13 @@ def _blending_settings(config: AdaptConfig) -> Strict:
         "steps": student.steps,
         "epochs": epochs,
         "steps_per_epoch": max(1, student.steps // epochs),
-        "learning_rate": _learning_rate(config, own),
+        "learning_rate": student.learning_rate,
         "ema": student.ema,
         "identities_per_batch": student.target_identities,
         "pictures_per_identity": student.target_pictures,
         "tracklet_weight": 0.0,
     }
     return own.model_copy(update={key: value for key, value in wanted.items() if key in type(own).model_fields})
-
-
-def _learning_rate(config: AdaptConfig, own: Strict) -> float:
-    """Distillation's, where it is of the same optimiser: SGD's is no rate for Adam."""
-    student = config.student_training()
-    settings = student if getattr(student, "optimiser", "adam") == "adam" else own
-    return float(settings.model_dump()["learning_rate"])
 
 
 def blend(targets: Mapping[str, UnlabelledSet]) -> UnlabelledSet:
@@ -235,7 +221,7 @@ def train_oracle(
     settings = config.student_source.model_copy(
         update={
             "steps": steps,
-            "learning_rate": _learning_rate(config, config.student_source),
+            "learning_rate": student.learning_rate,
             "ema": student.ema,
             "identities_per_batch": student.target_identities + getattr(student, "source_identities", 0) // 2,
             "pictures_per_identity": student.target_pictures,

@@ -20,7 +20,7 @@ from reid_mtda.evaluate.report import write_report
 from reid_mtda.evaluate.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
 from reid_mtda.model import load_model
-from reid_mtda.runs import Progress, Run, silent, stage, versions
+from reid_mtda.runs import HOST, Compute, Progress, Run, silent, stage, versions
 from reid_mtda.site import Site, load_site
 from reid_mtda.types import RetrievalSplit
 from reid_mtda.workflow.adapt import Adapted, adapt_cameras, adapted_targets, load_source
@@ -33,9 +33,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def demo(
-    out: Path, config_path: Path | None = None, overrides: Sequence[str] = (), progress: Progress = silent
+    out: Path,
+    config_path: Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+    compute: Compute = HOST,
 ) -> dict[str, Any]:
     """Run the main job on ``cameras/street``, score it, fill a gallery with unseen people, write the report.
+
+    Args:
+        out: run folder.
+        config_path: another preset than configs/adapt/demo.yaml.
+        overrides: ``key.path=value``, over the preset.
+        progress: called as the work goes on.
+        compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Returns:
         The report, as ``evaluate.report.write_report`` takes it.
@@ -48,7 +59,7 @@ def demo(
         raise ConfigError(f"{folder}: no such site; run the demo in a clone of the project, which holds it")
     config = load_config(config_path or ROOT / "configs" / "adapt" / "demo.yaml", overrides)
     site = load_site(folder)
-    adapted = adapt_cameras(site, config, out, progress)
+    adapted = adapt_cameras(site, config, out, progress, compute=compute)
     run = adapted.run
     if config.baselines or config.variants:
         with stage(run, "data of the baselines"):

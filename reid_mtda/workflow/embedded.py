@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.errors import DataError
 from reid_mtda.evaluate.retrieval import Features, name_cameras
 from reid_mtda.model import Model
+from reid_mtda.models.device import device_of
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.types import (
     FloatArray,
@@ -22,6 +24,9 @@ from reid_mtda.types import (
     RetrievalSplit,
     UnlabelledSet,
 )
+
+EmbedPaths = Callable[[Sequence[Path]], FloatArray]
+"""Picture files -> float32 (N, D)."""
 
 EmbedSide = Callable[[IdentitySet, tuple[str, ...], str], FloatArray]
 """Pictures, names of their cameras by camid, name of their data set -> float32 (N, D)."""
@@ -36,18 +41,37 @@ def torch_model(model: Embedder, preprocess: Preprocess) -> Model:
 
     def embed(crops: FloatArray) -> FloatArray:
         with torch.inference_mode():
-            return np.asarray(model(torch.from_numpy(crops)).embedding.numpy(), np.float32)
+            embedding = model(torch.from_numpy(crops).to(device_of(model))).embedding
+            return np.asarray(embedding.cpu().numpy(), np.float32)
 
     return Model(ModelManifest("in memory", model.spec.arch, model.embedding_dim, preprocess, "in memory"), embed)
 
 
-def by_one(model: Model) -> EmbedSide:
+def opened_late(open_model: Callable[[], Model]) -> EmbedPaths:
+    """Open a network when there are pictures for it, and let it go after them: one is in memory at a time."""
+    return lambda paths: open_model().embed(paths)
+
+
+def remembering(embed: EmbedPaths) -> EmbedPaths:
+    """Embed each picture once, however often it is asked for; its embedding stays in memory."""
+    known: dict[Path, FloatArray] = {}
+
+    def embed_new(paths: Sequence[Path]) -> FloatArray:
+        new = [path for path in dict.fromkeys(paths) if path not in known]
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[path] for path in paths])
+
+    return embed_new
+
+
+def by_one(embed: EmbedPaths) -> EmbedSide:
     """Embed all pictures by one network."""
-    return lambda side, names, title: model.embed(side.paths)
+    return lambda side, names, title: embed(side.paths)
 
 
-def by_camera(models: Mapping[str, Callable[[], Model]]) -> EmbedSide:
-    """Embed each camera's pictures by the network of its name, or of its data set's; one is in memory at a time.
+def by_camera(networks: Mapping[str, EmbedPaths]) -> EmbedSide:
+    """Embed each camera's pictures by the network of its name, or of its data set's.
 
     Pictures of a camera without one, which failed or which the site lacks, become zeros and find nobody.
     """
@@ -55,15 +79,15 @@ def by_camera(models: Mapping[str, Callable[[], Model]]) -> EmbedSide:
     def embed(side: IdentitySet, names: tuple[str, ...], title: str) -> FloatArray:
         rows: dict[int, FloatArray] = {}
         for camid in np.unique(side.camids):
-            opened = next((models[key] for key in _keys(title, names[camid]) if key in models), None)
-            if opened is None:
+            network = next((networks[key] for key in _keys(title, names[camid]) if key in networks), None)
+            if network is None:
                 continue
             mine = np.flatnonzero(side.camids == camid)
-            own = opened().embed([side.paths[row] for row in mine])
+            own = network([side.paths[row] for row in mine])
             rows |= dict(zip(mine.tolist(), own, strict=True))
         if not rows:
             raise DataError(
-                f"{title}: no camera of the test pictures has a network of its own, got {', '.join(models)}"
+                f"{title}: no camera of the test pictures has a network of its own, got {', '.join(networks)}"
             )
         nothing = np.zeros_like(next(iter(rows.values())))
         return np.stack([rows.get(number, nothing) for number in range(len(side))])

@@ -15,7 +15,7 @@ from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.seeds import plot_seeds, read_run, seeds_table
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
-from reid_mtda.runs import Progress, Run, atomic_write, open_run, silent, stage
+from reid_mtda.runs import HOST, Compute, Progress, Run, atomic_write, check_run_format, open_run, silent, stage
 from reid_mtda.schema import parse
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.adapt import (
@@ -42,12 +42,13 @@ def run_seeds(
     root: Path | None = None,
     weights: Path | None = None,
     targets_by: str | None = None,
+    compute: Compute = HOST,
 ) -> Path:
     """Run a re-identification preset once per seed, in ``out/SEED``; return the path of the table of them all.
 
     ``root`` and ``weights`` are the folders of the data sets and of the weights that the preset names; ``targets_by``
     (``camera`` or ``set``) overrules how the preset splits its data sets. A preset without ``targets`` films the
-    embedded street, as the demo does. Finished seeds are kept.
+    embedded street, as the demo does. Finished seeds are kept. ``compute`` is where torch computes.
 
     Raises:
         ConfigError: a preset or an override that does not fit, or a run folder with other settings.
@@ -67,9 +68,9 @@ def run_seeds(
         raise ConfigError(f"{preset}: films the embedded street, got {given[0]}, which is for data sets; leave it out")
     for seed, config in configs.items():
         if config.targets:
-            run_experiment(config, Path(out) / str(seed), progress)
+            run_experiment(config, Path(out) / str(seed), progress, compute)
         else:
-            demo(Path(out) / str(seed), preset, [*overrides, f"seed={seed}"], progress)
+            demo(Path(out) / str(seed), preset, [*overrides, f"seed={seed}"], progress, compute)
     folders = [Path(out) / str(seed) for seed in seeds]
     path = Path(out) / "table.md"
     with atomic_write(path) as temporary:
@@ -120,14 +121,16 @@ def export_students(preset: Path, out: Path, seeds: Sequence[int]) -> list[Path]
     return folders
 
 
-def run_experiment(config: AdaptConfig, out: Path, progress: Progress = silent) -> list[dict[str, Any]]:
+def run_experiment(
+    config: AdaptConfig, out: Path, progress: Progress = silent, compute: Compute = HOST
+) -> list[dict[str, Any]]:
     """Teachers, student, baselines and variants on ``config.targets``; the rows of ``scores.json``.
 
     Raises:
         ConfigError: ``out`` holds a run with other settings.
         DataError: targets that are not there or hold nothing to adapt to, or one that could not be adapted to.
     """
-    run = open_run(out, seed=config.seed, config=config.model_dump())
+    run = open_run(out, seed=config.seed, config=config.model_dump(), compute=compute)
     with stage(run, "data"):
         source, benchmark = load_source(config, run), load_benchmark(config.targets, run)
     targets = benchmark.unlabelled
@@ -173,6 +176,8 @@ def table_elsewhere(folders: Sequence[Path], data: str, root: Path) -> str:
         if not len(split.query):
             raise DataError(f"{root}: got no test pictures, expected some; complete that half")
         for folder in folders:
-            config = {k: v for k, v in read_run(folder)["run"]["config"].items() if k in AdaptConfig.model_fields}
+            card = read_run(folder)["run"]
+            check_run_format(card, folder)
+            config = {k: v for k, v in card["config"].items() if k in AdaptConfig.model_fields}
             scores.append(score_elsewhere(folder, parse(AdaptConfig, config, where=f"{folder}/run.json"), split))
     return seeds_table(folders, scores)

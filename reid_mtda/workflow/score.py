@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,24 @@ from reid_mtda.evaluate.bootstrap import people_to_json
 from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
 from reid_mtda.model import Model, load_model
 from reid_mtda.models.checkpoint import load_embedder
+from reid_mtda.models.device import placed
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run, write_json
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.adapt import ready_made
 from reid_mtda.workflow.cost import measure_cost, milliseconds
-from reid_mtda.workflow.embedded import EmbedSide, by_camera, by_one, embed_test, torch_model
+from reid_mtda.workflow.embedded import (
+    EmbedPaths,
+    EmbedSide,
+    by_camera,
+    by_one,
+    embed_test,
+    opened_late,
+    remembering,
+    torch_model,
+)
+from reid_mtda.workflow.teachers import ready_made
 
 SELECTION_RULE = "last weights"
 OURS = "distilled student"
@@ -87,8 +97,10 @@ def score_run(
     per_domain = {f"{OURS}, {name}" for name, v in config.variants.items() if v.distil.get("batchnorm") == "per_domain"}
     rows = []
     for name, file in students(run, config).items():
-        model = load_embedder(file, run=run)
-        rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess)), targets), **cost})
+        model = placed(load_embedder(file, run=run), run.compute)
+        rows.append(
+            {"method": name, **score_tests(tests, by_one(torch_model(model, preprocess).embed), targets), **cost}
+        )
         if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
             own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
             rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own), targets), **cost})
@@ -113,13 +125,13 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     for name, file in students(run, config).items():
         model = load_embedder(file, run=run)
         cost = measure_cost(model, preprocess, split.query.paths[:4])
-        rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess))), **cost})
+        rows.append({"method": name, **score_tests(tests, by_one(torch_model(model, preprocess).embed)), **cost})
     seen = config.teacher_preprocess()
     each = []
     for path in sorted((run.folder / "teachers").glob("*.safetensors")):
         teacher = load_embedder(path, run=run)
         cost = measure_cost(teacher, seen, split.query.paths[:4])
-        each.append({**score_tests(tests, by_one(torch_model(teacher, seen))), **cost})
+        each.append({**score_tests(tests, by_one(torch_model(teacher, seen).embed)), **cost})
     if each:
         shared = {key: each[0][key] for key in ("params", "macs", "ms")}
         rows.append({"method": "mean of teachers", **mean_of(each), **_times(shared, len(each))})
@@ -151,29 +163,34 @@ def _score_teachers(
     run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
     preprocess = config.teacher_preprocess()
-    teachers: dict[str, Callable[[], Model]] = {}
+    teachers: dict[str, EmbedPaths] = {}
+    networks: dict[Path, EmbedPaths] = {}  # cameras of one ready-made teacher share it
     cost: dict[str, float | None] = {"params": None, "macs": None, "ms": None}
     for camera in targets:
         exported, path = ready_made(config, camera), run.folder / f"teachers/{camera}.safetensors"
-        teachers[camera] = partial(load_model, exported) if exported else _stored(path, preprocess, run)
+        if (place := exported or path) not in networks:
+            opened = opened_late(partial(load_model, exported)) if exported else _stored(path, preprocess, run)
+            networks[place] = remembering(opened)
+        teachers[camera] = networks[place]
     own = [run.folder / f"teachers/{camera}.safetensors" for camera in targets if not ready_made(config, camera)]
     if own:
         crop = next(iter(tests.values())).query.paths[:4]
         cost |= measure_cost(load_embedder(own[-1], run=run), preprocess, crop)
     else:
-        cost["ms"] = milliseconds(next(iter(teachers.values()))())
+        cost["ms"] = milliseconds(load_model(next(iter(networks))))
     rows = [{"method": "teachers, each on its camera", **score_tests(tests, by_camera(teachers), targets), **cost}]
     if config.mean_of_teachers:  # all of them see every picture
-        each = [score_tests(tests, by_one(opened()), targets) for opened in teachers.values()]
-        rows.append({"method": "mean of teachers", **mean_of(each), **_times(cost, len(each))})
+        scores = {embed: score_tests(tests, by_one(embed), targets) for embed in networks.values()}
+        each = [scores[embed] for embed in teachers.values()]
+        rows.append({"method": "mean of teachers", **mean_of(each), **_times(cost, len(networks))})
     return rows
 
 
-def _stored(path: Path, preprocess: Preprocess, run: Run) -> Callable[[], Model]:
-    return lambda: torch_model(load_embedder(path, run=run), preprocess)
+def _stored(path: Path, preprocess: Preprocess, run: Run) -> EmbedPaths:
+    return opened_late(lambda: torch_model(placed(load_embedder(path, run=run), run.compute), preprocess))
 
 
-def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> Callable[[], Model]:
+def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Preprocess) -> EmbedPaths:
     """``model`` with the statistics of one camera's crops (AdaBN, Li et al. 2016): labels are not needed for it."""
 
     def opened() -> Model:
@@ -181,7 +198,7 @@ def _with_batchnorm_of(model: Embedder, target: UnlabelledSet, preprocess: Prepr
         recompute_batchnorm(own, load_pictures(target.paths, preprocess))
         return torch_model(own, preprocess)
 
-    return opened
+    return opened_late(opened)
 
 
 def score_tests(

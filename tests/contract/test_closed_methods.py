@@ -14,9 +14,10 @@ import pytest
 import torch
 from closed_sets import PREPROCESS, bars, network, same_state
 
+from reid_mtda.bench.published import QUIRKS, as_published, check_quirks
 from reid_mtda.data.classification import ClosedDomain, LabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
-from reid_mtda.errors import DataError, TrainingError
+from reid_mtda.errors import ConfigError, DataError, TrainingError
 from reid_mtda.losses.adversarial import reversal_delta
 from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
@@ -25,17 +26,13 @@ from reid_mtda.train import alignment as alignment_module
 from reid_mtda.train import common, progressive
 from reid_mtda.train import offline_kd as offline_module
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
-from reid_mtda.train.common import inverse_decay, optimise, pass_domains
+from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
 from reid_mtda.train.progressive import (
-    OptimiserSet,
     ProgressiveSettings,
     _network_state,
     distil_progressively,
-    progressive_beta,
-    student_parts,
     teacher_parts,
-    teacher_targets,
 )
 
 BUDGET = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6}
@@ -56,12 +53,13 @@ def run_alignment(run, targets=TARGETS, progress=lambda *_: None, **settings):
     return [model]
 
 
-def run_progressive(run, targets=TARGETS, progress=lambda *_: None, **settings):
+def run_progressive(run, targets=TARGETS, progress=lambda *_: None, quirks=(), **settings):
     teachers = {name: network(seed=1) for name in targets}
-    student, taught = distil_progressively(
-        network(), teachers, SOURCE.source, unlabelled(targets), PREPROCESS,
-        ProgressiveSettings(**{**SMALL, **settings}), run, progress,
-    )  # fmt: skip
+    with as_published(quirks):
+        student, taught = distil_progressively(
+            network(), teachers, SOURCE.source, unlabelled(targets), PREPROCESS,
+            ProgressiveSettings(**{**SMALL, **settings}), run, progress,
+        )  # fmt: skip
     return [student, *taught.values()]
 
 
@@ -81,19 +79,7 @@ METHODS = {
     **{name: (run_alignment, {"alignment": name}) for name in ("none", "mmd", "dann", "cdan", "mcc")},
     "progressive mmd": (run_progressive, {"alignment": "mmd", "feature_weight": 1.0}),
     "progressive dann": (run_progressive, {}),
-    "progressive as published": (
-        run_progressive,
-        {
-            quirk: True
-            for quirk in (
-                "reverse_kl",
-                "teacher_attached",
-                "one_sided_confusion",
-                "mmd_restart_each_epoch",
-                "teacher_bn_train",
-            )
-        },
-    ),
+    "progressive as published": (run_progressive, {"quirks": tuple(QUIRKS)}),
     "staged": (run_staged, {"confusion_weight": 0.5}),
 }
 
@@ -130,7 +116,7 @@ def test_a_method_that_does_not_draw_by_its_seed_is_caught(name, seeds, said, tm
 
 def check_resumed_is_uninterrupted(name, folder):
     method, settings = METHODS[name]
-    whole = method(new_run(folder / "whole"), **settings, checkpoint_every=2)
+    whole = method(new_run(folder / "whole"), **settings, checkpoint_seconds=2)
 
     class Stop(Exception):
         pass
@@ -140,13 +126,13 @@ def check_resumed_is_uninterrupted(name, folder):
             raise Stop
 
     with pytest.raises(Stop):
-        method(new_run(folder / "cut"), **settings, checkpoint_every=2, progress=stop)
-    resumed = method(new_run(folder / "cut"), **settings, checkpoint_every=2)
+        method(new_run(folder / "cut"), **settings, checkpoint_seconds=2, progress=stop)
+    resumed = method(new_run(folder / "cut"), **settings, checkpoint_seconds=2)
     assert all(same_state(a, b) for a, b in zip(whole, resumed, strict=True)), "a resumed run goes elsewhere"
 
 
 @every_method
-def test_resumed_is_uninterrupted(name, tmp_path):
+def test_resumed_is_uninterrupted(name, tmp_path, steps_as_seconds):
     check_resumed_is_uninterrupted(name, tmp_path)
 
 
@@ -154,9 +140,10 @@ def forget_momentum(monkeypatch):
     start = common.Resumable.start
 
     def without(self):
-        fresh = copy.deepcopy(self.optimiser.state_dict())
+        fresh = {name: copy.deepcopy(optimiser.state_dict()) for name, optimiser in self.optimisers.items()}
         step = start(self)
-        self.optimiser.load_state_dict(fresh)
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(fresh[name])
         return step
 
     monkeypatch.setattr(common.Resumable, "start", without)
@@ -169,7 +156,7 @@ def forget_the_step(monkeypatch):
 
 @every_method
 @pytest.mark.parametrize("mutant", [forget_momentum, forget_the_step])
-def test_a_state_that_forgets_is_caught(name, mutant, tmp_path, monkeypatch):
+def test_a_state_that_forgets_is_caught(name, mutant, tmp_path, monkeypatch, steps_as_seconds):
     mutant(monkeypatch)
     with pytest.raises(AssertionError, match="a resumed run goes elsewhere"):
         check_resumed_is_uninterrupted(name, tmp_path)
@@ -213,7 +200,7 @@ def test_targets_arrive_in_a_type_without_labels(function):
     assert "UnlabelledPictures" in found and "LabelledPictures" not in found.replace("UnlabelledPictures", "")
 
 
-def student_step(folder, **settings):
+def student_step(folder, quirks=(), **settings):
     """One teacher step, then one student step; returns the teacher and its state from before the student step."""
     settings = ProgressiveSettings(**{**SMALL, **settings})
     run = new_run(folder)
@@ -230,13 +217,10 @@ def student_step(folder, **settings):
     )
     before = {name: value.clone() for name, value in teacher_state.network.state_dict().items()}
     teacher_state.optimiser.zero_grad(set_to_none=True)
-    teacher_output = teacher_targets(teacher_state.network, pictures, 6, settings)
-    optimise(
-        student_state.optimiser,
-        student_parts(student_state, teacher_output, pictures, labels, settings, 0.3, 0.5),
-        where="s",
-        step=0,
-    )
+    with as_published(quirks):
+        teacher_output = progressive.teacher_targets(teacher_state.network, pictures, 6, settings)
+        parts = progressive.student_parts(student_state, teacher_output, pictures, labels, settings, 0.3, 0.5)
+    optimise(student_state.optimiser, parts, where="s", step=0)
     return teacher_state.network, before
 
 
@@ -260,20 +244,12 @@ def test_a_student_step_leaves_the_teacher_without_gradient_weights_and_buffers_
 
 def test_the_attached_teacher_is_caught(tmp_path):
     with pytest.raises(AssertionError, match="the teacher has a gradient"):
-        check_no_teacher_gradient(tmp_path, teacher_attached=True)
+        check_no_teacher_gradient(tmp_path, quirks=["teacher_attached"])
 
 
 def test_the_teacher_in_train_mode_is_caught(tmp_path):
     with pytest.raises(AssertionError, match="the teacher moved"):
-        check_teacher_stands_still(tmp_path, teacher_bn_train=True)
-
-
-def test_optimisers_that_share_a_parameter_are_refused():
-    a, b = network(0), network(1)
-    own = torch.optim.SGD(a.parameters(), lr=0.1)
-    OptimiserSet([own, torch.optim.SGD(b.parameters(), lr=0.1)])
-    with pytest.raises(ValueError, match="optimisers share a parameter"):
-        OptimiserSet([own, torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.1)])
+        check_teacher_stands_still(tmp_path, quirks=["teacher_bn_train"])
 
 
 def records(folder):
@@ -301,7 +277,7 @@ def test_an_epoch_without_alignment_is_caught(alignment, tmp_path):
 
 
 def test_an_epoch_without_distillation_is_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(progressive, "published_kl_loss", lambda **given: 0.0 * given["student"].sum())
+    monkeypatch.setattr(progressive, "soft_target_loss", lambda **given: 0.0 * given["student"].sum())
     with pytest.raises(AssertionError, match="no distillation in an epoch"):
         check_every_epoch_aligns_and_distils(tmp_path)
 
@@ -341,14 +317,14 @@ def check_beta(folder):
 @pytest.mark.parametrize(
     "mutant",
     [
-        lambda start, end, epoch, epochs: start,
-        lambda start, end, epoch, epochs: progressive_beta(start, end, epoch + 1, epochs),
-        lambda start, end, epoch, epochs: start + (end - start) * (epoch - 1) / epochs,
+        lambda start, end, progress: start,
+        lambda start, end, progress: geometric_ramp(start, end, progress + 1 / 3),
+        lambda start, end, progress: start + (end - start) * progress,
     ],
     ids=["constant", "an epoch ahead", "linear"],
 )
 def test_another_growth_of_beta_is_caught(mutant, tmp_path, monkeypatch):
-    monkeypatch.setattr(progressive, "progressive_beta", mutant)
+    monkeypatch.setattr(progressive, "geometric_ramp", mutant)
     with pytest.raises(AssertionError):
         check_beta(tmp_path)
 
@@ -366,9 +342,6 @@ def test_the_reversed_gradient_grows_as_in_dann():
 
 
 def test_beta_grows_from_its_start_towards_its_end_and_is_constant_within_an_epoch(tmp_path):
-    assert progressive_beta(0.1, 0.9, 1, 10) == pytest.approx(0.1)
-    assert progressive_beta(0.1, 0.9, 6, 10) == pytest.approx(0.3)  # half way: the geometric mean
-    assert progressive_beta(0.1, 0.9, 11, 10) == pytest.approx(0.9)
     check_beta(tmp_path)
 
 
@@ -398,7 +371,7 @@ def test_batches_that_end_with_the_epoch_are_caught(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("run", "module", "loss"),
-    [(run_progressive, progressive, "published_kl_loss"), (run_staged, offline_module, "soft_target_loss")],
+    [(run_progressive, progressive, "soft_target_loss"), (run_staged, offline_module, "soft_target_loss")],
 )
 def test_a_lesson_that_is_not_finite_stops_the_run_with_step_and_part(run, module, loss, tmp_path, monkeypatch):
     """The fifth teacher output breaks, which is in the second or third step."""
@@ -430,7 +403,7 @@ def test_lessons_and_teachers_must_fit_the_targets(tmp_path):
 @pytest.mark.parametrize("quirk", ["reverse_kl", "teacher_attached", "one_sided_confusion", "teacher_bn_train"])
 def test_each_quirk_changes_the_student(quirk, tmp_path):
     plain = run_progressive(new_run(tmp_path / "plain"))
-    quirky = run_progressive(new_run(tmp_path / "quirk"), **{quirk: True})
+    quirky = run_progressive(new_run(tmp_path / "quirk"), quirks=[quirk])
     if quirk == "teacher_attached":  # its gradient dies before the teacher's next step; the cost remains
         assert same_state(plain[0], quirky[0])
     else:
@@ -450,7 +423,7 @@ def test_a_joint_forward_gives_what_each_domain_alone_gives():
 
 def test_mmd_restarting_each_epoch_changes_the_teachers(tmp_path):
     plain = run_progressive(new_run(tmp_path / "plain"), alignment="mmd")
-    quirky = run_progressive(new_run(tmp_path / "quirk"), alignment="mmd", mmd_restart_each_epoch=True)
+    quirky = run_progressive(new_run(tmp_path / "quirk"), alignment="mmd", quirks=["mmd_restart_each_epoch"])
     assert not same_state(plain[1], quirky[1])
 
 
@@ -483,3 +456,13 @@ def test_alignment_provably_helps_on_two_gaussians():
 
     assert target_accuracy(0.0) < 0.6
     assert target_accuracy(2.0) > 0.95
+
+
+def test_quirks_end_with_their_block_and_unknown_ones_are_refused():
+    before = {name: getattr(progressive, name) for name in ("soft_target_loss", "teacher_targets", "student_confusion")}
+    with pytest.raises(ZeroDivisionError), as_published(QUIRKS):
+        assert all(getattr(progressive, name) is not function for name, function in before.items())
+        raise ZeroDivisionError
+    assert all(getattr(progressive, name) is function for name, function in before.items())
+    with pytest.raises(ConfigError, match=r"quirks: got 'revrse_kl', expected some of reverse_kl, teacher_attached"):
+        check_quirks(["revrse_kl"])

@@ -3,8 +3,8 @@
 A new entry of ``METHODS`` is tested by being listed.
 """
 
+import copy
 import dataclasses
-import itertools
 import shutil
 import typing
 
@@ -21,7 +21,9 @@ from reid_mtda.train import distil as distil_module
 from reid_mtda.train import teacher_outputs as outputs_module
 from reid_mtda.train.camera_proxies import CameraProxySettings, distil_camera_proxies
 from reid_mtda.train.distil import distil
+from reid_mtda.train.distil_losses import people_parts
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.kd_reid import KdReidSettings, distil_kd_reid
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.train.teacher_outputs import compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
@@ -53,7 +55,7 @@ def teacher_loop(name):
     settings_class, adapt = METHODS[name]
 
     def loop(run, source, targets, progress=lambda *_: None, **settings):
-        small = {"identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3, "ema": 0.9}
+        small = {"identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_seconds": 3, "ema": 0.9}
         chosen = settings_class(**{**small, **EPOCHS.get(name, {"steps": STEPS}), **settings})
         start = build_embedder(SPEC, seed=1)
         return adapt(start, source, targets["gate"], PREPROCESS, chosen, run, progress)
@@ -62,7 +64,7 @@ def teacher_loop(name):
 
 
 def source_loop(run, source, targets, progress=lambda *_: None, **settings):
-    small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_every": 3, "ema": 0.9}
+    small = {"steps": STEPS, "identities_per_batch": 3, "pictures_per_identity": 2, "checkpoint_seconds": 3, "ema": 0.9}
     chosen = SourceSettings(**{**small, **settings})
     return train_source(build_embedder(SPEC, seed=1), source, PREPROCESS, chosen, run, progress)
 
@@ -77,7 +79,7 @@ def lessons_of(targets):
 def distil_loop(run, source, targets, progress=lambda *_: None, **settings):
     small = {
         "steps": STEPS, "source_identities": 3, "target_identities": 4, "source_pictures": 2, "target_pictures": 3,
-        "checkpoint_every": 3,
+        "checkpoint_seconds": 3,
     }  # fmt: skip
     chosen = DistilSettings(**{**small, **settings})
     return distil(build_embedder(SPEC, seed=2), lessons_of(targets), targets, source, PREPROCESS, chosen, run, progress)
@@ -87,22 +89,29 @@ def distil_without_source(run, source, targets, progress=lambda *_: None, **sett
     return distil_loop(run, None, targets, progress, **settings)
 
 
-def distil_anew(run, source, targets, progress=lambda *_: None, **settings):
-    """With people sought anew, their centroids, and statistics of each domain's own."""
-    anew = {"refresh": True, "batchnorm": "per_domain", "memory_weight": 1.0}
-    return distil_loop(run, source, targets, progress, **{**anew, **settings})
+def distil_per_domain(run, source, targets, progress=lambda *_: None, **settings):
+    """With centroids of people, and statistics of each domain's own."""
+    apart = {"batchnorm": "per_domain", "memory_weight": 1.0}
+    return distil_loop(run, source, targets, progress, **{**apart, **settings})
 
 
 def distil_by_prototypes(run, source, targets, progress=lambda *_: None, **settings):
-    """With every part that is off by default and no refresh, which would set the centroids anew."""
-    parts = {"prototype_weight": 1.0, "memory_weight": 1.0, "batches": "per_camera", "easy_first": 0.6}
+    """With every part that is off by default."""
+    parts = {"prototype_weight": 1.0, "memory_weight": 1.0, "easy_first": 0.6}
     return distil_loop(run, source, targets, progress, **{**parts, **settings})
+
+
+def kd_reid_loop(run, source, targets, progress=lambda *_: None, **settings):
+    small = {"steps": STEPS, "target_identities": 6, "target_pictures": 3, "checkpoint_seconds": 3}
+    chosen = KdReidSettings(**{**small, **settings})
+    start = build_embedder(SPEC, seed=2)
+    return distil_kd_reid(start, lessons_of(targets), targets, PREPROCESS, chosen, run, progress)
 
 
 def proxies_loop(run, source, targets, progress=lambda *_: None, **settings):
     """The source is not seen."""
     small = {
-        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_every": 3, "eps": 0.5,
+        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_seconds": 3, "eps": 0.5,
     }  # fmt: skip
     chosen = CameraProxySettings(**{**small, **settings})
     start = build_embedder(SPEC, seed=2)
@@ -112,10 +121,11 @@ def proxies_loop(run, source, targets, progress=lambda *_: None, **settings):
 TEACHERS = {name: teacher_loop(name) for name in METHODS}
 STUDENTS = {
     "distil": distil_loop,
-    "distil anew": distil_anew,
+    "distil per domain": distil_per_domain,
     "distil by prototypes": distil_by_prototypes,
     "distil without source": distil_without_source,
     "distil over camera proxies": proxies_loop,
+    "KD-ReID": kd_reid_loop,
 }
 ON_TARGETS = {**TEACHERS, **STUDENTS}
 LOOPS = {**ON_TARGETS, "source": source_loop}
@@ -165,12 +175,12 @@ def check_resumed_is_uninterrupted(loop, sets, folder, stops):
 
 
 @every_loop
-def test_resumed_is_uninterrupted(name, sets, tmp_path):
+def test_resumed_is_uninterrupted(name, sets, tmp_path, steps_as_seconds):
     """Stopped before the first saved state, at one, between two, and after the last step."""
     check_resumed_is_uninterrupted(LOOPS[name], sets, tmp_path, stops=(2, 3, 5, STEPS))
 
 
-def test_a_loop_stopped_twice_is_uninterrupted(sets, tmp_path):
+def test_a_loop_stopped_twice_is_uninterrupted(sets, tmp_path, steps_as_seconds):
     check_resumed_is_uninterrupted(distil_loop, sets, tmp_path / "once", stops=())
     run = new_run(tmp_path / "twice")
     for stop in (4, 6):
@@ -188,9 +198,10 @@ def forget_optimiser(monkeypatch):
     start = common.Resumable.start
 
     def without(self):
-        fresh = self.optimiser.state_dict()
+        fresh = {name: copy.deepcopy(optimiser.state_dict()) for name, optimiser in self.optimisers.items()}
         step = start(self)
-        self.optimiser.load_state_dict(fresh)
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(fresh[name])
         return step
 
     monkeypatch.setattr(common.Resumable, "start", without)
@@ -212,7 +223,7 @@ def draw_without_the_step(monkeypatch):
     )  # the global generator's state, which no checkpoint holds
 
 
-def test_centroids_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):
+def test_centroids_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch, steps_as_seconds):
     start = common.Resumable.start
 
     def without(self):
@@ -224,26 +235,15 @@ def test_centroids_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):
         check_resumed_is_uninterrupted(distil_by_prototypes, sets, tmp_path, stops=(5,))
 
 
-def test_people_sought_with_a_network_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch):
-    embed, seeds = distil_module.embed_targets, itertools.count()
-
-    def embed_by_another(_, *rest, **more):
-        return embed(build_embedder(SPEC, seed=next(seeds)), *rest, **more)
-
-    monkeypatch.setattr(distil_module, "embed_targets", embed_by_another)
-    with pytest.raises(AssertionError, match="goes on to another result"):
-        check_resumed_is_uninterrupted(distil_anew, sets, tmp_path, stops=(5,))
-
-
 @pytest.mark.parametrize("name", [*METHODS, "source"])
-def test_an_average_that_no_state_holds_is_caught(name, sets, tmp_path, monkeypatch):
+def test_an_average_that_no_state_holds_is_caught(name, sets, tmp_path, monkeypatch, steps_as_seconds):
     forget_average(monkeypatch)
     with pytest.raises(AssertionError, match="goes on to another result"):
         check_resumed_is_uninterrupted(LOOPS[name], sets, tmp_path, stops=(5,))
 
 
 @pytest.mark.parametrize("mutant", [forget_optimiser, forget_average, draw_without_the_step])
-def test_a_state_that_forgets_something_is_caught(mutant, sets, tmp_path, monkeypatch):
+def test_a_state_that_forgets_something_is_caught(mutant, sets, tmp_path, monkeypatch, steps_as_seconds):
     mutant(monkeypatch)
     torch.manual_seed(0)
 
@@ -255,11 +255,11 @@ def test_a_state_that_forgets_something_is_caught(mutant, sets, tmp_path, monkey
         check_resumed_is_uninterrupted(loop, sets, tmp_path, stops=(5,))
 
 
-def test_a_state_of_another_network_is_refused(sets, tmp_path):
+def test_a_state_of_another_network_is_refused(sets, tmp_path, steps_as_seconds):
     run = new_run(tmp_path)
     with pytest.raises(Stop):
         source_loop(run, *sets, progress=lambda part, done, total: _raise_at(done, 4))
-    with pytest.raises(TrainingError, match=r"resume\.safetensors: another network 'model' .*; remove"):
+    with pytest.raises(TrainingError, match=r"resume\.pt: another network 'model' .*; remove"):
         train_source(
             build_embedder(SPEC.model_copy(update={"arch": "resnet10_w8"}), seed=1), sets[0], PREPROCESS,
             SourceSettings(steps=STEPS, identities_per_batch=3), run,
@@ -413,7 +413,8 @@ def test_tracklet_numbers_are_names_alone(name, sets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "function", [*(adapt for _, adapt in METHODS.values()), distil, distil_camera_proxies, compute_teacher_outputs]
+    "function",
+    [*(adapt for _, adapt in METHODS.values()), distil, distil_camera_proxies, distil_kd_reid, compute_teacher_outputs],
 )
 def test_targets_arrive_in_a_type_without_labels(function):
     hints = typing.get_type_hints(function)
@@ -429,7 +430,8 @@ def test_targets_arrive_in_a_type_without_labels(function):
 def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path, monkeypatch):
     calls = []
     module = __import__(LOOPS_MODULES.get(name, f"reid_mtda.train.{name}"), fromlist=["x"])
-    part = next(part for part in ("triplet_loss", "intra_camera_loss") if hasattr(module, part))
+    losses = ("triplet_loss", "intra_camera_loss", "similarity_matrix_loss")
+    part = next(part for part in losses if hasattr(module, part))
     loss_of = getattr(module, part)
 
     def poisoned(**roles):
@@ -438,13 +440,15 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_part(name, sets, tmp_path
         return loss * float("nan") if len(calls) > 4 else loss
 
     monkeypatch.setattr(module, part, poisoned)
-    named = r"step [1-4]: loss part '[a-z/]*(triplet|tracklet|intra-camera)' is nan, expected a fini"
+    named = r"step [1-4]: loss part '[a-z/0-9]*(triplet|tracklet|intra-camera|matrix)' is nan, expected a fini"
     with pytest.raises(TrainingError, match=named):
         LOOPS[name](new_run(tmp_path), *sets)
 
 
-LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS} | dict.fromkeys(STUDENTS, distil.__module__)
-LOOPS_MODULES["distil over camera proxies"] = distil_camera_proxies.__module__
+LOOPS_MODULES = {name: METHODS[name][1].__module__ for name in METHODS} | dict.fromkeys(
+    STUDENTS, people_parts.__module__
+)
+LOOPS_MODULES |= {"distil over camera proxies": distil_camera_proxies.__module__, "KD-ReID": distil_kd_reid.__module__}
 
 
 def test_dmmd_refuses_a_target_without_tracklets(sets, tmp_path):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from reid_mtda.data import batches
-from reid_mtda.data.batches import load_pictures, pk_sampler
+from reid_mtda.data.batches import load_pictures
+from reid_mtda.data.samplers import pk_sampler
 from reid_mtda.errors import DataError, ImageError
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import to_model_input

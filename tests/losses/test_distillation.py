@@ -1,13 +1,15 @@
 """Distillation losses: zero when equal, gradient to the student alone, and the published direction beside ours."""
 
+import functools
+
 import pytest
 import torch
 from torch.nn import functional
 
+from reid_mtda.bench.published import _public_kl
 from reid_mtda.losses.distillation.features import feature_loss
-from reid_mtda.losses.distillation.logits import kl_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
-from reid_mtda.losses.distillation.soft_targets import published_kl_loss, soft_target_loss
+from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 
 
 def rows(seed, n=6, d=5):
@@ -19,7 +21,7 @@ def unit(seed):
 
 
 LOSSES = {
-    "kl": (kl_loss, rows),
+    "soft targets": (soft_target_loss, rows),
     "features": (feature_loss, rows),
     "similarity rows": (similarity_rows_loss, unit),
     "similarity matrix": (similarity_matrix_loss, unit),
@@ -47,10 +49,12 @@ def test_distillation_contract(name):
 @pytest.mark.parametrize(
     "mutant",
     [
-        lambda *, student, teacher: published_kl_loss(student=student, teacher=teacher),
-        lambda *, student, teacher: kl_loss(student=teacher, teacher=student),
-        lambda *, student, teacher: kl_loss(student=student, teacher=teacher) + 0.01,
-        lambda *, student, teacher: kl_loss(student=student.detach(), teacher=teacher),
+        lambda *, student, teacher: _public_kl(attached=True, reverse=True)(
+            student=student, teacher=teacher, temperature=20.0
+        ),
+        lambda *, student, teacher: soft_target_loss(student=teacher, teacher=student),
+        lambda *, student, teacher: soft_target_loss(student=student, teacher=teacher) + 0.01,
+        lambda *, student, teacher: soft_target_loss(student=student.detach(), teacher=teacher),
     ],
     ids=["teacher attached", "roles swapped", "not zero when equal", "student detached"],
 )
@@ -59,36 +63,47 @@ def test_mutants_fail_the_distillation_contract(mutant):
         check_distillation(mutant, rows)
 
 
-def test_kl_is_hintons_sum_over_classes_mean_over_rows():
+def test_soft_targets_are_hintons_sum_over_classes_mean_over_rows():
     student, teacher, tau = rows(1), rows(0), 3.0
     p, q = (teacher / tau).softmax(1), (student / tau).softmax(1)
     wanted = tau**2 * (p * (p.log() - q.log())).sum() / len(p)
-    torch.testing.assert_close(kl_loss(student=student, teacher=teacher, temperature=tau), wanted)
+    torch.testing.assert_close(soft_target_loss(student=student, teacher=teacher, temperature=tau), wanted)
 
 
-def test_the_published_kl_is_the_other_direction_and_nearly_agrees_at_tau_20():
+@pytest.mark.parametrize(
+    "public", [_public_kl(attached=False, reverse=True), functools.partial(soft_target_loss, reverse=True)]
+)
+def test_the_published_kl_is_the_other_direction_and_nearly_agrees_at_tau_20(public):
     student, teacher = rows(1), rows(0)
     for tau in (1.0, 20.0):
-        reverse = published_kl_loss(student=student, teacher=teacher, temperature=tau)
-        torch.testing.assert_close(reverse, kl_loss(student=teacher, teacher=student, temperature=tau))
-        forward = published_kl_loss(student=student, teacher=teacher, temperature=tau, reverse=False)
-        torch.testing.assert_close(forward, kl_loss(student=student, teacher=teacher, temperature=tau))
-    high = published_kl_loss(student=student, teacher=teacher, temperature=20.0)
-    assert float(high) == pytest.approx(float(kl_loss(student=student, teacher=teacher, temperature=20.0)), rel=0.05)
+        reverse = public(student=student, teacher=teacher, temperature=tau)
+        torch.testing.assert_close(reverse, soft_target_loss(student=teacher, teacher=student, temperature=tau))
+    both = {"student": student, "teacher": teacher}
+    high, ours = public(**both, temperature=20.0), soft_target_loss(**both, temperature=20.0)
+    assert float(high) == pytest.approx(float(ours), rel=0.05)
     sure = {"student": 4 * student, "teacher": teacher}
-    low = published_kl_loss(**sure, temperature=1.0)
-    assert float(low) != pytest.approx(float(kl_loss(**sure, temperature=1.0)), rel=0.2)
+    low, ours = public(**sure, temperature=1.0), soft_target_loss(**sure, temperature=1.0)
+    assert float(low) != pytest.approx(float(ours), rel=0.2)
 
 
-def test_cached_beliefs_teach_as_the_logits_would():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_cached_probabilities_teach_as_the_logits_would(reverse):
     student, teacher = rows(1), rows(0)
-    cached = soft_target_loss(student=student, soft_targets=(teacher / 2).softmax(1), temperature=2.0)
-    torch.testing.assert_close(cached, kl_loss(student=student, teacher=teacher, temperature=2.0))
+    cached = soft_target_loss(student=student, probabilities=(teacher / 2).softmax(1), temperature=2.0, reverse=reverse)
+    direct = soft_target_loss(student=student, teacher=teacher, temperature=2.0, reverse=reverse)
+    torch.testing.assert_close(cached, direct)
 
 
-def test_a_sure_belief_is_cross_entropy():
+def test_a_teacher_speaks_once():
+    student, teacher = rows(1), rows(0)
+    for given in ({}, {"teacher": teacher, "probabilities": teacher.softmax(1)}):
+        with pytest.raises(ValueError, match="got logits and probabilities, or neither; give one of them"):
+            soft_target_loss(student=student, **given)
+
+
+def test_a_sure_soft_target_is_cross_entropy():
     student, labels = rows(1), torch.tensor([0, 1, 2, 3, 4, 0])
-    hard = soft_target_loss(student=student, soft_targets=functional.one_hot(labels, 5).double())
+    hard = soft_target_loss(student=student, probabilities=functional.one_hot(labels, 5).double(), temperature=1.0)
     torch.testing.assert_close(hard, functional.cross_entropy(student, labels))
 
 

@@ -69,7 +69,7 @@ def test_from_kept_crops_to_a_candidate(
 
         out = state / "candidates" / "first"
         config = load_config(write_config(tmp_path / "tiny.yaml"))
-        state_of_teacher = "teachers_gate/checkpoints/resume.safetensors"
+        state_of_teacher = "teachers_gate/checkpoints/resume.pt"
         for error in (KeyboardInterrupt, DataError("no disk")):  # neither when it is stopped nor when it fails
             with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, DataError)):
                 patch.setattr("reid_mtda.workflow.adapt.adapt_teachers", raising(error, out / "crops" / "gate"))

@@ -28,7 +28,7 @@ from reid_mtda.types import UnlabelledSet
 
 SMALL = {
     "epochs": 3, "steps_per_epoch": 3, "identities_per_batch": 3, "pictures_per_identity": 2, "augmentation": ("flip",),
-    "k1": 8, "checkpoint_every": 2,
+    "k1": 8, "checkpoint_seconds": 0,
 }  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def test_kept_tensors_of_any_size_come_back(tmp_path):
     weight = torch.nn.Parameter(torch.ones(1))
     optimiser = torch.optim.SGD([weight], lr=0.1)
     for tensor in (torch.zeros(0, 4), torch.arange(6, dtype=torch.int64), torch.randn(3, 4)):
-        Resumable(Run(tmp_path, 0), {"kept": Kept(tensor)}, optimiser, 1).save(1)
+        Resumable(Run(tmp_path, 0), {"kept": Kept(tensor)}, {"all": optimiser}, seconds=0).save(1)
         fresh = Kept(torch.zeros(2, 2))
-        assert Resumable(Run(tmp_path, 0), {"kept": fresh}, optimiser, 1).start() == 1
+        assert Resumable(Run(tmp_path, 0), {"kept": fresh}, {"all": optimiser}).start() == 1
         assert fresh.tensor.dtype == tensor.dtype and torch.equal(fresh.tensor, tensor)

@@ -12,17 +12,20 @@ from reid_mtda.errors import ModelError, TrainingError
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
+from reid_mtda.train import common
 from reid_mtda.train.common import (
     Resumable,
     cosine_decay,
     embed_pictures,
     frozen,
+    geometric_ramp,
     inverse_decay,
     optimise,
     rate_groups,
     recompute_batchnorm,
     seeded_step,
     set_learning_rate,
+    telling_what_fits,
 )
 from reid_mtda.types import Preprocess
 
@@ -79,6 +82,46 @@ def test_a_bad_loss_stops_with_the_step_and_the_part_and_changes_nothing(bad):
     assert torch.equal(weight.detach(), torch.ones(2))
 
 
+def test_a_loss_part_that_is_no_number_is_refused_by_name():
+    weight = nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.SGD([weight], lr=0.1)
+    with pytest.raises(
+        TrainingError, match=r"student, step 3: loss part 'mine' has the shape \(2,\), expected one num"
+    ):
+        optimise(optimiser, {"ours": weight.sum(), "mine": weight * 2}, where="student", step=3)
+    assert torch.equal(weight.detach(), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried ..."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_too_little_memory_says_which_batch_to_try(tmp_path, error):
+    class Settings:
+        identities_per_batch = 16
+
+    @telling_what_fits("identities_per_batch")
+    def loop(settings, run):
+        raise error
+
+    with pytest.raises(
+        TrainingError, match=r"cpu has too little memory for a step of .*_batch 16; try identities_per_batch=8"
+    ):
+        loop(Settings(), run=Run(tmp_path, 0))
+
+
+def test_another_error_is_not_taken_for_too_little_memory(tmp_path):
+    @telling_what_fits("identities_per_batch")
+    def loop(settings, run):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        loop(None, Run(tmp_path, 0))
+
+
 def test_optimise_steps_on_the_sum_and_tells_the_parts():
     weight = nn.Parameter(torch.tensor([1.0, 2.0]))
     optimiser = torch.optim.SGD([weight], lr=0.1)
@@ -88,13 +131,13 @@ def test_optimise_steps_on_the_sum_and_tells_the_parts():
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9)])
-def test_resumed_is_uninterrupted(tmp_path, kind):
+def test_resumed_is_uninterrupted(tmp_path, kind, steps_as_seconds):
     def train(run, stop=None):
         network = nn.Linear(3, 2)
         with torch.no_grad():
             network.weight.fill_(0.1), network.bias.fill_(0.0)
         optimiser = kind(network.parameters(), lr=0.05)
-        state = Resumable(run, {"network": network}, optimiser, every=2)
+        state = Resumable(run, {"network": network}, {"network": optimiser}, seconds=2)
         for step in range(state.start(), 7):
             if step == stop:
                 return None
@@ -116,25 +159,76 @@ def test_resumed_is_uninterrupted(tmp_path, kind):
 def test_a_state_of_another_network_is_refused(tmp_path):
     run = Run(tmp_path, seed=0)
     first = nn.Linear(3, 2)
-    Resumable(run, {"network": first}, torch.optim.Adam(first.parameters()), every=1).save(1)
-    other = nn.Linear(4, 2)
+    state_of(run, first).save(1)
     with pytest.raises(TrainingError, match=r"another network 'network'"):
-        Resumable(run, {"network": other}, torch.optim.Adam(other.parameters()), every=1).start()
+        state_of(run, nn.Linear(4, 2)).start()
+    with pytest.raises(TrainingError, match=r"another network 'other' \('other'\); remove"):
+        Resumable(run, {"other": first}, {}).start()
+
+
+def state_of(run, network):
+    """Saved at every step."""
+    return Resumable(run, {"network": network}, {"network": torch.optim.Adam(network.parameters())}, seconds=0)
+
+
+def test_a_state_is_saved_every_so_many_seconds_whatever_a_step_takes(tmp_path, monkeypatch):
+    seconds = iter([100.0, 159.0, 161.0, 163.0, 222.9, 224.0, 224.5])  # begin; 1; 2: saved; 3; 4: saved
+    monkeypatch.setattr(common, "now", lambda: next(seconds))
+    state = Resumable(Run(tmp_path, seed=0), {"n": nn.Linear(3, 2)}, {}, seconds=60)
+    kept = []
+    for step in range(1, 5):
+        state.save(step)
+        kept.append(torch.load(state.path)["step"] if state.path.exists() else None)
+    assert kept == [None, 2, 2, 4]
+
+
+def test_optimisers_that_share_a_parameter_are_refused(tmp_path):
+    a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    own, other = torch.optim.SGD(a.parameters(), lr=0.1), torch.optim.SGD([*a.parameters(), *b.parameters()], lr=0.1)
+    Resumable(Run(tmp_path, 0), {}, {"a": own, "b": torch.optim.SGD(b.parameters(), lr=0.1)})
+    with pytest.raises(ValueError, match="optimisers share a parameter"):
+        Resumable(Run(tmp_path, 0), {}, {"a": own, "b": other})
 
 
 def test_a_damaged_state_is_to_be_deleted(tmp_path):
-    network = nn.Linear(3, 2)
-    state = Resumable(Run(tmp_path, seed=0), {"n": network}, torch.optim.Adam(network.parameters()), every=1)
+    state = state_of(Run(tmp_path, seed=0), nn.Linear(3, 2))
     state.save(1)
-    (tmp_path / "checkpoints/resume.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ModelError, match=r"resume\.safetensors: not a readable .*; delete it and run the same command"):
+    whole = state.path.read_bytes()
+    for damaged in (b"", b"damaged", whole[: len(whole) // 2], whole[:200] + b"xxxx" + whole[204:]):
+        state.path.write_bytes(damaged)
+        with pytest.raises(
+            ModelError, match=r"resume\.pt: (not a readable|got a file of) .*; delete it and run the same"
+        ):
+            state.start()
+
+
+def test_a_foreign_state_is_refused_and_runs_no_code(tmp_path):
+    state = state_of(Run(tmp_path, seed=0), nn.Linear(3, 2))
+    state.path.parent.mkdir()
+    torch.save({"model": {}, "epoch": 3}, state.path)
+    with pytest.raises(
+        ModelError, match=r"resume\.pt: got a file of another program, expected a resumable state; dele"
+    ):
+        state.start()
+    torch.save({"kind": Run(tmp_path, 0)}, state.path)  # an object, whose reading would run code
+    with pytest.raises(ModelError, match=r"resume\.pt: not a readable state"):
+        state.start()
+
+
+def test_a_state_of_reid_mtda_0_1_is_refused(tmp_path):
+    state = state_of(Run(tmp_path, seed=0), nn.Linear(3, 2))
+    state.path.parent.mkdir()
+    state.path.with_name("resume.safetensors").write_bytes(b"x")
+    with pytest.raises(
+        ModelError, match=r"resume\.safetensors: is a state of reid-mtda 0\.1, .* not go on with; delete"
+    ):
         state.start()
 
 
 def test_finish_removes_the_state(tmp_path):
-    network = nn.Linear(3, 2)
-    state = Resumable(Run(tmp_path, seed=0), {"n": network}, torch.optim.Adam(network.parameters()), every=1)
+    state = state_of(Run(tmp_path, seed=0), nn.Linear(3, 2))
     state.save(1)
+    assert state.path.exists()
     state.finish()
     assert state.start() == 0
 
@@ -163,6 +257,10 @@ def test_recomputed_batchnorm_holds_the_sets_own_statistics():
 @pytest.mark.parametrize(("progress", "share"), [(0.0, 1.0), (0.5, 6**-0.75), (1.0, 11**-0.75)])
 def test_inverse_decay_at_the_ends_and_in_the_middle(progress, share):
     assert inverse_decay(0.01, progress) == pytest.approx(0.01 * share)
+
+
+def test_a_geometric_ramp_grows_by_equal_factors():
+    assert [geometric_ramp(0.1, 0.9, p) for p in (0, 0.5, 1)] == pytest.approx([0.1, 0.3, 0.9])
 
 
 def test_cosine_decay_warms_up_peaks_and_ends_at_zero():

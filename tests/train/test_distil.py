@@ -8,15 +8,16 @@ import torch
 from builders import PREPROCESS, same_weights, source_set, target_set
 
 from reid_mtda.data.batches import Pictures, load_pictures
-from reid_mtda.errors import DataError
+from reid_mtda.data.samplers import PKSampler
+from reid_mtda.errors import DataError, TrainingError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder, joined_outputs
 from reid_mtda.runs import Run
 from reid_mtda.train import distil as module
-from reid_mtda.train.common import embed_pictures
-from reid_mtda.train.curriculum import joining_steps
-from reid_mtda.train.distil import distil, progressive_beta, update_average
+from reid_mtda.train import distil_losses as losses
+from reid_mtda.train.common import embed_pictures, geometric_ramp, update_average
+from reid_mtda.train.distil import distil
+from reid_mtda.train.distil_batches import SourceBatches, TargetBatches, joining_steps
 from reid_mtda.train.distil_settings import DistilSettings
-from reid_mtda.train.draws import SourcePeople
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
@@ -61,11 +62,7 @@ def test_every_camera_is_heard_and_beta_grows(sets, tmp_path):
     assert {"gate/logits", "gate/rows", "plaza/logits", "plaza/rows", "source/identity", "target/triplet"} <= {
         key for record in found for key in record
     }
-    assert [record["beta"] for record in found] == [progressive_beta(0.3, 0.9, step / 6) for step in range(6)]
-
-
-def test_beta_is_geometric():
-    assert [progressive_beta(0.1, 0.9, p) for p in (0, 0.5, 1)] == pytest.approx([0.1, 0.3, 0.9])
+    assert [record["beta"] for record in found] == [geometric_ramp(0.3, 0.9, step / 6) for step in range(6)]
 
 
 def test_each_teacher_teaches_its_own_cameras_crops(sets, tmp_path, monkeypatch):
@@ -81,7 +78,7 @@ def test_each_teacher_teaches_its_own_cameras_crops(sets, tmp_path, monkeypatch)
     }
     pictures = {camera: load_pictures(target.paths, PREPROCESS) for camera, target in targets.items()}
     units, seen = [], []
-    load, kl = module.load_pictures, module.kl_loss
+    load, kl = module.load_pictures, losses.soft_target_loss
 
     def watched_load(paths, preprocess):
         loaded = load(paths, preprocess)
@@ -94,8 +91,8 @@ def test_each_teacher_teaches_its_own_cameras_crops(sets, tmp_path, monkeypatch)
         return kl(student=student, teacher=teacher, temperature=temperature)
 
     monkeypatch.setattr(module, "load_pictures", watched_load)
-    monkeypatch.setattr(module, "kl_loss", watched_kl)
-    monkeypatch.setattr(module, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0)
+    monkeypatch.setattr(losses, "soft_target_loss", watched_kl)
+    monkeypatch.setattr(losses, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0)
     run_distil(tmp_path, sets, teacher_outputs=teacher_outputs)
     names = list(crops)
     for rows in seen:
@@ -127,8 +124,8 @@ def test_a_student_that_agrees_has_nothing_to_learn_from_its_teacher(sets, tmp_p
     student = build_embedder(SPEC, seed=2).eval()
     teacher_output = compute_teacher_outputs(student, targets["gate"], PREPROCESS)
     again = embed_pictures(student, load_pictures(targets["gate"].paths, PREPROCESS))
-    loss = module.kl_loss(student=again.logits, teacher=teacher_output.logits, temperature=4.0)
-    rows = module.similarity_rows_loss(student=again.embedding, teacher=teacher_output.embedding, temperature=0.2)
+    loss = losses.soft_target_loss(student=again.logits, teacher=teacher_output.logits, temperature=4.0)
+    rows = losses.similarity_rows_loss(student=again.embedding, teacher=teacher_output.embedding, temperature=0.2)
     assert float(loss) == pytest.approx(0, abs=1e-6) and float(rows) == pytest.approx(0, abs=1e-6)
 
 
@@ -143,7 +140,7 @@ def test_the_average_moves_weights_and_buffers_and_is_the_result(sets, tmp_path)
     update_average(a, b, 0.0)
     assert same_weights(a, b)
     averaged = run_distil(tmp_path / "ema", sets)
-    assert not same_weights(averaged, run_distil(tmp_path / "none", sets, ema=0.0)) and not averaged.training
+    assert not same_weights(averaged, run_distil(tmp_path / "fast", sets, ema=0.01)) and not averaged.training
 
 
 def test_source_weight_zero_is_a_run_without_a_source(sets, tmp_path):
@@ -164,41 +161,6 @@ def test_a_student_without_classifier_still_hears_the_source(sets, tmp_path):
     )  # fmt: skip
     keys = {key for record in records(tmp_path) for key in record}
     assert "source/triplet" in keys and not {"source/identity", "gate/logits"} & keys
-
-
-KD_REID = {
-    "matrix_weight": 1.0, "source_weight": 0.0, "logits_weight": 0.0, "rows_weight": 0.0, "identity_weight": 0.0,
-    "optimiser": "sgd", "learning_rate": 0.01, "ema": 0.0, "weight_decay": 0.0, "augmentation": (),
-}  # fmt: skip
-
-
-def test_kd_reid_steps_along_its_own_loss_alone(sets, tmp_path, monkeypatch):
-    """The first step against one written down here: ||A_T - A_S||_F of each camera, their mean, plain SGD."""
-    targets, batches = sets[1], []
-    pick = module.PKSampler.batch
-    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1])
-    teacher_outputs = lessons_of(targets)
-    found = run_distil(tmp_path, sets, teacher_outputs, steps=1, **KD_REID)
-    (rows,) = batches
-    paths = [path for target in targets.values() for path in target.paths]
-    pictures, teacher = (
-        load_pictures(paths, PREPROCESS),
-        [teacher_output.embedding for teacher_output in teacher_outputs.values()],
-    )
-    student = build_embedder(SPEC, seed=2).train().to(memory_format=torch.channels_last)
-    seen = student(pictures.normalised(pictures.unit(rows))).embedding
-    loss, first = 0.0, 0
-    for embedding in teacher:
-        mine = [n for n, row in enumerate(rows) if first <= row < first + len(embedding)]
-        own, given = seen[mine], embedding[rows[mine] - first]
-        loss = loss + torch.linalg.matrix_norm(own @ own.T - given @ given.T) / len(teacher)
-        first += len(embedding)
-    loss.backward()
-    rate = module.cosine_decay(0.01, 0.0)
-    for name, weight in student.named_parameters():
-        if weight.grad is not None and name != "neck.bias":
-            moved = weight.detach() - rate * weight.grad
-            torch.testing.assert_close(found.state_dict()[name], moved, rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_a_ready_made_teacher_of_two_cameras_teaches_across_them_beside_an_adapted_one(sets, tmp_path):
@@ -225,7 +187,7 @@ def test_a_lesson_of_other_crops_is_refused(sets, tmp_path):
     teacher_outputs = lessons_of(sets[1])
     teacher_outputs["gate"] = TeacherOutputs(teacher_outputs["gate"].embedding[1:], teacher_outputs["gate"].logits[1:])
     with pytest.raises(
-        DataError, match=r"got a teacher output of 19 crops for the 20 crops of gate, expected as many; let its"
+        DataError, match=r"got a teacher output for 19 crops, expected 20, those of gate; compute it again"
     ):
         run_distil(tmp_path, sets, teacher_outputs)
 
@@ -268,8 +230,8 @@ def test_crops_of_nobody_are_never_in_a_batch(sets, tmp_path, monkeypatch):
     gate = targets["gate"]
     nobody = np.where(np.arange(len(gate)) < 8, -1, gate.tracklets)
     seen = []
-    pick = module.PKSampler.batch
-    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    pick = PKSampler.batch
+    monkeypatch.setattr(PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
     run_distil(tmp_path, (None, {**targets, "gate": UnlabelledSet(gate.paths, "gate", nobody)}), steps=8)
     rows = set(np.concatenate(seen).tolist())
     assert not rows & set(range(8)) and rows & set(range(8, 20))
@@ -283,52 +245,14 @@ def test_a_camera_without_people_is_told(sets, tmp_path, caplog):
     assert "gate" not in caplog.text
 
 
-def test_people_are_sought_anew_with_the_averaged_student(sets, tmp_path, monkeypatch):
-    seen = []
-    embed = module.embed_targets
-    monkeypatch.setattr(
-        module, "embed_targets", lambda *given, **more: seen.append((given[0].training, more)) or embed(*given, **more)
-    )
-    run_distil(tmp_path / "a", sets, steps=7, checkpoint_every=3, refresh=True)
-    run_distil(tmp_path / "b", sets, steps=4, checkpoint_every=3, refresh=True, batchnorm="per_domain")
-    assert seen == [(False, {"own_statistics": False})] * 2 + [(False, {"own_statistics": True})]
-
-
-def test_a_student_that_tells_nobody_apart_goes_on_with_the_teachers_people(sets, tmp_path, monkeypatch, caplog):
-    untracked = {name: UnlabelledSet(target.paths, name) for name, target in sets[1].items()}
-    truth = {name: target.tracklets for name, target in sets[1].items()}
-    teacher_outputs = {
-        name: TeacherOutputs(torch.nn.functional.one_hot(torch.from_numpy(truth[name])).float(), None)
-        for name in untracked
-    }
-    monkeypatch.setattr(
-        module,
-        "embed_targets",
-        lambda model, pictures, pool, **_: {
-            name: np.zeros((int((pool.target == n).sum()), 16), np.float32) for n, name in enumerate(pool.names)
-        },
-    )
-    run_distil(
-        tmp_path,
-        (sets[0], untracked),
-        teacher_outputs,
-        steps=4,
-        checkpoint_every=2,
-        refresh=True,
-        camera_normalised=False,
-    )
-    assert "step 2: the student tells no two people apart" in caplog.text
-    assert len(records(tmp_path)) == 4
-
-
 def test_strangers_are_sought_within_a_camera_of_a_set_alone(sets, tmp_path, monkeypatch):
     gate = sets[1]["gate"]
     cameras = np.arange(len(gate)) % 2
     whole = UnlabelledSet(gate.paths, "set", gate.tracklets * 2 + cameras, cameras)
     batches, told = [], []
-    pick, triplet = module.PKSampler.batch, module.triplet_loss
-    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1])
-    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["negatives"]) or triplet(**roles))
+    pick, triplet = PKSampler.batch, losses.triplet_loss
+    monkeypatch.setattr(PKSampler, "batch", lambda self, step: batches.append(pick(self, step)) or batches[-1])
+    monkeypatch.setattr(losses, "triplet_loss", lambda **roles: told.append(roles["negative_mask"]) or triplet(**roles))
     run_distil(tmp_path, (None, {"set": whole}))
     wanted = [(cameras[rows][:, None] == cameras[rows]).tolist() for rows in batches]
     assert [negatives.tolist() for negatives in told] == wanted and len(told) == 3
@@ -362,7 +286,7 @@ def test_recombined_crops_reach_the_student_with_their_own_lesson(sets, tmp_path
         seen.append((len(student), teacher.shape[1]))
         return student.sum() * 0
 
-    monkeypatch.setattr(module, "similarity_rows_loss", watched)
+    monkeypatch.setattr(losses, "similarity_rows_loss", watched)
     teacher_outputs = lessons_with_recombined(sets[1])
     settings = {"part_mixed": 7, "part_mixed_pictures": 6, "batchnorm": batchnorm}
     run_distil(tmp_path / "with", sets, teacher_outputs=teacher_outputs, **settings)
@@ -385,18 +309,9 @@ def test_recombined_crops_make_no_people(sets):
 
 def batches_of(monkeypatch):
     """The crops of every target batch, as ``Pictures.unit`` is asked for them."""
-    seen, pick = [], module.PKSampler.batch
-    monkeypatch.setattr(module.PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
+    seen, pick = [], PKSampler.batch
+    monkeypatch.setattr(PKSampler, "batch", lambda self, step: seen.append(pick(self, step)) or seen[-1])
     return seen
-
-
-def test_a_batch_of_each_camera_holds_as_many_people_of_each(sets, tmp_path, monkeypatch):
-    seen = batches_of(monkeypatch)
-    run_distil(tmp_path, (None, sets[1]), batches="per_camera", cross_camera=False)
-    gate = len(sets[1]["gate"])
-    assert [len(rows) for rows in seen] == [9] * 6
-    assert [(rows < gate).all() for rows in seen] == [True, False] * 3
-    assert [(rows >= gate).all() for rows in seen] == [False, True] * 3
 
 
 def test_the_camera_nearest_to_the_source_joins_first(sets, tmp_path, monkeypatch):
@@ -405,8 +320,8 @@ def test_the_camera_nearest_to_the_source_joins_first(sets, tmp_path, monkeypatc
     near = UnlabelledSet(source.paths, "near", source.labels)
     given = {"plaza": targets["plaza"], "near": near}
     far, seen = len(targets["plaza"]), []
-    by_camera = module._by_camera
-    monkeypatch.setattr(module, "_by_camera", lambda rows, *rest: seen.append(rows) or by_camera(rows, *rest))
+    draw = TargetBatches._forwarded
+    monkeypatch.setattr(TargetBatches, "_forwarded", lambda self, rows: seen.append(rows) or draw(self, rows))
     run_distil(tmp_path / "easy", (source, given), steps=8, easy_first=0.5)
     assert [bool((rows < far).any()) for rows in seen] == [False] * 4 + [True] * 4
     assert all((rows >= far).any() for rows in seen)
@@ -427,9 +342,9 @@ def test_simultaneous_tracklets_alone_are_strangers(sets, tmp_path, monkeypatch)
         spans = np.stack([first, first + 1.0], axis=1)
         spans[first == 4] = np.nan
         targets[name] = UnlabelledSet(target.paths, name, target.tracklets, spans=spans)
-    told, triplet, seen = [], module.triplet_loss, batches_of(monkeypatch)
-    monkeypatch.setattr(module, "triplet_loss", lambda **roles: told.append(roles["negatives"]) or triplet(**roles))
-    run_distil(tmp_path, (None, targets), negative_mask="simultaneous")
+    told, triplet, seen = [], losses.triplet_loss, batches_of(monkeypatch)
+    monkeypatch.setattr(losses, "triplet_loss", lambda **roles: told.append(roles["negative_mask"]) or triplet(**roles))
+    run_distil(tmp_path, (None, targets), negatives="simultaneous")
     person = np.concatenate([target.tracklets - target.tracklets.min() for target in targets.values()])
     camera = np.repeat([0, 1], [len(target) for target in targets.values()])
     for rows, negatives in zip(seen, told, strict=True):
@@ -482,7 +397,7 @@ def test_centroids_follow_the_student_and_only_people_in_the_batch_move(sets):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """What the loop asks of its prototypes, call by call, and which calls of ``kl_loss`` are about them."""
+    """What the loop asks of its prototypes, call by call, and which calls of ``soft_target_loss`` are about them."""
     calls = {"logits": [], "memory_loss": [], "follow": [], "kl": [], "of": []}
     for name in ("logits", "memory_loss", "follow"):
         method = getattr(Prototypes, name)
@@ -493,7 +408,7 @@ def watched(monkeypatch):
             return answer
 
         monkeypatch.setattr(Prototypes, name, watch)
-    of, kl = Prototypes.of, module.kl_loss
+    of, kl = Prototypes.of, losses.soft_target_loss
     monkeypatch.setattr(Prototypes, "of", lambda *given: calls["of"].append(given) or of(*given))
 
     def watched_kl(**roles):
@@ -502,7 +417,7 @@ def watched(monkeypatch):
             calls["kl"].append((roles, float(loss.detach())))
         return loss
 
-    monkeypatch.setattr(module, "kl_loss", watched_kl)
+    monkeypatch.setattr(losses, "soft_target_loss", watched_kl)
     return calls
 
 
@@ -543,8 +458,8 @@ def test_prototypes_teach_what_their_equations_say(sets, tmp_path, watched):
 
 
 def scale_to_nothing(monkeypatch):
-    kl = module.kl_loss
-    monkeypatch.setattr(module, "kl_loss", lambda **roles: 0.0 * kl(**roles))
+    kl = losses.soft_target_loss
+    monkeypatch.setattr(losses, "soft_target_loss", lambda **roles: 0.0 * kl(**roles))
 
 
 def swap_roles(monkeypatch):
@@ -572,26 +487,6 @@ def test_prototypes_that_teach_something_else_are_caught(mutant, sets, tmp_path,
         check_prototypes(tmp_path, sets, watched)
 
 
-def test_centroids_are_made_anew_of_the_people_sought_anew(sets, tmp_path, watched, monkeypatch):
-    """A refresh that finds other people: crops are told apart by those, not by who was there before."""
-    people, seek = [], module._identities
-
-    def others(pool, spaces, settings):
-        found = seek(pool, spaces, settings)
-        people.append(found if not people else np.where(np.arange(len(found)) % 4 == 0, -1, found // 2))
-        return people[-1]
-
-    monkeypatch.setattr(module, "_identities", others)
-    run_distil(tmp_path, sets, steps=4, checkpoint_every=2, refresh=True, memory_weight=1.0)
-    assert (
-        len(people) == 2 and [given[1] is own for given, own in zip(watched["of"], people, strict=True)] == [True] * 2
-    )
-    for number, (held, (_, rows), _, _) in enumerate(watched["memory_loss"]):
-        now = people[number // 2]
-        assert torch.equal(held.people >= 0, torch.from_numpy(now >= 0)) and (now[rows] >= 0).all()
-        assert held.seen.shape[1] == len(np.unique(now[now >= 0]))
-
-
 def test_parts_of_weight_zero_are_not_computed(sets, tmp_path, watched):
     run_distil(tmp_path, sets)
     assert not any(watched.values())
@@ -599,7 +494,7 @@ def test_parts_of_weight_zero_are_not_computed(sets, tmp_path, watched):
 
 def test_simultaneous_strangers_want_times(sets, tmp_path):
     with pytest.raises(DataError, match="needs to know when tracklets were in view, and no crop says so"):
-        run_distil(tmp_path, sets, negative_mask="simultaneous")
+        run_distil(tmp_path, sets, negatives="simultaneous")
 
 
 def test_more_cameras_join_where_one_shows_nobody_else(sets, tmp_path):
@@ -613,14 +508,14 @@ def test_more_cameras_join_where_one_shows_nobody_else(sets, tmp_path):
 def test_the_cameras_that_joined_share_the_targets_weight(sets, tmp_path, monkeypatch):
     source, targets = sets
     given = {"plaza": targets["plaza"], "near": UnlabelledSet(source.paths, "near", source.labels)}
-    monkeypatch.setattr(module, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0 + 1)
+    monkeypatch.setattr(losses, "similarity_rows_loss", lambda **roles: roles["student"].sum() * 0 + 1)
     run_distil(tmp_path, (source, given), steps=4, easy_first=0.5)
     found = records(tmp_path)
     shares = [[record.get(f"{name}/rows", 0) / record["beta"] for name in ("near", "plaza")] for record in found]
     assert shares == [pytest.approx([1, 0])] * 2 + [pytest.approx([0.5, 0.5])] * 2
 
 
-def test_a_camera_of_few_crops_is_not_far_for_that(sets):
+def test_a_camera_of_few_crops_is_not_far_for_that(sets, tmp_path):
     """Both cameras show the source's pictures, one a few of them: neither is farther than the other by much."""
     source = sets[0]
     student = build_embedder(SPEC, seed=2)
@@ -629,7 +524,7 @@ def test_a_camera_of_few_crops_is_not_far_for_that(sets):
     pool = TargetPool.of(
         given, {name: compute_teacher_outputs(student, target, PREPROCESS) for name, target in given.items()}
     )
-    people = SourcePeople.of(source, PREPROCESS, p=3, k=2, seed=0)
+    people = SourceBatches.of(source, PREPROCESS, p=3, k=2, run=Run(tmp_path, 0))
     pictures, firsts = load_pictures(pool.paths, PREPROCESS), []
     for seed in range(20):
         steps = joining_steps(student, people, pictures, pool, last=10, rng=np.random.default_rng(seed))
@@ -641,6 +536,36 @@ def test_a_camera_of_few_crops_is_not_far_for_that(sets):
 def test_statistics_of_one_crop_are_the_networks_own(sets, tmp_path):
     one = UnlabelledSet(sets[1]["plaza"].paths[:1], "one", np.zeros(1, np.int64))
     targets = {"gate": sets[1]["gate"], "one": one}
-    run_distil(
-        tmp_path, (sets[0], targets), batchnorm="per_domain", memory_weight=1.0, refresh=True, checkpoint_every=2
-    )
+    run_distil(tmp_path, (sets[0], targets), batchnorm="per_domain", memory_weight=1.0)
+
+
+def test_an_objective_of_ones_own_joins_each_teachers_parts(sets, tmp_path):
+    def nearness(*, student, teacher):
+        return (student.embedding.mean() - teacher.embedding.mean()).square()
+
+    folder = tmp_path / "own"
+    folder.mkdir()
+    distil(
+        build_embedder(SPEC, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
+        Run(folder, 0), objectives={"nearness": (nearness, 0.5)},
+    )  # fmt: skip
+    assert all({"gate/nearness", "plaza/nearness"} <= record.keys() for record in records(folder))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda *, student, teacher: student.embedding.sum(1),
+            r"objective 'mine': got a tensor \(\d+,\), expected one",
+        ),
+        (lambda *, student, teacher: 3.0, "objective 'mine': got float, expected a tensor of one number"),
+        (lambda *, student, teacher: student.embedding.sum() * float("nan"), "step 0: loss part 'gate/mine' is nan"),
+    ],
+)
+def test_an_objective_that_gives_no_number_is_refused_by_name(sets, tmp_path, loss, message):
+    with pytest.raises(TrainingError, match=message):
+        distil(
+            build_embedder(SPEC, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
+            Run(tmp_path, 0), objectives={"mine": (loss, 1.0)},
+        )  # fmt: skip

@@ -118,7 +118,7 @@ def test_adapted_teachers_share_a_space_and_ready_made_ones_do_not():
 
 def test_a_lesson_of_another_length_is_refused():
     with pytest.raises(
-        DataError, match=r"got a teacher output of 3 crops for the 2 crops of gate, expected as many; let its"
+        DataError, match=r"got a teacher output for 3 crops, expected 2, those of gate; compute it again"
     ):
         teaching_of(plain("gate", 2), gate=silent(3))
 

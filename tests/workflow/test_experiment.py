@@ -16,14 +16,15 @@ from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
+from reid_mtda.train import METHODS
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow import adapt as adapt_module
 from reid_mtda.workflow import baselines as baselines_module
 from reid_mtda.workflow import experiment as module
-from reid_mtda.workflow.adapt import collect_lessons
 from reid_mtda.workflow.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.workflow.targets import load_benchmark
+from reid_mtda.workflow.teachers import collect_teacher_outputs
 
 ROWS = [
     "source only",
@@ -131,7 +132,7 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
     from reid_mtda.workflow.score import score_tests
 
     each = [
-        score_tests({"coats": split}, by_one(torch_model(load_embedder(path), config.input.preprocess())))["mAP"]
+        score_tests({"coats": split}, by_one(torch_model(load_embedder(path), config.input.preprocess()).embed))["mAP"]
         for path in sorted((run.folder / "teachers").glob("*.safetensors"))
     ]
     assert len(each) == 2 and rows["mean of teachers"]["mAP"] == pytest.approx(np.mean(each))
@@ -148,7 +149,7 @@ def test_a_finished_run_is_not_made_again(place, finished, monkeypatch):
 
     monkeypatch.setattr(adapt_module, "distil", never)
     monkeypatch.setattr(adapt_module, "train_source", never)
-    monkeypatch.setattr(adapt_module, "METHODS", {"dmmd": (None, never), "cluster": (None, never)})
+    monkeypatch.setattr(adapt_module, "find_method", lambda name: (None, never))
     assert run_seeds(place / "preset.yaml", place / "out", [0]) == finished
     assert models_of(place / "out/0") == before
 
@@ -183,7 +184,7 @@ def test_the_leak_alone_gets_true_identities(place, finished, monkeypatch, tmp_p
     monkeypatch.setattr(
         adapt_module,
         "distil",
-        lambda student, teacher_outputs, targets, *rest: seen.setdefault(rest[3].folder.name, targets) and student,
+        lambda student, outputs, targets, *rest, **_: seen.setdefault(rest[3].folder.name, targets) and student,
     )
     monkeypatch.setattr(module, "score_run", lambda *_: [])
     monkeypatch.setattr(module, "plot_seeds", lambda *_: None)
@@ -217,6 +218,7 @@ def real(tmp_path_factory):
         teacher=network,
         student=network,
         adapt={"method": "cluster", "settings": {"epochs": 0}},
+        distillation="camera_proxies",
         camera_proxies={"steps": 4, **small},
         mean_of_teachers=False,
         baselines=["blending", "oracle"],
@@ -261,7 +263,7 @@ def test_baselines_get_the_students_steps_batches_rate_and_average(real, tmp_pat
         seen["oracle"] = settings
         return model
 
-    monkeypatch.setitem(baselines_module.METHODS, "cluster", (baselines_module.METHODS["cluster"][0], blending))
+    monkeypatch.setitem(METHODS, "cluster", (METHODS["cluster"][0], blending))
     monkeypatch.setattr(baselines_module, "train_source", oracle)
     monkeypatch.setattr(module, "score_run", lambda *_: [])
     config = load_config(real / "preset.yaml", ["variants={}", "camera_proxies.ema=0.7", "camera_proxies.steps=8"])
@@ -280,7 +282,7 @@ def test_baselines_get_the_students_steps_batches_rate_and_average(real, tmp_pat
         ("source={name: lab}", "camera_proxies: learns of targets alone, got source 'lab'; use source: "),
         ("distil.part_mixed=4", "part_mixed: are made at the student's size, got a teacher_input as well; drop one"),
         ("variants.a={camera_proxies: {stepz: 3}}", "variants.a.camera_proxies"),
-        ("camera_proxies=null", "camera_proxies: the preset's student learns by distil; set them there too"),
+        ("distillation=distil", "camera_proxies: its student learns by distil; set distillation, too"),
     ],
 )
 def test_settings_of_proxies_that_make_no_sense_are_refused(real, override, message):
@@ -291,10 +293,12 @@ def test_settings_of_proxies_that_make_no_sense_are_refused(real, override, mess
 def test_a_ready_made_teacher_stands_in_for_one_camera_or_for_all(place, finished):
     config, run = load_config(place / "preset.yaml"), Run(place / "out/0", 0)
     targets = load_benchmark(config.targets, run).unlabelled
-    mixed = collect_lessons(run, targets, config.model_copy(update={"ready_made": {"camera2": str(place / "ready")}}))
+    mixed = collect_teacher_outputs(
+        run, targets, config.model_copy(update={"ready_made": {"camera2": str(place / "ready")}})
+    )
     assert mixed["camera1"].teacher_id == "" and mixed["camera1"].logits.shape[1] == 6
     assert mixed["camera2"].teacher_id and mixed["camera2"].logits is None
-    both = collect_lessons(run, targets, config.model_copy(update={"ready_made": {"*": str(place / "ready")}}))
+    both = collect_teacher_outputs(run, targets, config.model_copy(update={"ready_made": {"*": str(place / "ready")}}))
     assert {teacher_output.teacher_id for teacher_output in both.values()} == {mixed["camera2"].teacher_id}
     alone = build_embedder(EmbedderSpec(arch="resnet10_w8"), seed=5).eval()
     from reid_mtda.train.teacher_outputs import compute_teacher_outputs
@@ -322,17 +326,12 @@ def test_a_target_that_cannot_be_adapted_to_stops_the_table(place, tmp_path):
         raise DataError(f"{target.domain}: too dark")
 
     with pytest.MonkeyPatch.context() as patch:
-        fails_one = adapt_module.METHODS["dmmd"][1]
-        patch.setattr(
-            adapt_module,
-            "METHODS",
-            {
-                "dmmd": (
-                    adapt_module.METHODS["dmmd"][0],
-                    lambda *given: (fail if given[2].domain == "camera2" else fails_one)(*given),
-                )
-            },
-        )
+        settings, adapt = METHODS["dmmd"]
+
+        def fails_one(*given):
+            return (fail if given[2].domain == "camera2" else adapt)(*given)
+
+        patch.setitem(METHODS, "dmmd", (settings, fails_one))
         with pytest.raises(
             DataError, match=r"a table needs every target, got 1 without a teacher: camera2: camera2: too dark"
         ):

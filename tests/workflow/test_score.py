@@ -1,6 +1,7 @@
 """Scores of a run are kept; a damaged file of them says what to do."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from reid_mtda.errors import DataError
 from reid_mtda.model import Model
 from reid_mtda.runs import Run
 from reid_mtda.types import IdentitySet, ModelManifest, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.embedded import by_camera, embed_test
+from reid_mtda.workflow.embedded import by_camera, embed_test, opened_late, remembering
 from reid_mtda.workflow.score import score_run, score_tests
 
 
@@ -35,10 +36,25 @@ def test_pictures_of_a_camera_without_a_network_find_nobody(tmp_path):
         card = ModelManifest("m" * 12, "ones", 4, PREPROCESS, "nothing")
         return Model(card, lambda crops: np.ones((len(crops), 4), np.float32))
 
-    features, centred = embed_test(split, "street", by_camera({"gate": opened, "yard": opened}), {})
+    network = opened_late(opened)
+    features, centred = embed_test(split, "street", by_camera({"gate": network, "yard": network}), {})
     assert features.query_embeddings.any(axis=1).tolist() == [True, False, True] * 2 and centred is None
     with pytest.raises(DataError, match="street: no camera of the test pictures has a network of its own, got lobby"):
-        embed_test(split, "street", by_camera({"lobby": opened}), {})
+        embed_test(split, "street", by_camera({"lobby": network}), {})
+
+
+def test_a_network_that_several_rows_ask_sees_each_picture_once():
+    asked = []
+
+    def embed(paths):
+        asked.append(list(paths))
+        return np.array([[len(path.name)] for path in paths], np.float32)
+
+    remembered = remembering(embed)
+    a, bb, ccc = (Path(name) for name in ("a", "bb", "ccc"))
+    assert remembered([a, bb, a]).tolist() == [[1], [2], [1]]
+    assert remembered((ccc, bb)).tolist() == [[3], [2]] and remembered([a]).tolist() == [[1]]
+    assert asked == [[a, bb], [ccc]]
 
 
 def biased(side, names, title):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,11 +16,7 @@ def similarity_rows_loss(*, student: Tensor, teacher: Tensor, temperature: float
         teacher: embeddings (B, D_t), rows of length 1.
         temperature: > 0; smaller looks at nearer neighbours only.
     """
-    off_diagonal = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
-    rows_s, rows_t = (
-        (rows @ rows.T)[off_diagonal].view(len(rows), len(rows) - 1) / temperature
-        for rows in (student, teacher.detach())
-    )
+    rows_s, rows_t = (_without_itself(rows @ rows.T) / temperature for rows in (student, teacher.detach()))
     return functional.kl_div(
         functional.log_softmax(rows_s, dim=1),
         functional.log_softmax(rows_t, dim=1),
@@ -39,3 +34,9 @@ def similarity_matrix_loss(*, student: Tensor, teacher: Tensor) -> Tensor:
     """
     difference = student @ student.T - (teacher @ teacher.T).detach()
     return (difference.square().sum() + 1e-12).sqrt()
+
+
+def _without_itself(square: Tensor) -> Tensor:
+    """Leave the diagonal out: (B, B) to (B, B - 1), without a mask, for which a device would have to be waited for."""
+    count = len(square)
+    return square.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)

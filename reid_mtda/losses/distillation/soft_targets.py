@@ -1,4 +1,4 @@
-"""Distillation from soft targets that are already softened: cached, mixed, or those of the published code."""
+"""Distillation of class probabilities: a teacher's logits, or soft targets made of them."""
 
 from __future__ import annotations
 
@@ -6,30 +6,41 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def soft_target_loss(*, student: Tensor, soft_targets: Tensor, temperature: float = 1.0) -> Tensor:
-    """temperature^2 * KL(soft targets || student), mean over the batch; the soft targets are detached.
+def soft_target_loss(
+    *,
+    student: Tensor,
+    teacher: Tensor | None = None,
+    probabilities: Tensor | None = None,
+    temperature: float = 4.0,
+    reverse: bool = False,
+) -> Tensor:
+    """Weigh temperature^2 * KL(teacher || student) of softened class probabilities, mean over the batch.
 
-    Equal to ``kl_loss`` where ``soft_targets = softmax(teacher / temperature)``; they may also be mixtures (MixUp).
-
-    Args:
-        student: logits (B, C).
-        soft_targets: (B, C), rows sum to 1.
-        temperature: > 0, the one the soft targets were softened with.
-    """
-    log_student = functional.log_softmax(student / temperature, dim=1)
-    return temperature**2 * functional.kl_div(log_student, soft_targets.detach(), reduction="batchmean")
-
-
-def published_kl_loss(*, student: Tensor, teacher: Tensor, temperature: float = 20.0, reverse: bool = True) -> Tensor:
-    """The public code's KL: nothing is detached, and with ``reverse`` it is KL(student || teacher).
+    What the teacher says is given once, as logits or as probabilities, and is detached.
 
     Args:
         student: logits (B, C).
-        teacher: logits (B, C); receives a gradient unless the caller detaches it.
-        temperature: > 0.
-        reverse: the published direction.
+        teacher: logits (B, C) over the same classes.
+        probabilities: (B, C), rows sum to 1, softened by the same temperature; may be mixtures (MixUp).
+        temperature: > 0; larger is softer.
+        reverse: KL(student || teacher), the direction of KD-MTDA's public code.
+
+    Raises:
+        ValueError: neither logits nor probabilities, or both.
+
+    Reference:
+        Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2; P1, eq. 6 states the direction.
     """
+    if (teacher is None) == (probabilities is None):
+        raise ValueError("soft_target_loss: got logits and probabilities, or neither; give one of them")
     log_student = functional.log_softmax(student / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher / temperature, dim=1)
-    taken, given = (log_teacher, log_student) if reverse else (log_student, log_teacher)
-    return temperature**2 * functional.kl_div(taken, given, log_target=True, reduction="batchmean")
+    if teacher is not None:
+        given, in_logs = functional.log_softmax(teacher.detach() / temperature, dim=1), True
+    elif probabilities is not None:
+        given, in_logs = probabilities.detach(), False
+    if reverse:
+        given = given if in_logs else given.clamp(min=1e-12).log()
+        divergence = functional.kl_div(given, log_student, log_target=True, reduction="batchmean")
+    else:
+        divergence = functional.kl_div(log_student, given, log_target=in_logs, reduction="batchmean")
+    return temperature**2 * divergence

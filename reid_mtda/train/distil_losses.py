@@ -1,0 +1,146 @@
+"""The parts of distillation's loss: what the source, the people found and each camera's teacher ask of the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reid_mtda.errors import TrainingError
+from reid_mtda.losses.distillation.similarity import similarity_rows_loss
+from reid_mtda.losses.distillation.soft_targets import soft_target_loss
+from reid_mtda.losses.identity import identity_loss, triplet_loss
+from reid_mtda.models.embedder import EmbedderOutput, joined_outputs
+from reid_mtda.train.distil_batches import Batch, PartMixBatches
+from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.prototypes import Prototypes
+from reid_mtda.train.teacher_outputs import TargetPool
+from reid_mtda.types import IntArray
+
+Objective = Callable[..., Tensor]
+"""A distillation objective of one's own: (student=EmbedderOutput, teacher=EmbedderOutput) of the same crops, both on
+the run's device, to a tensor of one number. Embedding sizes may differ; logits are None where a network has none."""
+
+
+def source_parts(output: EmbedderOutput, labels: Tensor, settings: DistilSettings, share: float) -> dict[str, Tensor]:
+    """Weigh identity loss and triplets on the source's crops (B,) by ``share`` of the source."""
+    parts = {}
+    weight = share * settings.source_weight
+    if output.logits is not None:
+        parts["source/identity"] = weight * identity_loss(
+            logits=output.logits, labels=labels, smoothing=settings.smoothing
+        )
+    parts["source/triplet"] = weight * triplet_loss(embeddings=output.embedding, labels=labels, margin=settings.margin)
+    return parts
+
+
+def people_parts(
+    output: EmbedderOutput,
+    rows: IntArray,
+    pool: TargetPool,
+    identities: IntArray,
+    prototypes: Prototypes | None,
+    settings: DistilSettings,
+    share: float,
+) -> dict[str, Tensor]:
+    """Weigh what pseudo-identities ask of the target crops ``rows`` (B,) by ``share`` of the targets.
+
+    Triplets among them and, where wanted, InfoNCE to the student's centroids of people.
+    """
+    embeddings = output.embedding
+    parts = {
+        "target/triplet": (share * settings.identity_weight)
+        * triplet_loss(
+            embeddings=embeddings,
+            labels=torch.from_numpy(identities[rows]).to(embeddings.device),
+            margin=settings.margin,
+            negative_mask=negative_mask(pool, rows, settings, embeddings.device),
+        )
+    }
+    if prototypes and settings.memory_weight:
+        within = pool.camera[rows] if settings.negatives != "all" else None
+        parts["target/memory"] = (share * settings.memory_weight) * prototypes.memory_loss(
+            embeddings, rows, temperature=settings.memory_temperature, cameras=within
+        )
+    return parts
+
+
+def negative_mask(pool: TargetPool, rows: IntArray, settings: DistilSettings, device: torch.device) -> Tensor | None:
+    """Which pairs of crops bool (B, B) may be negatives of each other; None: all."""
+    if settings.negatives == "all":
+        return None
+    camera, spans = pool.camera[rows], pool.spans[rows]
+    allowed = camera[:, None] == camera[None, :]
+    if settings.negatives == "simultaneous":
+        allowed &= (spans[:, None, 0] <= spans[None, :, 1]) & (spans[None, :, 0] <= spans[:, None, 1])
+    return torch.from_numpy(allowed).to(device)
+
+
+def teacher_parts(
+    output: EmbedderOutput,
+    mixed: Mapping[str, EmbedderOutput],
+    batch: Batch,
+    pool: TargetPool,
+    part_mixes: Mapping[str, PartMixBatches],
+    prototypes: Prototypes | None,
+    objectives: Mapping[str, tuple[Objective, float]],
+    settings: DistilSettings,
+    share: float,
+) -> dict[str, Tensor]:
+    """Weigh what each teacher says of its own cameras' crops, one teacher after the other.
+
+    Args:
+        output: the student's of the crops ``batch.rows`` (B,).
+        mixed: the student's of the part-mixed crops ``batch.mixed``, by target.
+        batch: which crops these are.
+        pool: all targets' crops and what teachers say of them.
+        part_mixes: what teachers say of part-mixed crops, by target.
+        prototypes: centroids of people, or None.
+        objectives: further objectives by name, each with its weight.
+        settings: the weights of the built-in ones.
+        share: of the targets; teachers get theirs by how many cameras of those that joined are theirs.
+    """
+    parts: dict[str, Tensor] = {}
+    device = output.embedding.device
+    for space, (cameras, teacher_output) in pool.spaces.items():
+        mine = np.flatnonzero(np.isin(pool.target[batch.rows], cameras))
+        if len(mine) < 2:
+            continue
+        own = share * len(np.intersect1d(cameras, batch.joined)) / len(batch.joined)
+        taught = teacher_output.at(torch.from_numpy(pool.place[batch.rows[mine]])).to(device)
+        student = output.at(torch.from_numpy(mine).to(device))
+        if prototypes and settings.prototype_weight:
+            logits = prototypes.logits(space, student.embedding, taught.embedding, settings.memory_temperature)
+            parts[f"{space}/prototypes"] = (own * settings.prototype_weight) * soft_target_loss(
+                student=logits[0], teacher=logits[1], temperature=settings.temperature
+            )
+        extra = [name for name in mixed if pool.names.index(name) in cameras]
+        said = [part_mixes[n].teacher_output.at(torch.from_numpy(batch.mixed[n])).to(device) for n in extra]
+        student, teacher = joined_outputs([student, *(mixed[n] for n in extra)]), joined_outputs([taught, *said])
+        if teacher.logits is not None and student.logits is not None:
+            parts[f"{space}/logits"] = (own * settings.logits_weight) * soft_target_loss(
+                student=student.logits, teacher=teacher.logits, temperature=settings.temperature
+            )
+        parts[f"{space}/rows"] = (own * settings.rows_weight) * similarity_rows_loss(
+            student=student.embedding, teacher=teacher.embedding, temperature=settings.rows_temperature
+        )
+        for name, (objective, weight) in objectives.items():
+            parts[f"{space}/{name}"] = (own * weight) * checked_loss(name, objective(student=student, teacher=teacher))
+    return parts
+
+
+def checked_loss(name: str, loss: object) -> Tensor:
+    """Refuse what an objective of a user's own returned where it is no tensor of one number.
+
+    Raises:
+        TrainingError: naming the objective.
+    """
+    if not isinstance(loss, Tensor):
+        raise TrainingError(f"objective {name!r}: got {type(loss).__name__}, expected a tensor of one number")
+    if loss.ndim:
+        raise TrainingError(
+            f"objective {name!r}: got a tensor {tuple(loss.shape)}, expected one number; return the mean over the batch"
+        )
+    return loss

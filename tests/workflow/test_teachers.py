@@ -1,0 +1,106 @@
+"""What teachers say is kept over a restart, for the same teacher, crops and settings alone; a source is read once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from builders import PREPROCESS, source_set, target_set
+
+from reid_mtda.config import AdaptConfig
+from reid_mtda.data import batches
+from reid_mtda.data.batches import decode_once
+from reid_mtda.models.checkpoint import save_embedder
+from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.runs import Run
+from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
+from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.workflow import teachers as module
+from reid_mtda.workflow.teachers import collect_teacher_outputs
+
+SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
+CONFIG = AdaptConfig(input={"height": 32, "width": 16}, distil={"part_mixed": 3})
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A run with two teachers, and their cameras' crops."""
+    run = Run(tmp_path / "run", 0)
+    targets = {camera: target_set(tmp_path / "crops", camera) for camera in ("gate", "plaza")}
+    for number, camera in enumerate(targets):
+        save_embedder(run.folder / f"teachers/{camera}.safetensors", build_embedder(SPEC, seed=number), run=run)
+    return run, targets
+
+
+def same(a, b):
+    assert a.keys() == b.keys()
+    for camera, one in a.items():
+        assert torch.equal(one.embedding, b[camera].embedding) and torch.equal(one.logits, b[camera].logits)
+        assert np.array_equal(one.part_mixed, b[camera].part_mixed) and one.teacher_id == b[camera].teacher_id
+    return True
+
+
+def test_a_teacher_looks_once_also_over_a_restart(place, monkeypatch):
+    run, targets = place
+    told = []
+    first = collect_teacher_outputs(run, targets, CONFIG, lambda *given: told.append(given))
+    assert told == [("teacher gate looks", 23, 23), ("teacher plaza looks", 23, 23)]
+    monkeypatch.setattr(module, "compute_teacher_outputs", None)
+    assert same(first, collect_teacher_outputs(run, targets, CONFIG))
+
+
+def another_crop(run, targets):
+    targets["gate"].paths[2].write_bytes(targets["gate"].paths[7].read_bytes())
+    return CONFIG
+
+
+def another_teacher(run, targets):
+    save_embedder(run.folder / "teachers/gate.safetensors", build_embedder(SPEC, seed=9), run=run)
+    return CONFIG
+
+
+def another_size(run, targets):
+    return CONFIG.model_copy(update={"teacher_input": CONFIG.input.model_copy(update={"height": 48})})
+
+
+def more_part_mixed(run, targets):
+    return CONFIG.model_copy(update={"distil": CONFIG.distil.model_copy(update={"part_mixed": 4})})
+
+
+def a_damaged_file(run, targets):
+    (kept,) = (run.folder / "teacher_outputs/teachers").glob("gate-*.safetensors")
+    kept.write_bytes(b"damaged")
+    return CONFIG
+
+
+@pytest.mark.parametrize("change", [another_crop, another_teacher, another_size, more_part_mixed, a_damaged_file])
+def test_outputs_of_something_else_are_not_taken(place, change, monkeypatch):
+    run, targets = place
+    collect_teacher_outputs(run, targets, CONFIG)
+    config = change(run, targets)
+    looked, compute = [], module.compute_teacher_outputs
+    monkeypatch.setattr(
+        module,
+        "compute_teacher_outputs",
+        lambda *given, **more: looked.append(given[1].domain) or compute(*given, **more),
+    )
+    found = collect_teacher_outputs(run, targets, config)
+    assert looked == (["gate", "plaza"] if config is not CONFIG else ["gate"])
+    assert same(found, collect_teacher_outputs(dataclasses.replace(run, folder=run.folder), targets, config))
+
+
+def test_the_source_is_decoded_once_for_all_that_learn_from_it(tmp_path, monkeypatch):
+    labelled, target = source_set(tmp_path), target_set(tmp_path, "gate")
+    source, reads, read = decode_once(labelled, PREPROCESS), [], batches.read_image
+    monkeypatch.setattr(batches, "read_image", lambda path: reads.append(path) or read(path))
+    assert not reads and len(source) == len(labelled)
+    small = {"steps": 1, "identities_per_batch": 3, "pictures_per_identity": 2}
+    runs = [Run(tmp_path / str(number), 0) for number in range(3)]
+    for run in runs:
+        run.folder.mkdir()
+    start = train_source(build_embedder(SPEC, seed=0), source, PREPROCESS, SourceSettings(**small), runs[0])
+    for run in runs[1:]:
+        adapt_dmmd(start, source, target, PREPROCESS, DmmdSettings(**small), run)
+    assert sorted(path for path in reads if path in labelled.paths) == sorted(labelled.paths)
+    other = dataclasses.replace(PREPROCESS, height=48)
+    assert batches.pictures_of(source, other).resized.shape[1] == 48
