@@ -158,13 +158,16 @@ def verification(who: SiteAdmin, parts: Parts) -> dict[str, Any]:
 def model(who: Who, parts: Parts) -> a.ModelOut:
     """The model that answers, its thresholds and drift; of the cameras you may see."""
     manifest, thresholds = parts.system.model.manifest, parts.calibration.current()
+    size = size_seen(parts.system.gallery, who)
     return a.ModelOut(
         model_id=manifest.model_id,
         arch=manifest.arch,
         embedding_dim=manifest.embedding_dim,
         trained_on=manifest.trained_on,
-        gallery_size=size_seen(parts.system.gallery, who),
+        gallery_size=size,
         is_calibrated=thresholds.is_calibrated,
+        calibration=thresholds.words,
+        expected_false_matches=thresholds.expected_false_matches(size) if thresholds.is_calibrated else None,
         asked_rate=thresholds.asked_rate,
         thresholds=[
             row for row in a.thresholds_out(thresholds) if all(not name or who.sees(name) for name in row.cameras)

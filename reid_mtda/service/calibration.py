@@ -33,11 +33,11 @@ def overlapping_pairs(cameras: Mapping[str, Camera]) -> frozenset[Pair]:
 
 
 class Calibration:
-    """The thresholds that judge answers now."""
+    """The thresholds that judge answers now; measured in the background, never while somebody waits for an answer."""
 
     def __init__(self, system: LiveSystem, folder: Path, settings: ServiceSettings) -> None:
         self._system, self._folder, self._settings = system, Path(folder), settings
-        self._lock = threading.Lock()
+        self._lock, self._measuring = threading.Lock(), threading.Lock()
         self._current = self._load(system.model.manifest.model_id)
         self._due = 0.0
         self.made_s = 0.0
@@ -51,27 +51,35 @@ class Calibration:
             f"overlapping: got {unknown}, no camera of this site; mend the settings, or the pair counts for nothing"
         )
         self._system.alerts.put("overlapping", message if unknown else "")
+        if time.monotonic() >= self._due and self._measuring.acquire(blocking=False):
+            threading.Thread(target=self._measure, name="calibrate", daemon=True).start()
+
+    def _measure(self) -> None:
+        """Measure in the background; whoever started it holds ``_measuring``."""
+        try:
+            self._due = time.monotonic() + self._settings.calibrate_every_s
+            self._renew()
+        except ReidError as error:
+            log.error("calibration: %s", error)
+        except Exception:  # the gallery may be closed meanwhile, at the end of the service
+            log.exception("calibration failed; what was measured before holds")
+        finally:
+            self._measuring.release()
 
     def current(self) -> Thresholds:
-        """The thresholds; made anew first when they are old or of another model."""
+        """The thresholds as they were last measured for the model that answers."""
         model_id = self._system.model.manifest.model_id
         with self._lock:
             if self._current.model_id != model_id:
                 self._current, self._due = self._load(model_id), 0.0
-            if time.monotonic() >= self._due:
-                self._due = time.monotonic() + self._settings.calibrate_every_s
-                try:
-                    self._renew()
-                except ReidError as error:
-                    log.error("calibration: %s", error)
             return self._current
 
     def renew(self) -> Thresholds:
         """Make the thresholds anew, now."""
-        with self._lock:
+        with self._measuring:
             self._due = time.monotonic() + self._settings.calibrate_every_s
             self._renew()
-            return self._current
+        return self.current()
 
     def _renew(self) -> None:
         gallery = self._system.gallery
@@ -92,9 +100,10 @@ class Calibration:
             overlapping=named | overlapping_pairs(cameras),
         )
         # Too few sightings yet, e.g. after retention took many: what was measured before still holds for this model.
-        if not made.is_calibrated and self._current.is_calibrated and self._current.model_id == made.model_id:
-            return
-        self._current, self.made_s = made, time.time()
+        with self._lock:
+            if not made.is_calibrated and self._current.is_calibrated and self._current.model_id == made.model_id:
+                return
+            self._current, self.made_s = made, time.time()
         write_json(
             self._path(made.model_id),
             {

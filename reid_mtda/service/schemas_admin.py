@@ -109,15 +109,21 @@ class AuditPageOut(BaseModel):
 
 
 class ThresholdOut(BaseModel):
-    """A threshold between two cameras (both empty: for all others)."""
+    """A threshold between two cameras (both empty: for all others).
+
+    ``upper_rate`` is the upper end of the false-match rate's 95 % interval; the ``negatives`` are worth so many
+    ``independent`` comparisons. ``found_within_rate``: of two halves of one tracklet, so within one camera; what it is
+    between cameras nobody can measure without labels.
+    """
 
     cameras: tuple[str, str]
     threshold: float
     negatives: int
+    independent: int
     false_match_rate: float
     upper_rate: float
     positives: int
-    found_rate: float | None
+    found_within_rate: float | None
 
 
 class ModelOut(BaseModel):
@@ -125,6 +131,8 @@ class ModelOut(BaseModel):
 
     ``drift`` by camera: 1 - cosine of its last 200 sightings' mean embedding to that of the crops that the model was
     adapted to, or of its first 200 sightings with this model where it was not adapted to that camera.
+    ``expected_false_matches``: other people that one search of this gallery matches at most, on average (95 %);
+    ``calibration`` says why there is no threshold yet.
     """
 
     model_id: str
@@ -133,7 +141,9 @@ class ModelOut(BaseModel):
     trained_on: str
     gallery_size: int
     is_calibrated: bool
+    calibration: str
     asked_rate: float
+    expected_false_matches: float | None
     thresholds: list[ThresholdOut]
     drift: dict[str, float]
 
@@ -189,10 +199,11 @@ def thresholds_out(thresholds: Thresholds) -> list[ThresholdOut]:
             cameras=pair,
             threshold=value.threshold,
             negatives=value.negatives,
+            independent=round(value.independent),
             false_match_rate=value.false_match_rate,
             upper_rate=value.upper_rate,
             positives=value.positives,
-            found_rate=value.found_rate if value.positives else None,
+            found_within_rate=value.found_rate if value.positives else None,
         )
         for pair, value in sorted(thresholds.pairs.items())
     ]
