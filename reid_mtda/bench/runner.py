@@ -23,7 +23,7 @@ from reid_mtda.bench.settings import BenchmarkConfig, row_settings, teacher_sett
 from reid_mtda.bench.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.tables import write_tables
+from reid_mtda.evaluate.closed_table import write_tables
 from reid_mtda.models.cost import count_macs, median_ms
 from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage, versions, write_json
 from reid_mtda.schema import load_yaml

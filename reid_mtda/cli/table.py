@@ -19,17 +19,19 @@ def table(
     name: Annotated[str, typer.Option(help="Name of the markers.")] = "street",
 ) -> None:
     """Make the results table of finished runs: mean and spread over seeds, from the run folders alone."""
-    from reid_mtda.evaluate.seeds import fill_page, seeds_table, stages_table
+    from reid_mtda.evaluate.results import fill_page, kind_of
 
     if root is not None:
         from reid_mtda.workflow.experiment import table_elsewhere
 
         text = table_elsewhere(runs, data, root)
-    elif (runs[0] / "trials").is_dir():
-        from reid_mtda.evaluate.tables import markdown, read_trials, summarise
+    elif kind_of(runs[0]) == "closed_set":
+        from reid_mtda.evaluate.closed_table import markdown, read_trials, summarise
 
         text = markdown(summarise(read_trials(runs[0]))).rstrip()
     else:
+        from reid_mtda.evaluate.retrieval_table import seeds_table, stages_table
+
         text = stages_table(runs[0]) if stages else seeds_table(runs)
     if page is None:
         print(text)

@@ -12,7 +12,7 @@ from reid_mtda.config import AdaptConfig, TargetData, load_config
 from reid_mtda.data.archive import names_split
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.seeds import plot_seeds, read_run, seeds_table
+from reid_mtda.evaluate.retrieval_table import plot_seeds, read_run, seeds_table
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.runs import HOST, Compute, Progress, Run, atomic_write, check_run_format, open_run, silent, stage

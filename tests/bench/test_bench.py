@@ -20,7 +20,7 @@ from reid_mtda.bench.settings import BenchmarkConfig
 from reid_mtda.bench.trial import Trial
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.tables import markdown, read_trials, summarise
+from reid_mtda.evaluate.closed_table import markdown, read_trials, summarise
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier, load_classifier
 from reid_mtda.runs import Run
 from reid_mtda.schema import load_yaml

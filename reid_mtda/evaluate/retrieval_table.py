@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 
 from reid_mtda.errors import DataError
 from reid_mtda.evaluate.bootstrap import MEASURES, interval, paired_interval, people_from_json
-from reid_mtda.evaluate.tables import plot
-from reid_mtda.runs import atomic_write
+from reid_mtda.evaluate.result_plots import plot_results
+from reid_mtda.evaluate.results import load_json, markdown_table, results_of_runs, spread, write_results
 from reid_mtda.types import PersonScores
 
 
@@ -22,19 +21,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: a file is missing or damaged: the run has not come to its end.
     """
-    found = {}
-    for name in ("run", "scores", "stages"):
-        path = Path(folder) / f"{name}.json"
-        try:
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            reason = error.strerror or error
-            raise DataError(f"{path}: cannot be read ({reason}); expected a finished run, run it to its end") from None
-        except ValueError as error:
-            raise DataError(f"{path}: damaged ({error}); delete it and run the command of the run again") from None
-        if not _SHAPES[name](found[name]):
-            raise DataError(f"{path}: damaged, not what a run writes; delete it and run the command of the run again")
-    return found
+    remedy = "delete it and run the command of the run again"
+    return {name: load_json(Path(folder) / f"{name}.json", _SHAPES[name], remedy=remedy) for name in _SHAPES}
 
 
 _SHAPES: dict[str, Callable[[Any], bool]] = {
@@ -80,24 +68,25 @@ def seeds_table(folders: Sequence[Path], scores: Sequence[list[dict[str, Any]]] 
     heads = ["method", "mAP", "rank-1", *(["mAP, centred", "rank-1, centred"] if centred else [])]
     heads += ["rank-1, camera to camera", *(f"mAP {camera}" for camera in cameras)]
     heads += ["weights", "MACs", "ms", "train s", "peak MB"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    table = []
     for number, row in enumerate(runs[0]["scores"]):
         rows = [run["scores"][number] for run in runs]
         cells = [_with_interval(rows, key) for key in MEASURES]
         if centred:
             cells += [_with_interval([each.get("centred", {}) for each in rows], key) for key in MEASURES]
-        cells.append(_spread([each.get("camera_to_camera", {}).get("rank1", np.nan) for each in rows]))
-        cells += [_spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
+        cells.append(spread([each.get("camera_to_camera", {}).get("rank1", np.nan) for each in rows]))
+        cells += [spread([each["per_camera"][camera]["mAP"] for each in rows]) for camera in cameras]
         name = f"**{row['method']}**" if row["ours"] else row["method"]
         milliseconds = np.median([each["ms"] for each in rows])
         known = row["params"] is not None  # of a ready-made teacher only the time can be told
         cost = [f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M"] if known else ["?", "?"]
         cost += [f"{milliseconds:.2f}", *_training(runs, row["method"])]
-        lines.append(f"| {name} | " + " | ".join(cells + cost) + " |")
+        table.append([name, *cells, *cost])
     card = runs[0]["run"]
     over = "Mean ± standard deviation over seeds" if len(seeds) > 1 else "Seed"
     commits = ", ".join(sorted({run["run"]["versions"]["commit"] for run in runs}))
-    lines += [
+    lines = [
+        *markdown_table(heads, table),
         "",
         f"{over} {', '.join(map(str, seeds))}, in percent; selection rule: last weights; "
         f"[95 % interval, bootstrap over people]; centred: each camera's mean embedding of its unlabelled training "
@@ -131,16 +120,14 @@ def _differences(runs: Sequence[dict[str, Any]]) -> list[str]:
                 each = f" ({', '.join(f'{value:+.1f}' for value in by_seed)})" if len(by_seed) > 1 else ""
                 cells.append(f"{np.mean(by_seed):+.1f}{each} {_bounds(bounds)}")
         if not other["ours"] and set(cells) != {"?"}:
-            lines.append(f"| {other['method']} | {' | '.join(cells)} |")
+            lines.append([other["method"], *cells])
     if not lines:
         return []
     heads = [f"{name}{form}" for form in forms for name in ("mAP", "rank-1")]
     title = next((row["method"] for row in own if row), "")
     return [
         "",
-        f"| {title} minus | {' | '.join(heads)} |",
-        "|" + "---|" * (1 + len(heads)),
-        *lines,
+        *markdown_table([f"{title} minus", *heads], lines),
         "",
         "Points, mean (each seed) [95 % interval of the paired difference, bootstrap over people].",
     ]
@@ -151,7 +138,7 @@ def _people(rows: Sequence[Mapping[str, Any]]) -> list[PersonScores]:
 
 
 def _with_interval(rows: Sequence[Mapping[str, Any]], key: str) -> str:
-    text = _spread([row.get(key, np.nan) for row in rows])
+    text = spread([row.get(key, np.nan) for row in rows])
     if not all(row.get("people") for row in rows):
         return text  # of a run from before people were kept
     return f"{text} {_bounds(interval(_people(rows), MEASURES[key]))}"
@@ -191,57 +178,39 @@ def _recovered(runs: Sequence[dict[str, Any]]) -> str:
                 ways.append(high - low)
                 gains.append(own - low)
             else:
-                spread = float(np.std(ways, ddof=1)) if len(ways) > 1 else 0.0
-                if min(ways) > 0 and np.mean(ways) > spread:
+                deviation = float(np.std(ways, ddof=1)) if len(ways) > 1 else 0.0
+                if min(ways) > 0 and np.mean(ways) > deviation:
                     shares = [gain / way for gain, way in zip(gains, ways, strict=True)]
-                    said.append(f"{_spread(shares)} % by {name} ({100 * np.mean(gains):+.1f} points)")
+                    said.append(f"{spread(shares)} % by {name} ({100 * np.mean(gains):+.1f} points)")
         if said:
             sentences.append(f"The student recovers {' and '.join(said)} of the way from source only to {title}.")
     return " ".join(sentences)
 
 
 def plot_seeds(folders: Sequence[Path], path: Path) -> None:
-    """Plots of the same rows: mAP by camera, against the weights of a deployment, and against the distilled student."""
+    """Draw the same rows: mAP by camera, against the weights of a deployment, and against the distilled student.
+
+    The numbers stand beside ``path`` as JSON.
+    """
     runs = [read_run(folder) for folder in folders]
     check_alike(runs)
-    rows = []
-    for number, row in enumerate(runs[0]["scores"]):
-        same = [run["scores"][number] for run in runs]
-        cameras = {camera: [each["per_camera"][camera]["mAP"] for each in same] for camera in row["per_camera"]}
-        rows.append(
-            {
-                "row": row["method"],
-                "average": float(np.mean([each["mAP"] for each in same])),
-                "pairs": {f"source>{camera}": float(np.mean(values)) for camera, values in cameras.items()},
-                "weights": row["params"],
-            }
-        )
-    plot(rows, path, measure="mAP", base_row=next(row["method"] for row in runs[0]["scores"] if row["ours"]))
+    ours = next(row["method"] for row in runs[0]["scores"] if row["ours"])
+    results = results_of_runs(runs)
+    write_results(path.with_suffix(".json"), "reid", results)
+    plot_results(results, path, measure="mAP", base=ours)
 
 
 def stages_table(folder: Path) -> str:
     """Markdown: seconds and peak memory of each stage of one run."""
     stages = read_run(folder)["stages"]
-    lines = ["| stage | seconds | peak memory |", "|---|---|---|"]
-    lines += [f"| {name} | {row['seconds']:.0f} | {row['peak_mb']:.0f} MB |" for name, row in stages.items()]
-    total = sum(row["seconds"] for row in stages.values())
-    return "\n".join([*lines, f"| all | {total:.0f} | {max(row['peak_mb'] for row in stages.values()):.0f} MB |"])
-
-
-def fill_page(page: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in ``page``.
-
-    Raises:
-        DataError: the page lacks the markers.
-    """
-    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    content = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
-        raise DataError(f"{page}: expected the lines {begin} and {end}, once each; add them where the table belongs")
-    head, rest = content.split(begin)
-    _, tail = rest.split(end)
-    with atomic_write(page) as temporary:
-        temporary.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+    every = {
+        "seconds": sum(row["seconds"] for row in stages.values()),
+        "peak_mb": max(row["peak_mb"] for row in stages.values()),
+    }
+    rows = [
+        (name, f"{row['seconds']:.0f}", f"{row['peak_mb']:.0f} MB") for name, row in [*stages.items(), ("all", every)]
+    ]
+    return "\n".join(markdown_table(("stage", "seconds", "peak memory"), rows))
 
 
 _STAGES = {"source only": "source training", "teachers, each on its camera": "teachers", "distilled student": "student"}
@@ -256,10 +225,3 @@ def _training(runs: Sequence[dict[str, Any]], method: str) -> tuple[str, str]:
         return "", ""
     seconds = float(np.mean([stage["seconds"] for stage in known]))
     return f"{seconds:.0f}", f"{max(stage['peak_mb'] for stage in known):.0f}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    if np.isnan(values).any():
-        return "?"  # a run from before this number was kept
-    mean = 100 * float(np.mean(values))
-    return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {100 * float(np.std(values, ddof=1)):.1f}"

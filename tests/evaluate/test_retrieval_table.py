@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.seeds import fill_page, seeds_table, stages_table
+from reid_mtda.evaluate.results import fill_page
+from reid_mtda.evaluate.retrieval_table import seeds_table, stages_table
 
 
 def finished_run(folder: Path, seed: int, mean_ap: float, **config: object) -> Path:
