@@ -308,7 +308,8 @@ def _check_presence(where: str, config: AdaptConfig) -> None:
             raise ConfigError(f"{where}: {key}: got {folder}, expected an exported model's folder; check the path")
     for role, network in (("teacher", config.teacher), ("student", config.student)):
         _check_network(f"{where}: {role}", network)
-        if config.source.name == "none" and not network.weights:
+        # Where a ready-made network teaches at every camera, a student may learn all it knows from it.
+        if config.source.name == "none" and not network.weights and "*" not in config.ready_made:
             raise ConfigError(f"{where}: {role}.weights: missing, expected weights, since there is no source to learn")
 
 

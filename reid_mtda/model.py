@@ -38,12 +38,13 @@ class Model:
     """A network that tells people apart, and its card.
 
     ``network`` takes preprocessed crops float32 (B, 3, h, w) and gives rows (B, D) of length 1; with a function of
-    one's own in its place, any network is a model.
+    one's own in its place, any network is a model. ``folder``: where it was loaded from.
     """
 
     manifest: ModelManifest
     network: Embed
     device: str = "cpu"
+    folder: Path | None = None
 
     @property
     def model_id(self) -> str:
@@ -116,7 +117,7 @@ def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None =
             "the folder is damaged or mixed: export again"
         )
     network, device = _open_weights(folder, device=device, threads=threads)
-    return Model(manifest, _checked_embed(folder, network, manifest), device)
+    return Model(manifest, _checked_embed(folder, network, manifest), device, folder)
 
 
 def write_manifest(weights: Path, folder: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:

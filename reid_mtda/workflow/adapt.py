@@ -118,7 +118,7 @@ def adapt_crops(
     out: Path,
     progress: Progress = silent,
     *,
-    crops: Path | None = None,
+    crops: Path | Mapping[str, UnlabelledSet] | None = None,
     compute: Compute = HOST,
 ) -> Adapted:
     """Adapt one student to crops that lie on disk: no site, no footage. Otherwise as `adapt_cameras`.
@@ -128,7 +128,8 @@ def adapt_crops(
             labels.
         out: run folder.
         progress: called as the work goes on.
-        crops: in place of ``config.targets``, one folder of pictures for each camera, with or without ``crops.csv``.
+        crops: in place of ``config.targets``, one folder of pictures for each camera, with or without ``crops.csv``;
+            or such sets by camera.
         compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Raises:
@@ -144,9 +145,10 @@ def adapt_crops(
                 f"targets: {target.title}: got tracklets: {target.tracklets}, which are true identities, expected none "
                 "or given; a benchmark may measure with them"
             )
-    sets = None if crops is None else load_folder(crops)
+    sets = load_folder(crops) if isinstance(crops, Path) else crops
+    place = str(crops) if isinstance(crops, Path) else ", ".join(sets or ())
     # A job that goes on must find the crops that its teachers have numbered.
-    kept = {} if sets is None else {"crops": str(crops), "pictures": _fingerprint(sets)}
+    kept = {} if sets is None else {"crops": place, "pictures": _fingerprint(sets)}
     run = open_run(out, seed=config.seed, config={**kept, **config.model_dump()}, compute=compute)
     with stage(run, "source data"):
         source = load_source(config, run)
@@ -159,8 +161,11 @@ def adapt_crops(
             if camera not in targets
         }
         if not targets:
-            raise DataError(f"{crops or 'targets'}: no camera gave crops to learn from: {'; '.join(failures.values())}")
-    name = crops.name if crops is not None else "+".join(target.title for target in config.targets)
+            raise DataError(f"{place or 'targets'}: no camera gave crops to learn from: {'; '.join(failures.values())}")
+    if crops is None:
+        name = "+".join(target.title for target in config.targets)
+    else:
+        name = crops.name if isinstance(crops, Path) else "crops"
     return _learn(run, config, source, targets, Adaptable(name, {}, failures), progress)
 
 

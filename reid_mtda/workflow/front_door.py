@@ -1,0 +1,114 @@
+"""What ``import reid_mtda as rm`` offers beside models and galleries: scores, crops and adaptation in one call each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reid_mtda.data.datasets import load_dataset
+from reid_mtda.data.reid import load_folder
+from reid_mtda.errors import ConfigError
+from reid_mtda.evaluate.retrieval import evaluate_split
+from reid_mtda.model import Model, load_model
+from reid_mtda.runs import Progress, silent
+from reid_mtda.types import RetrievalScores, UnlabelledSet
+
+Targets = Mapping[str, UnlabelledSet] | UnlabelledSet | Path | str
+
+
+def evaluate(
+    model: Model, data: str = "market1501", *, root: Path | str, rerank: bool = False, progress: Progress = silent
+) -> RetrievalScores:
+    """Score a model on a labelled data set: query against gallery, the same person of the same camera left out.
+
+    Args:
+        model: of ``load_model``, or any other ``Model``.
+        data: name of the data set's layout: ``market1501``, ``msmt17``, ``cuhk03np``, or ``torchreid:NAME``.
+        root: its folder.
+        rerank: re-rank by k-reciprocal neighbours.
+        progress: told ("embed", pictures done, pictures in all).
+
+    Returns:
+        mAP, mINP and CMC as fractions; by camera and by pair of cameras, too.
+
+    Raises:
+        ConfigError: an unknown name.
+        DataError: no such data set at ``root``, or no query has a right answer in another camera.
+        ImageError: a file that is no picture.
+    """
+    _, split = load_dataset(data, root, where="evaluate", half="test")
+    return evaluate_split(model, split, rerank=rerank, progress=progress)
+
+
+def load_crops(place: Path | str) -> dict[str, UnlabelledSet]:
+    """Read unlabelled crops: by camera, from a folder with one folder of pictures for each camera.
+
+    An optional ``crops.csv`` in a camera's folder groups the crops of one track, as ``reid-mtda harvest`` writes it.
+
+    Raises:
+        DataError: no such folder, or one without folders of cameras. An archive's crops are learnt from with
+            ``reid-mtda adapt --data archive``: it is unpacked into a run folder.
+    """
+    return load_folder(Path(place))
+
+
+def adapt(
+    targets: Targets,
+    *,
+    out: Path | str,
+    source: str | None = None,
+    source_root: Path | str | None = None,
+    teacher: Model | Path | str | None = None,
+    student: str = "osnet_x0_25",
+    device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> Model:
+    """Adapt one student to every camera, without labels of them: teachers are distilled into it.
+
+    The job leaves each step under ``out`` and goes on there after a stop. This is the one function here that imports
+    torch.
+
+    Args:
+        targets: unlabelled crops by camera, as ``load_crops`` reads them; one set; or the folder of ``load_crops``.
+        out: run folder; its ``student`` is the model that is returned.
+        source: labelled data set that networks learn first: a name as in ``evaluate``, or ``lab``, which is drawn;
+            None: their weights are all there is of it.
+        source_root: its folder.
+        teacher: a model that teaches at every camera: of ``load_model``, or what that takes; None: a teacher is
+            trained on the source and adapted to each camera.
+        student: the student's network.
+        device: where torch computes: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        settings: more keys of a preset as in ``configs/adapt``, e.g. ``{"distil": {"steps": 500}, "seed": 1}``.
+        progress: told (step, done, in all).
+
+    Raises:
+        ConfigError: a key or value that no preset has, a teacher that lies in no folder, no source and no teacher, a
+            device that is not there, or ``out`` holds another run.
+        DataError: nothing to learn from.
+    """
+    if teacher is None and source is None:
+        raise ConfigError("adapt: got neither source nor teacher, expected one at least; name a model as teacher")
+    from reid_mtda.config import load_config
+    from reid_mtda.models.device import choose_compute
+    from reid_mtda.workflow.adapt import adapt_crops
+
+    values: dict[str, Any] = {"source": {"name": source or "none"}, "student": {"arch": student}}
+    if source_root is not None:
+        values["source"]["root"] = str(source_root)
+    if teacher is not None:
+        model = teacher if isinstance(teacher, Model) else load_model(teacher)
+        if model.folder is None:
+            raise ConfigError(f"adapt: teacher {model.model_id} lies in no folder; export it and load it from there")
+        values["ready_made"] = {"*": str(model.folder)}
+    for part, value in (settings or {}).items():
+        both = isinstance(value, Mapping) and isinstance(values.get(part), dict)
+        values[part] = {**values[part], **value} if both else value
+    config = load_config(None, [f"{part}={json.dumps(value)}" for part, value in values.items()])
+    if isinstance(targets, str | Path):
+        targets = load_crops(targets)
+    sets = {targets.domain: targets} if isinstance(targets, UnlabelledSet) else targets
+    adapted = adapt_crops(config, Path(out), progress, crops=sets, compute=choose_compute(device))
+    return load_model(adapted.model_folder)
