@@ -66,31 +66,3 @@ def cross_camera_loss(
     among = torch.cat([logits.masked_fill(~positive, float("-inf")), hardest], dim=1)
     each = (among.logsumexp(dim=1)[:, None] - logits).masked_fill(~positive, 0.0).sum(dim=1)
     return (each[count > 0] / count[count > 0]).mean()
-
-
-def soft_proxy_loss(
-    *,
-    student: Tensor,
-    teacher: Tensor,
-    student_proxies: Tensor,
-    teacher_proxies: Tensor,
-    temperature: float,
-) -> Tensor:
-    """KL(softmax(t . c_t / tau) || softmax(s . c_s / tau)): the teacher's likeness to all proxies as soft targets.
-
-    Every crop is compared with every camera's people, so one space of teachers teaches across cameras. Only the
-    student's embeddings receive a gradient; embedding sizes of the two sides may differ.
-
-    Args:
-        student: (B, D_s) of length 1.
-        teacher: (B, D_t) of length 1.
-        student_proxies: (C, D_s) of length 1.
-        teacher_proxies: (C, D_t) of length 1.
-        temperature: tau > 0.
-    """
-    return functional.kl_div(
-        functional.log_softmax(student @ student_proxies.detach().T / temperature, dim=1),
-        functional.log_softmax(teacher.detach() @ teacher_proxies.detach().T / temperature, dim=1),
-        log_target=True,
-        reduction="batchmean",
-    )

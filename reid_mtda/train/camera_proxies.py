@@ -3,8 +3,8 @@
 The teachers' embeddings, each camera's mean subtracted, are one space. In it tracklets of a site's cameras are
 clustered, and a cluster has a proxy in each camera that saw it. The means of tracklets make purer clusters than crops
 do. The student tells people apart within each camera from the start, and draws them together across cameras once its
-own proxies are of use; beside it the teachers' likeness of a crop to all proxies is a soft target. No source picture is
-needed.
+own proxies are of use. The teachers' likeness of a crop to all proxies, as a soft target beside it, made the student
+worse. No source picture is needed.
 
 Reference: Wang et al., Camera-aware Proxies for Unsupervised Person Re-Identification, AAAI 2021 (proxies, the two
 losses), with departures: clusters are the teachers' and sought once, of tracklets; proxies follow the mean of a batch.
@@ -36,7 +36,7 @@ from reid_mtda.data.pseudo_labels import (
 from reid_mtda.data.samplers import pk_sampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.cluster_memory import cluster_means, moved_memory
-from reid_mtda.losses.proxies import cross_camera_loss, intra_camera_loss, soft_proxy_loss
+from reid_mtda.losses.proxies import cross_camera_loss, intra_camera_loss
 from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
@@ -63,7 +63,7 @@ Sites = npt.NDArray[np.str_]
 
 
 class CameraProxySettings(Strict):
-    """L = w_intra L_intra + w_cross L_cross (from ``cross_from`` on) + w_soft L_soft, over the proxies."""
+    """L = w_intra L_intra + w_cross L_cross (from ``cross_from`` on), over the proxies."""
 
     steps: int = Field(default=600, ge=1, description="optimiser steps; a batch is drawn over all cameras")
     target_identities: int = Field(default=16, ge=2, description="P of P x K, over all cameras")
@@ -80,8 +80,6 @@ class CameraProxySettings(Strict):
     intra_weight: float = Field(default=1.0, ge=0)
     cross_weight: float = Field(default=1.0, ge=0)
     cross_from: float = Field(default=0.5, ge=0, le=1, description="share of the steps without the cross-camera loss")
-    soft_weight: float = Field(default=1.0, ge=0, description="of the teachers' soft targets over all proxies")
-    soft_temperature: float = Field(default=0.1, gt=0, description="of soft targets, teachers' and student's")
     ema: float = Field(default=0.98, ge=0, lt=1, description="decay of the averaged student that is returned; 0: none")
     augmentation: tuple[str, ...] = ("flip", "crop", "erasing")
     checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
@@ -129,7 +127,7 @@ def distil_camera_proxies(
     p, k = settings.target_identities, settings.target_pictures
     pick = pk_sampler(people, p=p, k=k, seed=run.child_seed("target"), where=", ".join(pool.names))
     seen = embed_pictures(averaged, of_target).embedding
-    proxies = CameraProxies.of(people, pool.camera, seen, taught).to(device)
+    proxies = CameraProxies.of(people, pool.camera, seen).to(device)
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     networks = {"student": student, "averaged": averaged, "memory": proxies.memory}
     state = Resumable(run, networks, {"student": optimiser}, settings.checkpoint_seconds)
@@ -208,8 +206,7 @@ class CameraProxies:
     """A slot for each of C pairs of person and camera.
 
     ``slot``, ``crop_person``, ``crop_camera`` int64 (N,): of each crop, -1 where nobody was found. ``person``,
-    ``camera`` int64 (C,): of each slot. ``memory`` holds the student's mean embeddings (C, D_s); ``taught`` (N, D_t)
-    are the teachers' embeddings of the crops and ``centroids`` (C, D_t) their means.
+    ``camera`` int64 (C,): of each slot. ``memory`` holds the student's mean embeddings (C, D).
     """
 
     slot: Tensor
@@ -218,17 +215,15 @@ class CameraProxies:
     person: Tensor
     camera: Tensor
     memory: Kept
-    taught: Tensor
-    centroids: Tensor
 
     @classmethod
-    def of(cls, people: IntArray, cameras: IntArray, embeddings: Tensor, taught: FloatArray) -> CameraProxies:
-        """Slots of ``people`` (N,) in ``cameras`` (N,), by the student's and the teachers' embeddings (N, D)."""
+    def of(cls, people: IntArray, cameras: IntArray, embeddings: Tensor) -> CameraProxies:
+        """Number the slots of ``people`` (N,) in ``cameras`` (N,) and fill them from ``embeddings`` (N, D)."""
         known = np.flatnonzero(people >= 0)
         pairs, place = np.unique(np.stack([people[known], cameras[known]]), axis=1, return_inverse=True)
         slot = np.full(len(people), NOISE, np.int64)
         slot[known] = place.reshape(-1)
-        slots, said = torch.from_numpy(slot), torch.from_numpy(taught)
+        slots = torch.from_numpy(slot)
         return cls(
             slot=slots,
             crop_person=torch.from_numpy(people),
@@ -236,8 +231,6 @@ class CameraProxies:
             person=torch.from_numpy(pairs[0].copy()),
             camera=torch.from_numpy(pairs[1].copy()),
             memory=Kept(cluster_means(embeddings=embeddings, labels=slots)),
-            taught=said,
-            centroids=cluster_means(embeddings=said, labels=slots),
         )
 
     def to(self, device: torch.device) -> CameraProxies:
@@ -248,7 +241,7 @@ class CameraProxies:
     def losses(
         self, embeddings: Tensor, rows: Tensor, settings: CameraProxySettings, *, cross: bool
     ) -> dict[str, Tensor]:
-        """The weighted parts for the crops numbered ``rows`` int64 (B,), embedded as ``embeddings`` (B, D_s)."""
+        """The weighted parts for the crops numbered ``rows`` int64 (B,), embedded as ``embeddings`` (B, D)."""
         memory, cameras = self.memory.tensor, self.crop_camera[rows]
         parts = {
             "intra-camera": settings.intra_weight
@@ -261,7 +254,7 @@ class CameraProxies:
                 temperature=settings.temperature,
             )
         }
-        if cross:
+        if cross and settings.cross_weight:
             parts["cross-camera"] = settings.cross_weight * cross_camera_loss(
                 embeddings=embeddings,
                 people=self.crop_person[rows],
@@ -271,14 +264,6 @@ class CameraProxies:
                 proxy_cameras=self.camera,
                 temperature=settings.temperature,
                 negatives=settings.negatives,
-            )
-        if settings.soft_weight:
-            parts["soft targets"] = settings.soft_weight * soft_proxy_loss(
-                student=embeddings,
-                teacher=self.taught[rows],
-                student_proxies=memory,
-                teacher_proxies=self.centroids,
-                temperature=settings.soft_temperature,
             )
         return parts
 

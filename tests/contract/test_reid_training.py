@@ -111,7 +111,8 @@ def kd_reid_loop(run, source, targets, progress=lambda *_: None, **settings):
 def proxies_loop(run, source, targets, progress=lambda *_: None, **settings):
     """The source is not seen."""
     small = {
-        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_seconds": 3, "eps": 0.5,
+        "steps": STEPS, "target_identities": 4, "target_pictures": 3, "checkpoint_seconds": 3,
+        "k1": 2, "k2": 1, "eps": 0.3,
     }  # fmt: skip
     chosen = CameraProxySettings(**{**small, **settings})
     start = build_embedder(SPEC, seed=2)

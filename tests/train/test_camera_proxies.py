@@ -80,15 +80,14 @@ def test_nobody_is_sought_at_another_site():
 
 def test_a_slot_is_the_mean_of_a_persons_crops_in_one_camera():
     people, cameras = np.array([0, 0, 1, 0, -1, 1, 1]), np.array([0, 1, 0, 0, 1, 1, 1])
-    student, teacher = (torch.randn(7, dim, generator=torch.Generator().manual_seed(dim)) for dim in (4, 6))
-    proxies = CameraProxies.of(people, cameras, student, teacher.numpy())
+    student = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    proxies = CameraProxies.of(people, cameras, student)
     pairs = list(zip(proxies.person.tolist(), proxies.camera.tolist(), strict=True))
     assert sorted(pairs) == [(0, 0), (0, 1), (1, 0), (1, 1)] and proxies.slot[4] == -1
     for slot, (person, camera) in enumerate(pairs):
         mine = np.flatnonzero((people == person) & (cameras == camera))
         assert (proxies.slot[mine] == slot).all()
-        for kept, rows in ((proxies.memory.tensor, student), (proxies.centroids, teacher)):
-            torch.testing.assert_close(kept[slot], functional.normalize(rows[mine].mean(0), dim=0))
+        torch.testing.assert_close(proxies.memory.tensor[slot], functional.normalize(student[mine].mean(0), dim=0))
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +115,17 @@ def run_proxies(folder, targets, outputs=None, **settings):
 def test_across_cameras_it_learns_from_the_given_share_of_the_steps_on(coats, tmp_path):
     parts, _ = run_proxies(tmp_path, coats)
     assert ["cross-camera" in record for record in parts] == [False, False, True, True]
-    assert all({"intra-camera", "soft targets"} <= record.keys() for record in parts)
-    without, _ = run_proxies(tmp_path / "b", coats, soft_weight=0, cross_from=0)
-    assert all("soft targets" not in record and "cross-camera" in record for record in without)
+    assert all("intra-camera" in record for record in parts)
+    whole, _ = run_proxies(tmp_path / "b", coats, cross_from=0)
+    assert all("cross-camera" in record for record in whole)
 
 
 def test_weights_weigh(coats, tmp_path):
     """The first step's parts come from one student: twice the weight is twice the part."""
     one, two = (
-        run_proxies(tmp_path / str(w), coats, intra_weight=w, soft_weight=w, cross_weight=w, cross_from=0)[0][0]
-        for w in (1.0, 2.0)
+        run_proxies(tmp_path / str(w), coats, intra_weight=w, cross_weight=w, cross_from=0)[0][0] for w in (1.0, 2.0)
     )
-    for part in ("intra-camera", "cross-camera", "soft targets"):
+    for part in ("intra-camera", "cross-camera"):
         assert two[part] == pytest.approx(2 * one[part])
 
 
