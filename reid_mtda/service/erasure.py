@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import threading
 import time
 from collections import Counter
@@ -66,15 +67,15 @@ class Erasures:
         self._reviews, self._searches, self._queries = reviews, searches, queries
         self._lock = threading.Lock()
         self._due = 0.0
-        self._not_before: dict[int, float] = {}  # of those of this process: under way, or failed and perhaps repeated
+        self._not_before: dict[str, float] = {}  # of those of this process: under way, or failed and perhaps repeated
         self._begun, self._unfinished = self._load()
         system.periodic_checks.append(self.poll)
 
     def erase(self, user: str | Principal, choose: Choose, reason: str, *, camera: str | None = None) -> Receipt:
         """Remove sightings: vector, row, thumbnail, crops kept to adapt to, picks, kept answers, reviews and pictures.
 
-        The intention is audited and kept first: an erasure that a kill interrupts is seen in the audit as begun, and
-        the next start completes it.
+        The intention is kept and audited first: an erasure that a kill interrupts is completed by the next start, and
+        seen in the audit as begun or resumed.
 
         Args:
             user: who asks.
@@ -89,15 +90,19 @@ class Erasures:
         with self._system.writes_paused():
             rows = choose(self._system.gallery)
             keys = sorted(sighting_key(row) for row in rows.values())
-            begun = self._audit.add(user, "erasure_begun", sightings=sorted(rows), reason=reason)
-            who = user if isinstance(user, str) else user.user
-            self._keep_begun(begun.number, {"keys": keys, "camera": camera, "reason": reason, "user": who})
+            name = secrets.token_hex(4)
+            self._keep_begun(name, {"keys": keys, "camera": camera, "reason": reason})
             try:
-                receipt = self._remove(user, rows, reason, camera, {})
-            except BaseException:
-                self._not_before[begun.number] = time.monotonic() + _LATER_S
+                self._audit.add(user, "erasure_begun", erasure=name, sightings=sorted(rows), reason=reason)
+            except BaseException:  # nobody asked, as far as the audit knows: nothing is done, now or later
+                self._end(name)
                 raise
-        self._end(begun.number, receipt)
+            try:
+                receipt = self._remove(user, rows, reason, camera, name)
+            except BaseException:
+                self._not_before[name] = time.monotonic() + _LATER_S
+                raise
+        self._end(name, receipt)
         return receipt
 
     def forget(self, rows: Collection[Sighting]) -> None:
@@ -112,9 +117,9 @@ class Erasures:
         """Complete what a kill interrupted, and remove what of earlier erasures is still on the disk."""
         if time.monotonic() < self._due:
             return
-        for number, asked in list(self._begun.items()):
-            if time.monotonic() >= self._not_before.get(number, 0.0):
-                self._complete(number, asked)
+        for name, asked in list(self._begun.items()):
+            if time.monotonic() >= self._not_before.get(name, 0.0):
+                self._complete(name, asked)
         if not self._left() and not self._unfinished:
             self._system.alerts.put("erasure", "")
             return
@@ -132,7 +137,7 @@ class Erasures:
         self._system.alerts.put("erasure", message if left else "")
 
     def _remove(
-        self, user: str | Principal, rows: Mapping[int, Sighting], reason: str, camera: str | None, more: dict[str, int]
+        self, user: str | Principal, rows: Mapping[int, Sighting], reason: str, camera: str | None, name: str
     ) -> Receipt:
         """What hangs on the sightings first, themselves last; called while no gallery is written to."""
         system = self._system
@@ -141,11 +146,11 @@ class Erasures:
         if (aside := system.model_server.previous_gallery) is not None:
             aside.delete(number for row in rows.values() for number in _of_key(aside, row))
         crops = 0
-        for name in sorted({row.camera for row in rows.values()}):
-            tracks = {row.track_id for row in rows.values() if row.camera == name}
-            system.samples.forget(name, tracks)
+        for of_camera in sorted({row.camera for row in rows.values()}):
+            tracks = {row.track_id for row in rows.values() if row.camera == of_camera}
+            system.samples.forget(of_camera, tracks)
             if system.kept is not None:
-                crops += system.kept.forget(name, tracks)
+                crops += system.kept.forget(of_camera, tracks)
         reviews = self._reviews.forget(keys, prefixes)
         self._searches.forget(keys, prefixes)
         self._queries.forget(prefixes)
@@ -153,24 +158,34 @@ class Erasures:
         reviews += self._reviews.forget(keys, prefixes)  # of those proposed meanwhile
         left = self._left()
         entry = self._audit.add(
-            user, "erasure", sightings=sorted(removed), reviews=reviews, crops=crops, reason=reason, left=left, **more
+            user,
+            "erasure",
+            erasure=name,
+            sightings=sorted(removed),
+            reviews=reviews,
+            crops=crops,
+            reason=reason,
+            left=left,
         )
-        for name, count in Counter(rows[number].camera for number in removed).items():
-            system.events.publish("erased", name, count=count)
+        for of_camera, count in Counter(rows[number].camera for number in removed).items():
+            system.events.publish("erased", of_camera, count=count)
         return Receipt(entry, tuple(sorted(removed)), reviews, crops, tuple(left))
 
-    def _complete(self, number: int, asked: dict[str, Any]) -> None:
-        """An erasure that was begun and did not end: by name, for numbers may be others' since."""
+    def _complete(self, name: str, asked: dict[str, Any]) -> None:
+        """An erasure that was begun and did not end: by key, for numbers may be others' since."""
         try:
             with self._system.writes_paused():
                 gallery = self._system.gallery
                 rows = {n: row for key in asked["keys"] for n, row in _called(gallery, key).items()}
-                receipt = self._remove("service", rows, asked["reason"], asked["camera"], {"begun": number})
-            self._end(number, receipt)
+                self._audit.add(
+                    "service", "erasure_resumed", erasure=name, sightings=sorted(rows), reason=asked["reason"]
+                )
+                receipt = self._remove("service", rows, asked["reason"], asked["camera"], name)
+            self._end(name, receipt)
         except ReidError as error:
-            self._not_before[number] = time.monotonic() + _LATER_S
-            log.error("erasure %d: %s; it is tried again", number, error)
-            self._tell([f"what erasure {number} was to remove ({error})"])
+            self._not_before[name] = time.monotonic() + _LATER_S
+            log.error("erasure %s: %s; it is tried again", name, error)
+            self._tell([f"what erasure {name} was to remove ({error})"])
 
     def _left(self) -> list[str]:
         """What of deleted things is still on the disk, as was seen at the last try."""
@@ -185,18 +200,22 @@ class Erasures:
         self._reviews.finish_forgetting()
         return self._left()
 
-    def _keep_begun(self, number: int, asked: dict[str, Any]) -> None:
+    def _keep_begun(self, name: str, asked: dict[str, Any]) -> None:
         with self._lock:
-            self._begun[number], self._not_before[number] = asked, float("inf")
-            self._save()
+            self._begun[name], self._not_before[name] = asked, float("inf")
+            try:
+                self._save()
+            except BaseException:
+                del self._begun[name], self._not_before[name]
+                raise
 
-    def _end(self, number: int, receipt: Receipt) -> None:
+    def _end(self, name: str, receipt: Receipt | None = None) -> None:
         with self._lock:
-            self._begun.pop(number, None), self._not_before.pop(number, None)
-            if receipt.left:
+            self._begun.pop(name, None), self._not_before.pop(name, None)
+            if receipt is not None and receipt.left:
                 self._unfinished.add(receipt.entry.number)
             self._save()
-        if receipt.left:
+        if receipt is not None and receipt.left:
             self._tell(receipt.left)
 
     def _save(self) -> None:
@@ -204,14 +223,13 @@ class Erasures:
         if not self._begun and not self._unfinished:
             self._file.unlink(missing_ok=True)
             return
-        begun = {str(number): asked for number, asked in self._begun.items()}
-        write_json(self._file, {"begun": begun, "receipts": sorted(self._unfinished)})
+        write_json(self._file, {"begun": self._begun, "receipts": sorted(self._unfinished)})
         self._file.chmod(0o600)
 
-    def _load(self) -> tuple[dict[int, dict[str, Any]], set[int]]:
+    def _load(self) -> tuple[dict[str, dict[str, Any]], set[int]]:
         try:
             kept = json.loads(self._file.read_text(encoding="utf-8"))
-            begun = {int(n): {k: asked[k] for k in ("keys", "camera", "reason")} for n, asked in kept["begun"].items()}
+            begun = {n: {k: asked[k] for k in ("keys", "camera", "reason")} for n, asked in kept["begun"].items()}
             return begun, {int(number) for number in kept["receipts"]}
         except FileNotFoundError:
             return {}, set()

@@ -88,7 +88,7 @@ def test_from_kept_crops_to_a_candidate(
         again = adapt_cameras(site, config, out, crops=state / "crops")
         assert again.manifest == adapted.manifest and not (out / "crops").exists()
 
-        report = service.models.head("admin", "first")
+        report = service.models.compare_models("admin", "first")
         (entry,) = service.audit.entries(action="candidate_judged")
         assert entry.detail["model_id"] == adapted.manifest.model_id and entry.detail["passes"] == report.passes
 

@@ -113,9 +113,25 @@ def test_an_erasure_that_a_kill_interrupted_is_completed_by_the_next_start(
     ) as next_:
         next_.erasures.poll()
         (entry,) = next_.audit.entries(action="erasure")
-        assert entry.detail["sightings"] == [number] and entry.detail["begun"] == begun.number
+        assert entry.detail["sightings"] == [number] and entry.detail["erasure"] == begun.detail["erasure"]
         assert ("gate", 0) not in {(row.camera, row.track_id) for row in next_.system.gallery.sightings().values()}
     assert not (running.folder / "state" / "erasures.json").exists()
+
+
+def test_an_erasure_that_the_audit_refuses_is_not_done_later_either(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, admin, number = running.service, running.client("admin"), running.numbers[0, "gate"]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("audit: no space left")
+
+    with monkeypatch.context() as full:
+        full.setattr(service.audit, "add", refuse)
+        body = {"sighting_ids": [number], "reason": "asked for it"}
+        assert admin.post(f"{API}/erasures", json=body).status_code == 507
+    service.erasures.poll()
+    assert number in service.system.gallery.lookup([number]) and not (running.folder / "state/erasures.json").exists()
 
 
 def test_an_erasure_under_way_is_not_done_twice(running: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
