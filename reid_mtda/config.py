@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reid_mtda.data.archive import Split
 from reid_mtda.data.reid import CONTENTS, DATASETS
-from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.errors import ConfigError, ModelError, ReidError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.schema import Strict, parse, read_value, read_yaml
 from reid_mtda.train import find_method, find_objectives
@@ -20,6 +20,7 @@ from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.kd_reid import KdReidSettings
 from reid_mtda.train.source import SourceSettings
 from reid_mtda.types import Preprocess
+from reid_mtda.zoo.folder import resolve_model
 
 Tracklets = Literal["none", "given", "camera", "identity"]
 """What groups a data set's crops."""
@@ -126,7 +127,10 @@ class Variant(Strict):
         default=None, description="teachers adapted by this method, in place of the preset's"
     )
     camera_proxies: dict[str, Any] = Field(default_factory=dict, description="settings that differ from the preset's")
-    ready_made: str | None = Field(default=None, description="an exported model's folder as teacher of every camera")
+    ready_made: str | None = Field(
+        default=None,
+        description="an exported model's folder, or a name of 'reid-mtda models', as teacher of every camera",
+    )
     tracklets: Tracklets | None = Field(
         default=None, description="other tracklets than the targets'; identity is the leak"
     )
@@ -156,7 +160,8 @@ class AdaptConfig(Strict):
     adapt: TeacherMethod = TeacherMethod()
     ready_made: dict[str, str] = Field(
         default_factory=dict,
-        description="exported model folders that stand in for cameras' teachers, by camera; '*': all others",
+        description="exported model folders, or names of 'reid-mtda models', that stand in for cameras' teachers, by "
+        "camera; '*': all others",
     )
     distillation: Literal["distil", "camera_proxies", "kd_reid"] = Field(
         default="distil", description="the loop that makes the student; its settings stand under the same name"
@@ -304,8 +309,15 @@ def _check_presence(where: str, config: AdaptConfig) -> None:
     models: dict[str, str | None] = {f"ready_made.{camera}": folder for camera, folder in config.ready_made.items()}
     models |= {f"variants.{name}.ready_made": variant.ready_made for name, variant in config.variants.items()}
     for key, folder in models.items():
-        if folder and not Path(folder).is_dir():
-            raise ConfigError(f"{where}: {key}: got {folder}, expected an exported model's folder; check the path")
+        try:
+            is_there = not folder or resolve_model(Path(folder)).is_dir()
+        except ReidError as error:
+            raise ConfigError(f"{where}: {key}: {error}") from None
+        if not is_there:
+            raise ConfigError(
+                f"{where}: {key}: got {folder}, expected an exported model's folder, or a name of 'reid-mtda models'; "
+                "check the path"
+            )
     for role, network in (("teacher", config.teacher), ("student", config.student)):
         _check_network(f"{where}: {role}", network)
         # Where a ready-made network teaches at every camera, a student may learn all it knows from it.

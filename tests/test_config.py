@@ -38,7 +38,11 @@ CLUSTER = "adapt={method: cluster}"
             ["targets=[{name: archive, root: no.npz}]"],
             r"targets\.0\.root: got no\.npz, expected an \.npz file",
         ),
-        (["ready_made={gate: no}"], r"ready_made\.gate: got no, expected an exported model's folder; check the path"),
+        (["ready_made={gate: no}"], r"ready_made\.gate: got no, expected an exported model's folder, or a name"),
+        (
+            ["ready_made={gate: retail-0287}"],
+            r"ready_made\.gate: retail-0287: not in .*; run 'reid-mtda models pull ret",
+        ),
         (["variants={a: {ready_made: no}}"], r"variants\.a\.ready_made: got no, expected an exported model's folder"),
         (["test.name=torchreid:viper"], r"test\.root: missing, expected where"),
         (
@@ -82,6 +86,7 @@ CLUSTER = "adapt={method: cluster}"
 )
 def test_what_is_not_there_is_told_at_once(tmp_path, monkeypatch, settings, message):
     monkeypatch.chdir(CONFIGS.parent)
+    monkeypatch.setenv("REID_MTDA_MODELS", str(tmp_path / "models"))
     with pytest.raises(ConfigError, match=message):
         load_config(write_config(tmp_path / "c.yaml"), settings)
 

@@ -19,6 +19,7 @@ from reid_mtda.service.auth import Principal
 from reid_mtda.service.database import Database
 from reid_mtda.site import Camera, check_neighbours
 from reid_mtda.vision.address import redact_url
+from reid_mtda.zoo.folder import find_installed
 
 FILE = "cameras.sqlite"
 
@@ -133,10 +134,12 @@ class Cameras:
         """Add a camera.
 
         Raises:
-            ConfigError: an address that is not allowed, a bad or taken name, an unknown neighbour, too many cameras.
+            ConfigError: an address that is not allowed, a detector that is not there, a bad or taken name, an unknown
+                neighbour, too many cameras.
             StorageError: it could not be audited or kept; there is no such camera.
         """
         self._policy.check(camera.url)
+        _check_detector(camera.detector)
         check_neighbours(name, camera, self._system.pool.states(), where=f"camera {name!r}: neighbours")
         self._system.pool.check_new(name)
         row, shown = (name, _settings_json(camera), camera.retention_days, 0, 0), redact_url(camera.url)
@@ -213,3 +216,12 @@ def _settings_json(camera: Camera) -> str:
     """All settings, but of travel times what was stated alone: a ``min_s`` of 0 that nobody stated says nothing."""
     stated = {name: travel.model_dump(exclude_unset=True) for name, travel in camera.neighbours.items()}
     return json.dumps({**camera.model_dump(mode="json"), "neighbours": stated})
+
+
+def _check_detector(detector: str) -> None:
+    """Refuse the name of a detector that is not in the models folder: its camera would fail for ever."""
+    if detector != "motion":
+        try:
+            find_installed(detector, "detector")
+        except ReidError as error:
+            raise ConfigError(f"detector: {error}") from None

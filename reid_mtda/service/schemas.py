@@ -224,7 +224,7 @@ class CameraIn(Camera):
 
     name: Name
     url: str = Field(min_length=1, max_length=2000)
-    detector: Literal["motion"] = "motion"
+    detector: Name = "motion"
     device: Literal["cpu"] = "cpu"
     neighbours: dict[Name, Travel] = Field(default={}, max_length=1000)
 

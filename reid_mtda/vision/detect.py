@@ -67,7 +67,7 @@ def load_detector(
     if name_or_path == "motion":
         return _kept(motion_detector(min_height_px), 0.0, min_height_px)
     path = Path(name_or_path).expanduser()
-    if NAME.match(name_or_path) and not path.exists():
+    if NAME.match(name_or_path):  # a network's file has an ending
         path = find_installed(name_or_path, "detector").weights
     found = _network(path, threads, device, min_score)
     return _kept(found, min_score, min_height_px)

@@ -7,9 +7,11 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from builders import ROOT
 from service_fixtures import PEOPLE, REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
@@ -17,6 +19,7 @@ from service_fixtures import PEOPLE, REASON, SECRET_URL, RunningService, crop_of
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.types import Detections, Tracklet
+from reid_mtda.zoo.folder import write_origin
 
 API = "/api/v1"
 
@@ -308,6 +311,40 @@ def test_cameras_are_added_by_the_list_and_passwords_stay_inside(running: Runnin
     assert SECRET_URL not in everything
     assert client.delete(f"{API}/cameras/tunnel").status_code == 204
     assert client.get(f"{API}/cameras/tunnel").status_code == 404
+
+
+def test_a_camera_is_added_with_a_detector_that_is_there_and_no_other(
+    running: RunningService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its name in the models folder: nobody reads the server's files, and no camera fails for ever."""
+    monkeypatch.setenv("REID_MTDA_MODELS", str(tmp_path))
+    client = running.client("admin")
+    body = {"name": "other", "url": "synthetic://street?camera=tunnel&duration=20"}
+    for detector, message in (
+        ("yolox-nano", "run 'reid-mtda models pull yolox-nano'"),
+        ("yolox-nona", "did you mean 'yolox-nano'"),
+        ("/etc/passwd.onnx", "no file and no person detector of that name"),
+    ):
+        refused = client.post(f"{API}/cameras", json={**body, "detector": detector})
+        assert refused.status_code == 422 and message in refused.json()["error"]["message"]
+    write_detector(tmp_path / "people" / "model.onnx")
+    write_origin(tmp_path / "people", task="detector", source="a test", licence="none")
+    assert client.post(f"{API}/cameras", json={**body, "detector": "people"}).status_code == 201
+    assert client.delete(f"{API}/cameras/other").status_code == 204
+
+
+def write_detector(path: Path) -> None:
+    """A network that finds nobody."""
+    path.parent.mkdir(parents=True)
+    nobody = onnx.numpy_helper.from_array(np.zeros((1, 84, 85), np.float32), "nobody")
+    nodes = [
+        onnx.helper.make_node("ReduceSum", ["images"], ["total"], keepdims=0),
+        onnx.helper.make_node("Mul", ["total", "nobody"], ["output"]),
+    ]
+    inputs = [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 64, 64])]
+    outputs = [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, [1, 84, 85])]
+    graph = onnx.helper.make_graph(nodes, "net", inputs, outputs, [nobody])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9), path)
 
 
 def test_pausing_is_shown(running: RunningService) -> None:
