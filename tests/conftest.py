@@ -20,9 +20,9 @@ def few_threads():
 @pytest.fixture
 def steps_as_seconds(monkeypatch):
     """Let the loops' clock go on by a second at each look: a state is saved every ``checkpoint_seconds`` steps."""
-    from reid_mtda.train import common
+    from reid_mtda.train import resume
 
-    monkeypatch.setattr(common, "now", itertools.count().__next__)
+    monkeypatch.setattr(resume, "now", itertools.count().__next__)
 
 
 @pytest.fixture(scope="session")

@@ -392,6 +392,20 @@ def test_export_needs_real_crops(run, tmp_path, small_street):
 # --- a full disk
 
 
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (["--device", "cuda:77"], ("--device: got 'cuda:77', which this machine or its torch", "auto or one of cpu")),
+        (["--device", "gpu"], ("--device: got 'gpu'", "expected auto or one of cpu")),
+        (["--precision", "fp8"], ("--precision: got 'fp8', expected one of fp32, bf16",)),
+    ],
+)
+def test_a_device_or_precision_that_is_not_here_is_refused_before_the_work(run, tmp_path, option, named):
+    config, site = write_config(tmp_path / "c.yaml"), write_site(tmp_path / "town")
+    check_refused(run("adapt", site, "--config", config, "--out", tmp_path / "out", *option), *named)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("args", [["--help"], ["evaluate", "--features"], ["evaluate", "--json", "--features"]])

@@ -42,9 +42,6 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
-    Kept,
-    Resumable,
     cosine_decay,
     embed_pictures,
     frozen,
@@ -56,6 +53,7 @@ from reid_mtda.train.common import (
     trainable,
     update_average,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Kept, Resumable
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
 from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
 

@@ -37,9 +37,6 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
-    Kept,
-    Resumable,
     cosine_decay,
     embed_pictures,
     frozen,
@@ -51,6 +48,7 @@ from reid_mtda.train.common import (
     trainable,
     update_average,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Kept, Resumable
 from reid_mtda.types import FloatArray, IntArray, LabelledSet, Preprocess, UnlabelledSet
 
 log = logging.getLogger(__name__)

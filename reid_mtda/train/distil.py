@@ -23,7 +23,6 @@ from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.train.common import (
-    Resumable,
     cosine_decay,
     frozen,
     geometric_ramp,
@@ -40,6 +39,7 @@ from reid_mtda.train.distil_batches import Batch, PartMixBatches, SourceBatches,
 from reid_mtda.train.distil_losses import Objective, people_parts, source_parts, teacher_parts
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.prototypes import Prototypes
+from reid_mtda.train.resume import Resumable
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, embed_targets
 from reid_mtda.types import IntArray, LabelledSet, Preprocess, UnlabelledSet
 

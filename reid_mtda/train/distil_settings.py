@@ -8,7 +8,10 @@ from pydantic import Field
 
 from reid_mtda.data.augment import DEFAULT_AUGMENTATION
 from reid_mtda.schema import Strict
-from reid_mtda.train.common import CHECKPOINT_SECONDS, BatchNormSets
+from reid_mtda.train.common import (
+    BatchNormSets,
+)
+from reid_mtda.train.resume import CHECKPOINT_SECONDS
 
 
 class DistilSettings(Strict):

@@ -23,8 +23,6 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
-    Resumable,
     cosine_decay,
     frozen,
     optimise,
@@ -35,6 +33,7 @@ from reid_mtda.train.common import (
     trainable,
     update_average,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.types import LabelledSet, Preprocess, UnlabelledSet
 
 

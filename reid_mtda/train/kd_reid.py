@@ -25,8 +25,6 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
-    Resumable,
     cosine_decay,
     optimise,
     seeded_step,
@@ -34,6 +32,7 @@ from reid_mtda.train.common import (
     telling_what_fits,
     trainable,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
 from reid_mtda.types import IntArray, Preprocess, UnlabelledSet
 

@@ -28,10 +28,8 @@ from reid_mtda.models.device import device_of, on_host, placed
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
     BatchNormSets,
     EpochCallback,
-    Resumable,
     cosine_decay,
     geometric_ramp,
     keep_last,
@@ -42,6 +40,7 @@ from reid_mtda.train.common import (
     set_learning_rate,
     telling_what_fits,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.types import Preprocess
 
 

@@ -35,10 +35,8 @@ from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.runs import Progress, Run, silent
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
-    CHECKPOINT_SECONDS,
     BatchNormSets,
     EpochCallback,
-    Resumable,
     geometric_ramp,
     inverse_decay,
     keep_last,
@@ -49,6 +47,7 @@ from reid_mtda.train.common import (
     set_learning_rate,
     telling_what_fits,
 )
+from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.types import Preprocess
 
 

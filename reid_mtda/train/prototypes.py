@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_mtda.losses.cluster_memory import cluster_means, memory_loss, moved_memory
-from reid_mtda.train.common import Kept
+from reid_mtda.train.resume import Kept
 from reid_mtda.train.teacher_outputs import TargetPool
 from reid_mtda.types import FloatArray, IntArray
 

@@ -23,8 +23,8 @@ from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train import alignment as alignment_module
-from reid_mtda.train import common, progressive
 from reid_mtda.train import offline_kd as offline_module
+from reid_mtda.train import progressive, resume
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
@@ -137,7 +137,7 @@ def test_resumed_is_uninterrupted(name, tmp_path, steps_as_seconds):
 
 
 def forget_momentum(monkeypatch):
-    start = common.Resumable.start
+    start = resume.Resumable.start
 
     def without(self):
         fresh = {name: copy.deepcopy(optimiser.state_dict()) for name, optimiser in self.optimisers.items()}
@@ -146,12 +146,12 @@ def forget_momentum(monkeypatch):
             optimiser.load_state_dict(fresh[name])
         return step
 
-    monkeypatch.setattr(common.Resumable, "start", without)
+    monkeypatch.setattr(resume.Resumable, "start", without)
 
 
 def forget_the_step(monkeypatch):
-    start = common.Resumable.start
-    monkeypatch.setattr(common.Resumable, "start", lambda self: start(self) * 0)
+    start = resume.Resumable.start
+    monkeypatch.setattr(resume.Resumable, "start", lambda self: start(self) * 0)
 
 
 @every_method

@@ -16,7 +16,7 @@ from builders import PREPROCESS, same_weights, source_set, target_set
 from reid_mtda.errors import DataError, TrainingError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
-from reid_mtda.train import METHODS, common
+from reid_mtda.train import METHODS, resume
 from reid_mtda.train import distil as distil_module
 from reid_mtda.train import teacher_outputs as outputs_module
 from reid_mtda.train.camera_proxies import CameraProxySettings, distil_camera_proxies
@@ -196,7 +196,7 @@ def _raise_at(done, stop):
 
 
 def forget_optimiser(monkeypatch):
-    start = common.Resumable.start
+    start = resume.Resumable.start
 
     def without(self):
         fresh = {name: copy.deepcopy(optimiser.state_dict()) for name, optimiser in self.optimisers.items()}
@@ -205,17 +205,17 @@ def forget_optimiser(monkeypatch):
             optimiser.load_state_dict(fresh[name])
         return step
 
-    monkeypatch.setattr(common.Resumable, "start", without)
+    monkeypatch.setattr(resume.Resumable, "start", without)
 
 
 def forget_average(monkeypatch):
-    start = common.Resumable.start
+    start = resume.Resumable.start
 
     def without(self):
         kept = {name: network for name, network in self.networks.items() if name != "averaged"}
         return start(dataclasses.replace(self, networks=kept))
 
-    monkeypatch.setattr(common.Resumable, "start", without)
+    monkeypatch.setattr(resume.Resumable, "start", without)
 
 
 def draw_without_the_step(monkeypatch):
@@ -225,13 +225,13 @@ def draw_without_the_step(monkeypatch):
 
 
 def test_centroids_that_no_state_holds_are_caught(sets, tmp_path, monkeypatch, steps_as_seconds):
-    start = common.Resumable.start
+    start = resume.Resumable.start
 
     def without(self):
         kept = {name: network for name, network in self.networks.items() if name != "memory"}
         return start(dataclasses.replace(self, networks=kept))
 
-    monkeypatch.setattr(common.Resumable, "start", without)
+    monkeypatch.setattr(resume.Resumable, "start", without)
     with pytest.raises(AssertionError, match="goes on to another result"):
         check_resumed_is_uninterrupted(distil_by_prototypes, sets, tmp_path, stops=(5,))
 

@@ -22,7 +22,10 @@ from reid_mtda.train.cluster_contrast import (
     cluster_weights,
     pseudo_labels,
 )
-from reid_mtda.train.common import Kept, Resumable, embed_pictures
+from reid_mtda.train.common import (
+    embed_pictures,
+)
+from reid_mtda.train.resume import Kept, Resumable
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import UnlabelledSet
 

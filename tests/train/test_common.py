@@ -12,9 +12,8 @@ from reid_mtda.errors import ModelError, TrainingError
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
-from reid_mtda.train import common
+from reid_mtda.train import resume
 from reid_mtda.train.common import (
-    Resumable,
     cosine_decay,
     embed_pictures,
     frozen,
@@ -27,6 +26,7 @@ from reid_mtda.train.common import (
     set_learning_rate,
     telling_what_fits,
 )
+from reid_mtda.train.resume import Resumable
 from reid_mtda.types import Preprocess
 
 
@@ -173,7 +173,7 @@ def state_of(run, network):
 
 def test_a_state_is_saved_every_so_many_seconds_whatever_a_step_takes(tmp_path, monkeypatch):
     seconds = iter([100.0, 159.0, 161.0, 163.0, 222.9, 224.0, 224.5])  # begin; 1; 2: saved; 3; 4: saved
-    monkeypatch.setattr(common, "now", lambda: next(seconds))
+    monkeypatch.setattr(resume, "now", lambda: next(seconds))
     state = Resumable(Run(tmp_path, seed=0), {"n": nn.Linear(3, 2)}, {}, seconds=60)
     kept = []
     for step in range(1, 5):
