@@ -7,12 +7,13 @@ import pytest
 import torch
 from builders import PREPROCESS, source_set
 
+from reid_mtda.data.batches import load_pictures
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.schema import parse
 from reid_mtda.train.common import cosine_decay, embed_pictures
-from reid_mtda.train.source import SourceSettings, load_pictures, train_source
+from reid_mtda.train.source import SourceSettings, train_source
 
 SMALL = {"identities_per_batch": 4, "pictures_per_identity": 2}
 
