@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ from reid_mtda.types import (
     SearchHit,
     Sighting,
 )
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 8
 
@@ -89,6 +92,10 @@ class Gallery:
     def close(self) -> None:
         """Close the files; nothing is lost without it. A second call does nothing."""
         with self._lock:
+            if self._store.left and (left := self._store.finish_erasing()):
+                log.warning(
+                    "%s: of deleted sightings there is left: %s; the next opening removes it", self.folder, left
+                )
             self._store.close()
 
     def __enter__(self) -> Gallery:

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -377,6 +378,10 @@ class Store:
     def _sweep(self) -> None:
         """Finish what a kill left undone: doomed thumbnails, and those of an add that was never acknowledged."""
         self.finish_erasing()
+        for part in self.folder.glob(f".{FILE}.*.part*"):  # of a kill; one of this minute may be another's, at work
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > 60:
+                    part.unlink()
         with self._transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
             self._remove_thumbnails_after(row[0] if row else 0)

@@ -151,7 +151,7 @@ class Erasures:
             system.samples.forget(of_camera, tracks)
             if system.kept is not None:
                 crops += system.kept.forget(of_camera, tracks)
-        reviews = self._reviews.forget(keys, prefixes)
+        reviews = self._reviews.forget(keys, prefixes, camera)
         self._searches.forget(keys, prefixes)
         self._queries.forget(prefixes)
         removed = set(system.gallery.delete(rows))

@@ -214,12 +214,13 @@ class Reviews:
         rows = self._database.read(f"SELECT {_COLUMNS} FROM reviews WHERE query_key = ?", (query_key,))
         return {row["candidate_key"]: Review(**dict(row)) for row in rows}
 
-    def forget(self, keys: Iterable[str], prefixes: Iterable[str] = ()) -> int:
+    def forget(self, keys: Iterable[str], prefixes: Iterable[str] = (), camera: str | None = None) -> int:
         """Remove the reviews of sightings that go, pictures included; returns how many. ``left`` says what remains.
 
         Args:
             keys: of the sightings.
             prefixes: how the keys of queries begin that go, too, each with / at its end.
+            camera: all of it goes: also reviews of its live pictures that 0.1 made, which name no track.
         """
         removed = 0
         with self._database.write() as connection:
@@ -231,6 +232,9 @@ class Reviews:
                 removed += connection.execute(
                     "DELETE FROM reviews WHERE query_key >= ? AND query_key < ?", (prefix, prefix[:-1] + "0")
                 ).rowcount
+            removed += connection.execute(
+                "DELETE FROM reviews WHERE query_camera = ? AND query_key LIKE 'live:%'", (camera,)
+            ).rowcount
         if removed:
             self.finish_forgetting()
         return removed

@@ -1,6 +1,7 @@
 """A gallery's files: of version 0.1, emptied, removed while open, and read by others while something is deleted."""
 
 import contextlib
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -89,9 +90,12 @@ def test_an_emptied_gallery_is_damage_and_no_new_one(tmp_path: Path, has_picture
 
 
 def test_a_kill_while_a_gallery_is_made_leaves_none_and_the_next_start_makes_it(tmp_path: Path) -> None:
-    (tmp_path / ".gallery.sqlite.123.part").write_bytes(b"half")
+    part = tmp_path / ".gallery.sqlite.123.part"
+    part.write_bytes(b"half")
+    os.utime(part, (1e9, 1e9))
     with Gallery.open(tmp_path, MODEL, DIM) as gallery:
         assert len(gallery) == 0
+    assert not part.exists()
 
 
 def test_nothing_is_written_to_a_gallery_whose_file_went(tmp_path: Path) -> None:

@@ -59,6 +59,20 @@ def test_a_person_picked_live_goes_with_their_sighting(running: RunningService, 
         assert bytes(row)[:200] not in path.read_bytes()
 
 
+def test_reviews_of_live_pictures_made_by_0_1_go_with_their_camera(running: RunningService) -> None:
+    reviews = running.service.reviews
+    with reviews._database.write() as connection:
+        for number, key in enumerate(("live:ab12", "upload:ab12")):
+            connection.execute(
+                "INSERT INTO reviews (query_key, query_camera, candidate_key, candidate_id, candidate_camera, score, "
+                "case_reference, picture, first_user, first_decision, first_s, state) VALUES (?, 'gate', ?, 1, "
+                "'market', 0.9, 'x-1', ?, 'ann', 'same', 1.0, 'open')",
+                (key, f"market/{number}/1.000", b"jpeg"),
+            )
+    body = {"camera": "gate", "reason": "asked for it"}
+    assert running.client("admin").post(f"{API}/erasures", json=body).json()["reviews"] == 1
+
+
 def test_tracks_that_begin_alike_are_others() -> None:
     assert live_prefixes(["gate/5/100.000"]) == ("live/gate/5/",)
     assert not "live/gate/51/ab".startswith(live_prefixes(["gate/5/100.000"]))
