@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from reid_mtda import plugins
 from reid_mtda.data.archive import Split
 from reid_mtda.data.reid import CONTENTS, DATASETS
 from reid_mtda.errors import ConfigError, ModelError, ReidError
@@ -329,7 +330,8 @@ def _check_data(where: str, data: SourceData | TestData | TargetData, *, rootles
     if data.name in rootless:
         return
     known = (*rootless, *(("archive",) if isinstance(data, TargetData) else ()), *DATASETS)
-    if data.name not in known and not data.name.startswith("torchreid:"):
+    is_part = data.name.startswith("torchreid:") or plugins.is_part(plugins.DATASETS, data.name)
+    if data.name not in known and not is_part:
         raise ConfigError(f"{where}.name: got {data.name!r}, expected one of {', '.join(known)}, or torchreid:NAME")
     if data.root is None:
         raise ConfigError(f"{where}.root: missing, expected where {data.name!r} lies")

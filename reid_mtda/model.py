@@ -71,6 +71,11 @@ class Model:
             ImageError: a file that is no picture; its message names it.
             ShapeError: an array that is no picture, or a network that gave another number of rows than it got.
             ModelError: the network failed.
+
+        >>> mean = lambda crops: crops.mean(axis=(2, 3)) / np.linalg.norm(crops.mean(axis=(2, 3)), axis=1)[:, None]
+        >>> card = ModelManifest("0" * 12, "mean colour", 3, Preprocess(8, 8, (0, 0, 0), (1, 1, 1)), "nothing")
+        >>> Model(card, mean).embed(np.full((20, 10, 3), 255, np.uint8)).round(2)
+        array([[0.58, 0.58, 0.58]], dtype=float32)
         """
         if isinstance(crops, str | os.PathLike) or (isinstance(crops, np.ndarray) and crops.ndim == 3):
             crops = [crops]

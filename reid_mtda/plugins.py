@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Collection
 from importlib.metadata import entry_points
 from typing import Any
@@ -18,6 +19,14 @@ from reid_mtda.errors import ConfigError, ReidError, TrainingError
 
 METHODS, OBJECTIVES, BACKBONES = "reid_mtda.methods", "reid_mtda.objectives", "reid_mtda.backbones"
 """Groups of entry points: teacher methods, distillation objectives, backbones."""
+DETECTORS, DATASETS = "reid_mtda.detectors", "reid_mtda.datasets"
+"""Groups of entry points: detectors and data sets."""
+
+
+def is_part(group: str, name: str) -> bool:
+    """Tell whether ``name`` is an entry point of ``group``, or of the form ``module:function``."""
+    is_path = re.match(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", name) is not None
+    return is_path or name in {entry.name for entry in entry_points(group=group)}
 
 
 def find_part(group: str, name: str, *, where: str, known: Collection[str] = (), modules: bool = True) -> Any:

@@ -56,8 +56,8 @@ class Camera(Strict):
     detector: str = Field(
         default="motion",
         description="How people are found: 'motion' (fixed cameras, no weights), the name of a detector of 'reid-mtda "
-        "models', e.g. yolox-nano, or the path of an ONNX or OpenVINO person detector (relative to this file), with "
-        "its card beside it where it needs one.",
+        "models', e.g. yolox-nano, one of your own (an entry point, or module:function), or the path of an ONNX or "
+        "OpenVINO person detector (relative to this file), with its card beside it where it needs one.",
         examples=["motion"],
     )
     device: str = Field(

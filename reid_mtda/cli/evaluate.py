@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reid_mtda.cli.options import JsonOpt
+from reid_mtda.cli.options import JsonOpt, ModelDeviceOpt
 from reid_mtda.console import Bars, console, print_camera_scores, print_json, print_table
 
 
@@ -19,6 +19,7 @@ def evaluate(
     crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,
     truth: Annotated[Path | None, typer.Option(help="With --crops: folder of CAMERA.txt truth in MOT format.")] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")] = False,
+    device: ModelDeviceOpt = "cpu",
     json_: JsonOpt = False,
 ) -> None:
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
@@ -28,7 +29,15 @@ def evaluate(
 
     with Bars() as bars:
         scores, names = evaluate_model(
-            model=model, data=data, root=root, features=features, crops=crops, truth=truth, rerank=rerank, progress=bars
+            model=model,
+            data=data,
+            root=root,
+            features=features,
+            crops=crops,
+            truth=truth,
+            rerank=rerank,
+            device=device,
+            progress=bars,
         )
     if json_:
         print_json(scores_to_json(scores, names))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from reid_mtda.cli.options import JsonOpt
+from reid_mtda.cli.options import JsonOpt, ModelDeviceOpt
 from reid_mtda.console import console, print_hits, print_json
 from reid_mtda.errors import ConfigError
 
@@ -37,6 +37,7 @@ def search(
         bool, typer.Option("--whole-picture", help="With --server: search even where no person is found in it.")
     ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
+    device: ModelDeviceOpt = "cpu",
     json_: JsonOpt = False,
 ) -> None:
     """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
@@ -77,7 +78,9 @@ def search(
         unused: dict[str, object] = {"--purpose": purpose, "--case": case, "--certificate": certificate}
         unused["--whole-picture"] = "" if whole_picture else None
         _check_options("without --server", needed=here, refused=unused)
-        image, answer = search_gallery(picture, model or Path(), gallery or Path(), detector=detector, k=k, where=where)
+        image, answer = search_gallery(
+            picture, model or Path(), gallery or Path(), detector=detector, k=k, where=where, device=device
+        )
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)
         found = answer_to_json(answer)

@@ -70,6 +70,7 @@ class ModelRegistry:
         self._check_set = holdout
         self._lock = threading.Lock()
         self._now, self._before = serving.now, serving.before
+        self._device = serving.model.device
         self._started_with = serving.started_with
         self.job: Job | None = None
         system.periodic_checks.append(self.poll)
@@ -117,7 +118,7 @@ class ModelRegistry:
             ModelError: its folder cannot be used.
             ImageError: a picture of the check set is gone.
         """
-        candidate = load_model(self._folder(name))
+        candidate = load_model(self._folder(name), device=self._device)
         report = compare_models(
             self._system.samples.all(),
             self._system.model,
@@ -208,7 +209,7 @@ class ModelRegistry:
             self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
 
     def _change(self, user: Actor, name: str, model: Path, gallery: Path | None = None) -> None:
-        new = load_model(model)
+        new = load_model(model, device=self._device)
         gallery = gallery or gallery_for(self._state, new.model_id)
         if new.model_id == self._system.model.manifest.model_id:
             raise SearchError(f"{name} is the model that answers already", 409)

@@ -161,7 +161,7 @@ def running_service(
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock_folder(state)
     remove_part_files(state)  # of a kill; not deeper: jobs that make candidates may be at work in theirs
-    serving = load_serving(state, model, gallery)
+    serving = load_serving(state, model, gallery, settings.device)
     opened = Gallery.open(serving.now.gallery, serving.model)
     try:
         _lock_galleries(gallery, serving)

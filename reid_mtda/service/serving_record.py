@@ -57,7 +57,7 @@ def gallery_for(state: Path, model_id: str) -> Path:
     return Path(state).resolve() / "galleries" / model_id
 
 
-def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
+def load_serving(state: Path, model: Path, gallery: Path, device: str = "cpu") -> ServingRecord:
     """Load ``model``, or the one that was put in service in its place.
 
     Where ``model`` answers though another one did last, because it was asked for or the other cannot be used, the
@@ -67,7 +67,7 @@ def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
         ModelError: ``model`` cannot be used; one put in its place that cannot is named in the log, and left out.
     """
     asked = Place(Path(model).resolve(), Path(gallery).resolve())
-    opened = load_model(asked.model)
+    opened = load_model(asked.model, device=device)
     told = ServingRecord(opened, asked, opened.model_id)
     try:
         kept = json.loads((Path(state) / FILE).read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def load_serving(state: Path, model: Path, gallery: Path) -> ServingRecord:
         # What the one before had is in the one now, which counts as the one before from here on.
         return _with_left_over(state, told, before.gallery) if is_complete else told
     try:
-        opened = load_model(now.model)
+        opened = load_model(now.model, device=device)
         if opened.model_id != model_id or not now.gallery.is_dir():
             raise ReidError(f"{now.model}: holds another model than {model_id}, or its gallery is gone")
     except ReidError as error:

@@ -14,6 +14,11 @@ class ServiceSettings(Strict):
     """Everything about the running service that is not a camera."""
 
     live: LiveSettings = Field(default_factory=LiveSettings)
+    device: str = Field(
+        default="cpu",
+        description="Where the model runs: cpu; for ONNX also cuda, tensorrt or coreml, for OpenVINO gpu or npu; auto: "
+        "the first of these that is there. Cameras' detectors have a device of their own.",
+    )
     false_match_rate: float = Field(
         default=0.001, gt=0, lt=0.5, description="Share of comparisons between different people that may match."
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from reid_mtda import plugins
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.networks import SUFFIXES, Network, first_line, open_network
 from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
@@ -37,8 +38,9 @@ def load_detector(
 
     Args:
         name_or_path: ``motion`` (fixed cameras, no weights; every score is 1), the name of a detector of the models
-            folder, or the path of a network in ONNX (``.onnx``) or OpenVINO IR (``.xml`` beside its ``.bin``), with a
-            card where it needs one.
+            folder, one of your own (an entry point of ``reid_mtda.detectors``, or ``module:function``, which is called
+            without arguments and gives a ``Detect``), or the path of a network in ONNX (``.onnx``) or OpenVINO IR
+            (``.xml`` beside its ``.bin``), with a card where it needs one.
         min_score: people scored lower are left out.
         min_height_px: people lower in the frame are left out.
         threads: CPU threads of a network; None takes all this process may use.
@@ -66,11 +68,38 @@ def load_detector(
         )
     if name_or_path == "motion":
         return _kept(motion_detector(min_height_px), 0.0, min_height_px)
+    if plugins.is_part(plugins.DETECTORS, name_or_path):
+        if device not in ("cpu", "auto"):
+            raise ConfigError(f"detector {name_or_path}: got device {device!r}; it chooses its own, leave device out")
+        return _kept(_own(name_or_path), min_score, min_height_px)
     path = Path(name_or_path).expanduser()
     if NAME.match(name_or_path):  # a network's file has an ending
         path = find_installed(name_or_path, "detector").weights
     found = _network(path, threads, device, min_score)
     return _kept(found, min_score, min_height_px)
+
+
+def _own(name: str) -> Detect:
+    """A user's detector: an entry point or ``module:function`` that is called once a camera and gives a ``Detect``."""
+    make = plugins.find_part(plugins.DETECTORS, name, where="detector")
+    try:
+        detect = make()
+    except Exception as error:
+        raise ConfigError(f"detector {name}: raised {plugins.describe(error)}; mend it or use another") from error
+    if not callable(detect):
+        raise ConfigError(f"detector {name}: gave {type(detect).__name__}, expected a function of a picture; mend it")
+    found: Detect = detect
+
+    def find(image: ImageArray) -> Detections:
+        try:
+            people = found(image)
+        except Exception as error:
+            raise ModelError(f"detector {name}: raised {plugins.describe(error)}; mend it or use another") from error
+        if not isinstance(people, Detections):
+            raise ModelError(f"detector {name}: returned {type(people).__name__}, expected Detections; mend it")
+        return people
+
+    return find
 
 
 def _kept(detect: Detect, min_score: float, min_height_px: float) -> Detect:

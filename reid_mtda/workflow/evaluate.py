@@ -31,6 +31,7 @@ def evaluate_model(
     crops: Path | None,
     truth: Path | None,
     rerank: bool = False,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[RetrievalScores, tuple[str, ...]]:
     """Score a file of embeddings, or a model on a data set or on harvested crops with truth.
@@ -47,7 +48,7 @@ def evaluate_model(
         return evaluate_features(load_features(features), rerank=rerank), ()
     if model is None:
         raise ConfigError("evaluate: no model given, expected --model FOLDER (or --features FILE.npz alone)")
-    opened = load_model(model)
+    opened = load_model(model, device=device)
     if crops is not None:
         if truth is None:
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")

@@ -153,14 +153,14 @@ def counted(progress: Progress, part: str, total: int | None) -> Callable[[int],
 
 
 def index_site(
-    site: Site, model_folder: Path, gallery_folder: Path, progress: Progress = silent
+    site: Site, model_folder: Path, gallery_folder: Path, progress: Progress = silent, *, device: str = "cpu"
 ) -> tuple[dict[str, IngestReport], dict[str, str]]:
     """Fill a gallery with the sightings of every camera of ``site``; a camera that fails is reported.
 
     Returns:
         Reports by camera, and the message of each camera that failed.
     """
-    model = load_model(model_folder)
+    model = load_model(model_folder, device=device)
     reports, failures = {}, {}
     with Gallery.open(gallery_folder, model) as gallery:
         for name, camera in site.cameras.items():
@@ -189,6 +189,7 @@ def search_gallery(
     detector: str | None = None,
     k: int = 10,
     where: Filter = EVERYTHING,
+    device: str = "cpu",
 ) -> tuple[ImageArray, SearchAnswer]:
     """Search a picture file in a gallery on disk.
 
@@ -199,6 +200,7 @@ def search_gallery(
         detector: finds people in a picture that shows more than one, as in ``vision.detect.load_detector``.
         k: hits at most, >= 1.
         where: only sightings that pass.
+        device: where the model runs, as in ``load_model``.
 
     Raises:
         ReidError: a picture, model, gallery or filter that cannot be used, or a camera the gallery does not know.
@@ -210,7 +212,7 @@ def search_gallery(
     truth = gallery_folder / "gallery.sqlite"
     if not truth.is_file() or truth.stat().st_size == 0:
         raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
-    model = load_model(model_folder)
+    model = load_model(model_folder, device=device)
     detect = load_detector(detector, min_height_px=16) if detector else None
     with Gallery.open(gallery_folder, model) as gallery:
         _check_cameras(where.cameras, gallery)
