@@ -16,7 +16,7 @@ import reid_mtda
 LIVE = (
     "gallery.search", "live.ingest", "live.system", "gallery.gallery", "model", "networks", "service.app", "data.reid",
     "data.footage", "workflow.footage", "evaluate.retrieval", "vision.video", "synthetic.street", "site", "cli",
-    "cli.models", "workflow.doctor", "workflow.pull", "zoo.folder",
+    "cli.models", "workflow.doctor", "workflow.pull", "workflow.site_init", "zoo.folder",
 )  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchreid", "kornia", "reid_mtda.train", "reid_mtda.models", "reid_mtda.losses")
 

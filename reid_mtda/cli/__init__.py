@@ -24,6 +24,7 @@ from reid_mtda.cli import (
     models,
     search,
     serve,
+    site,
     table,
     token,
 )
@@ -41,6 +42,9 @@ app = typer.Typer(
 audit_app = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 audit_app.command()(audit.verify)
+site_app = typer.Typer(help="Sites: folders of camera files.", no_args_is_help=True)
+app.add_typer(site_app, name="site")
+site_app.command()(site.init)
 models_app = typer.Typer(help="Ready-made networks: fetch them, add your own, check them.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
 models_app.command("list")(models.list_models)
@@ -71,7 +75,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if sys.argv[1:] in ([], ["audit"], ["models"]):
+    if sys.argv[1:] in ([], ["audit"], ["models"], ["site"]):
         sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,10 +21,9 @@ from reid_mtda.model import load_model
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import site_time
-from reid_mtda.site import Camera, Site, load_site, resolve, resolve_detector
-from reid_mtda.vision.address import redact_url
+from reid_mtda.site import Site, load_site, resolve, resolve_detector
 from reid_mtda.vision.detect import load_detector
-from reid_mtda.vision.video import read_frames
+from reid_mtda.workflow.first_frame import first_frames
 from reid_mtda.workflow.pull import verify_models
 from reid_mtda.zoo.folder import models_folder, resolve_model
 
@@ -214,19 +211,14 @@ def _cameras(site: Site, timeout_s: float) -> Iterator[Finding]:
     for detector, device in sorted({(one.detector, one.device) for one in site.cameras.values()}):
         names = [name for name, one in site.cameras.items() if (one.detector, one.device) == (detector, device)]
         yield _detector(site, detector, device, names)
-    answers: dict[str, Finding] = {}
-    threads = {
-        name: threading.Thread(target=_first_frame, args=(site, name, camera, answers), daemon=True)
-        for name, camera in site.cameras.items()
-    }
-    deadline = time.monotonic() + timeout_s
-    for thread in threads.values():
-        thread.start()
-    for name, thread in threads.items():
-        thread.join(max(0.0, deadline - time.monotonic()))
-        shown = redact_url(site.cameras[name].url)
-        late = f"{shown}: no frame within {timeout_s:g} s; check that it is on and answers, or give it more --timeout"
-        yield answers.get(name) or Finding("camera", name, "fault", late)
+    addresses = {name: resolve(site, camera.url) for name, camera in site.cameras.items()}
+    for name, answer in first_frames(addresses, timeout_s=timeout_s).items():
+        if isinstance(answer, str):
+            yield Finding("camera", name, "fault", answer)
+            continue
+        height, width = answer.frame.image.shape[:2]
+        kind = "live" if answer.is_live else "recording"
+        yield Finding("camera", name, "ok", f"{kind}, {width}x{height}, first frame after {answer.took_s:.1f} s")
 
 
 def _detector(site: Site, detector: str, device: str, names: list[str]) -> Finding:
@@ -238,25 +230,6 @@ def _detector(site: Site, detector: str, device: str, names: list[str]) -> Findi
     if detector == "motion":
         return Finding("detector", where, "note", "finds what moves, people or not; 'reid-mtda models pull' has better")
     return Finding("detector", where, "ok", "works")
-
-
-def _first_frame(site: Site, name: str, camera: Camera, answers: dict[str, Finding]) -> None:
-    began = time.monotonic()
-    try:
-        with contextlib.closing(read_frames(resolve(site, camera.url), camera=name, fps=camera.fps)) as frames:
-            frame = next(frames, None)
-            kind = "live" if frames.is_live else "recording"
-        if frame is None:
-            answers[name] = Finding(
-                "camera", name, "fault", f"{redact_url(camera.url)}: not one frame; check the source"
-            )
-            return
-        height, width = frame.image.shape[:2]
-        answers[name] = Finding(
-            "camera", name, "ok", f"{kind}, {width}x{height}, first frame after {time.monotonic() - began:.1f} s"
-        )
-    except ReidError as error:
-        answers[name] = Finding("camera", name, "fault", str(error))
 
 
 # ---------------------------------------------------------------------------------------------- disk, clock, zone
