@@ -1,5 +1,1 @@
-"""Closed-set adaptation tables: one budget for every row, results kept trial by trial."""
-
-from reid_mtda.bench.runner import run_benchmark
-
-__all__ = ["run_benchmark"]
+"""The research wing: methods side by side under one budget, their scores, tables, plots and reports."""

@@ -56,11 +56,11 @@ def benchmark(
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
     compute = choose_compute(device, precision, threads)
     if closed:
-        from reid_mtda.bench import run_benchmark
+        from reid_mtda.bench.closed.runner import run_benchmark
 
         made = run_benchmark(config, out, root=root, weights=weights or Path(), workers=workers, compute=compute)
     else:
-        from reid_mtda.workflow.experiment import run_seeds
+        from reid_mtda.bench.experiment import run_seeds
 
         with Bars() as bars:
             given = {"root": root, "weights": weights}
@@ -68,7 +68,7 @@ def benchmark(
                 config, out, seeds or (1, 2, 3), set_ or (), bars, **given, targets_by=targets_by, compute=compute
             )
         if export:
-            from reid_mtda.workflow.experiment import export_students
+            from reid_mtda.bench.experiment import export_students
 
             for folder in export_students(config, out, seeds or (1, 2, 3)):
                 console.print(f"model folder {folder}", highlight=False)

@@ -21,8 +21,8 @@ def demo(
     threads: ThreadsOpt = None,
 ) -> None:
     """Run the main job on the embedded street: footage, crops, teachers, one student, gallery, answers."""
+    from reid_mtda.bench.demo import demo as run_demo
     from reid_mtda.models.device import choose_compute
-    from reid_mtda.workflow.demo import demo as run_demo
 
     compute = choose_compute(device, precision, threads)
     with Bars() as bars:

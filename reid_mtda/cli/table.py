@@ -19,18 +19,18 @@ def table(
     name: Annotated[str, typer.Option(help="Name of the markers.")] = "street",
 ) -> None:
     """Make the results table of finished runs: mean and spread over seeds, from the run folders alone."""
-    from reid_mtda.evaluate.results import fill_page, kind_of
+    from reid_mtda.bench.results import fill_page, kind_of
 
     if root is not None:
-        from reid_mtda.workflow.experiment import table_elsewhere
+        from reid_mtda.bench.experiment import table_elsewhere
 
         text = table_elsewhere(runs, data, root)
     elif kind_of(runs[0]) == "closed_set":
-        from reid_mtda.evaluate.closed_table import markdown, read_trials, summarise
+        from reid_mtda.bench.closed.table import markdown, read_trials, summarise
 
         text = markdown(summarise(read_trials(runs[0]))).rstrip()
     else:
-        from reid_mtda.evaluate.retrieval_table import seeds_table, stages_table
+        from reid_mtda.bench.retrieval_table import seeds_table, stages_table
 
         text = stages_table(runs[0]) if stages else seeds_table(runs)
     if page is None:

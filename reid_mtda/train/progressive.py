@@ -3,8 +3,8 @@
 P1 *Joint Progressive Knowledge Distillation and Unsupervised Domain Adaptation*, P2 *Unsupervised Multi-Target Domain
 Adaptation Through Knowledge Distillation*, P3 their journal version. For each source batch, for each target in turn:
 one step of that target's teacher towards the target, then one step of the student on what this teacher says now. The
-student hears one teacher at a time, never their average. The departures of the public code from the papers are no part
-of this file: ``bench.published`` puts them in its functions' places where published numbers are to be reproduced.
+student hears one teacher at a time, never their average. What the public code does otherwise than the papers is no part
+of this file: ``bench.closed.published`` puts it in the place of functions here where published numbers are reproduced.
 """
 
 from __future__ import annotations

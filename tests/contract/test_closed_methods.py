@@ -14,7 +14,7 @@ import pytest
 import torch
 from closed_sets import PREPROCESS, bars, network, same_state
 
-from reid_mtda.bench.published import QUIRKS, as_published, check_quirks
+from reid_mtda.bench.closed.published import QUIRKS, as_published, check_quirks
 from reid_mtda.data.classification import ClosedDomain, LabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import ConfigError, DataError, TrainingError

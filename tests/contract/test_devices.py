@@ -131,7 +131,7 @@ def test_one_network_embeds_alike_on_both(sets, accelerator):
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_the_demo_runs_on_an_accelerator(tmp_path, accelerator):
-    from reid_mtda.workflow.demo import demo
+    from reid_mtda.bench.demo import demo
 
     report = demo(tmp_path / "demo", compute=Compute(device=accelerator))
     by_name = {row["method"]: row["mAP"] for row in report["results"]}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reid_mtda.bench.published import _public_kl
+from reid_mtda.bench.closed.published import _public_kl
 from reid_mtda.losses.distillation.features import feature_loss
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss, similarity_rows_loss
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss

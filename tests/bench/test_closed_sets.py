@@ -12,15 +12,14 @@ import torch
 import yaml
 from closed_sets import bars
 
-from reid_mtda.bench import run_benchmark
-from reid_mtda.bench import runner as runner_module
-from reid_mtda.bench.methods import KINDS
-from reid_mtda.bench.runner import _cost
-from reid_mtda.bench.settings import BenchmarkConfig
-from reid_mtda.bench.trial import Trial
+from reid_mtda.bench.closed import runner as runner_module
+from reid_mtda.bench.closed.methods import KINDS
+from reid_mtda.bench.closed.runner import _cost, run_benchmark
+from reid_mtda.bench.closed.settings import BenchmarkConfig
+from reid_mtda.bench.closed.table import markdown, read_trials, summarise
+from reid_mtda.bench.closed.trial import Trial
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.closed_table import markdown, read_trials, summarise
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier, load_classifier
 from reid_mtda.runs import Run
 from reid_mtda.schema import load_yaml

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from reid_mtda.bench.result_plots import plot_results
+from reid_mtda.bench.results import load_json, markdown_table, results_of_trials, spread, write_results
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.result_plots import plot_results
-from reid_mtda.evaluate.results import load_json, markdown_table, results_of_trials, spread, write_results
 from reid_mtda.runs import atomic_write
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from builders import PREPROCESS, write_crops
 
+from reid_mtda.bench.embedded import by_camera, embed_test, opened_late, remembering
+from reid_mtda.bench.score import score_run, score_tests
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import DataError
 from reid_mtda.model import Model
 from reid_mtda.runs import Run
 from reid_mtda.types import IdentitySet, ModelManifest, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.embedded import by_camera, embed_test, opened_late, remembering
-from reid_mtda.workflow.score import score_run, score_tests
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "[]", "[1]", '[{"mAP": 1}]'])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from reid_mtda.bench.results import fill_page
+from reid_mtda.bench.retrieval_table import seeds_table, stages_table
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.results import fill_page
-from reid_mtda.evaluate.retrieval_table import seeds_table, stages_table
 
 
 def finished_run(folder: Path, seed: int, mean_ap: float, **config: object) -> Path:

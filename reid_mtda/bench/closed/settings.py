@@ -55,7 +55,7 @@ class Row(Strict):
     student: Net | None = Field(default=None, description="another student than the preset's")
     selection: Selection | None = Field(default=None, description="another rule than the table's")
     quirks: tuple[str, ...] = Field(
-        default=(), description="of the published code, by the names of bench.published; progressive rows alone"
+        default=(), description="of the published code, by the names of bench.closed.published; progressive rows alone"
     )
     own_batchnorm: bool = Field(
         default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"

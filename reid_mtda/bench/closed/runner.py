@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from reid_mtda.bench.methods import KINDS, WITHOUT_TARGETS, with_own_batchnorm
-from reid_mtda.bench.published import check_quirks
-from reid_mtda.bench.settings import BenchmarkConfig, row_settings, teacher_settings
-from reid_mtda.bench.trial import Ensemble, Trial
+from reid_mtda.bench.closed.methods import KINDS, WITHOUT_TARGETS, with_own_batchnorm
+from reid_mtda.bench.closed.published import check_quirks
+from reid_mtda.bench.closed.settings import BenchmarkConfig, row_settings, teacher_settings
+from reid_mtda.bench.closed.table import write_tables
+from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.closed_table import write_tables
 from reid_mtda.models.cost import count_macs, median_ms
 from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage, versions, write_json
 from reid_mtda.schema import load_yaml

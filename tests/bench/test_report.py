@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_mtda.bench.charts import curve_chart, duration, heat_table, time_bars
+from reid_mtda.bench.report import write_report
 from reid_mtda.errors import StorageError
-from reid_mtda.evaluate.charts import curve_chart, duration, heat_table, time_bars
-from reid_mtda.evaluate.report import write_report
 
 VOID = {"meta", "img", "br", "path", "polyline"}
 

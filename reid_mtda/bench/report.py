@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from reid_mtda.evaluate.charts import curve_chart, heat_table, time_bars
+from reid_mtda.bench.charts import curve_chart, heat_table, time_bars
 from reid_mtda.evaluate.rank_plots import draw_contact_sheet as draw_contact_sheet
 from reid_mtda.evaluate.rank_plots import draw_retrieval as draw_retrieval
 from reid_mtda.runs import atomic_write, write_json

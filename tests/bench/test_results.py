@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from reid_mtda.errors import DataError
-from reid_mtda.evaluate.result_plots import _rows, plot_results
-from reid_mtda.evaluate.results import (
+from reid_mtda.bench.result_plots import _rows, plot_results
+from reid_mtda.bench.results import (
     ALL,
     Result,
     kind_of,
@@ -18,6 +17,7 @@ from reid_mtda.evaluate.results import (
     spread,
     write_results,
 )
+from reid_mtda.errors import DataError
 
 TRIALS = [
     {"row": row, "source": "a", "seed": seed, "accuracy": {"b": value, "c": value + 0.1}, "weights": 10}

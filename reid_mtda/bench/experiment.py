@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reid_mtda.bench.baselines import train_baselines
+from reid_mtda.bench.demo import demo
+from reid_mtda.bench.retrieval_table import plot_seeds, read_run, seeds_table
+from reid_mtda.bench.score import score_elsewhere, score_run, students
 from reid_mtda.config import AdaptConfig, TargetData, load_config
 from reid_mtda.data.archive import names_split
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.retrieval_table import plot_seeds, read_run, seeds_table
 from reid_mtda.export import export_student
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.runs import HOST, Compute, Progress, Run, atomic_write, check_run_format, open_run, silent, stage
@@ -26,9 +29,6 @@ from reid_mtda.workflow.adapt import (
     load_source,
     pretrain,
 )
-from reid_mtda.workflow.baselines import train_baselines
-from reid_mtda.workflow.demo import demo
-from reid_mtda.workflow.score import score_elsewhere, score_run, students
 from reid_mtda.workflow.targets import concat_sets, load_benchmark, load_pictures_of, load_targets, with_tracklets
 
 

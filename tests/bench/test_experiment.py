@@ -9,6 +9,9 @@ import pytest
 import torch
 from builders import TINY_CONFIG, same_weights, write_config, write_crops
 
+from reid_mtda.bench import baselines as baselines_module
+from reid_mtda.bench import experiment as module
+from reid_mtda.bench.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.config import AdaptConfig, load_config
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
@@ -20,9 +23,6 @@ from reid_mtda.train import METHODS
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow import adapt as adapt_module
-from reid_mtda.workflow import baselines as baselines_module
-from reid_mtda.workflow import experiment as module
-from reid_mtda.workflow.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.workflow.targets import load_benchmark
 from reid_mtda.workflow.teachers import collect_teacher_outputs
 
@@ -128,8 +128,8 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
     rows = {row["method"]: row for row in json.loads((place / "out/0/scores.json").read_text(encoding="utf-8"))}
     run, config = Run(place / "out/0", 0), load_config(place / "preset.yaml")
     split = load_benchmark(config.targets, run).tests["coats"]
-    from reid_mtda.workflow.embedded import by_one, torch_model
-    from reid_mtda.workflow.score import score_tests
+    from reid_mtda.bench.embedded import by_one, torch_model
+    from reid_mtda.bench.score import score_tests
 
     each = [
         score_tests({"coats": split}, by_one(torch_model(load_embedder(path), config.input.preprocess()).embed))["mAP"]

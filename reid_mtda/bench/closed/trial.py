@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from reid_mtda.bench.settings import BenchmarkConfig, Net, Row
+from reid_mtda.bench.closed.settings import BenchmarkConfig, Net, Row
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.evaluate.accuracy import VALIDATORS, accuracy

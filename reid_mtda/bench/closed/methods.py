@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reid_mtda.bench.published import as_published
-from reid_mtda.bench.settings import Row, row_settings, teacher_settings
-from reid_mtda.bench.trial import Ensemble, Trial
+from reid_mtda.bench.closed.published import as_published
+from reid_mtda.bench.closed.settings import Row, row_settings, teacher_settings
+from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import blended, joined
 from reid_mtda.models.classifier import Classifier

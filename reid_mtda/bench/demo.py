@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from reid_mtda.bench.baselines import oracle_labels, train_baselines
+from reid_mtda.bench.report import write_report
+from reid_mtda.bench.score import SELECTION_RULE, load_test, score_run
 from reid_mtda.config import AdaptConfig, load_config
 from reid_mtda.errors import ConfigError
 from reid_mtda.evaluate.rank_plots import draw_retrieval
-from reid_mtda.evaluate.report import write_report
 from reid_mtda.evaluate.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
 from reid_mtda.model import load_model
@@ -24,9 +26,7 @@ from reid_mtda.runs import HOST, Compute, Progress, Run, silent, stage, versions
 from reid_mtda.site import Site, load_site
 from reid_mtda.types import RetrievalSplit
 from reid_mtda.workflow.adapt import Adapted, adapt_cameras, adapted_targets, load_source
-from reid_mtda.workflow.baselines import oracle_labels, train_baselines
 from reid_mtda.workflow.footage import index_site
-from reid_mtda.workflow.score import SELECTION_RULE, load_test, score_run
 from reid_mtda.workflow.targets import STREET_SEED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +49,7 @@ def demo(
         compute: where torch computes, as ``models.device.choose_compute`` gives it.
 
     Returns:
-        The report, as ``evaluate.report.write_report`` takes it.
+        The report, as ``bench.report.write_report`` takes it.
 
     Raises:
         ConfigError: this is an installed package without the clone's ``cameras/`` and ``configs/``.

@@ -11,6 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from reid_mtda.bench.cost import measure_cost, milliseconds
+from reid_mtda.bench.embedded import (
+    EmbedPaths,
+    EmbedSide,
+    by_camera,
+    by_one,
+    embed_test,
+    opened_late,
+    remembering,
+    torch_model,
+)
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.datasets import load_dataset
@@ -25,17 +36,6 @@ from reid_mtda.runs import Run, write_json
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.cost import measure_cost, milliseconds
-from reid_mtda.workflow.embedded import (
-    EmbedPaths,
-    EmbedSide,
-    by_camera,
-    by_one,
-    embed_test,
-    opened_late,
-    remembering,
-    torch_model,
-)
 from reid_mtda.workflow.teachers import ready_made
 
 SELECTION_RULE = "last weights"
@@ -80,7 +80,7 @@ def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
 def score_run(
     run: Run, config: AdaptConfig, tests: Mapping[str, RetrievalSplit], targets: Mapping[str, UnlabelledSet]
 ) -> list[dict[str, Any]]:
-    """Score every network of the run, rows as ``evaluate.report`` takes them; kept in ``scores.json``.
+    """Score every network of the run, rows as ``bench.report`` takes them; kept in ``scores.json``.
 
     Rows: source only, the baselines that were trained, the teachers (each camera's pictures by its own teacher), their
     mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only, blending,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_mtda.evaluate.results import ALL, Result
+from reid_mtda.bench.results import ALL, Result
 from reid_mtda.runs import atomic_write
 
 
