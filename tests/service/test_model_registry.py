@@ -109,8 +109,8 @@ def test_a_signal_to_stop_ends_the_gate(running: RunningService, monkeypatch: py
     server = uvicorn.Server(uvicorn.Config(create_app(running.service)))
     _tell_parts_of_the_end(server, running.service)
 
-    def load(folder: Path) -> Model:
-        model = load_model(folder)
+    def load(folder: Path, **how: str) -> Model:
+        model = load_model(folder, **how)
 
         def embed_and_stop(crops: FloatArray) -> FloatArray:
             server.handle_exit(signal.SIGTERM, None)
