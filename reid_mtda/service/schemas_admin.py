@@ -155,13 +155,17 @@ class CandidateIn(Body):
 
 
 class GateOut(BaseModel):
-    """The gate's comparison; scores by camera as (current, candidate), 0.5 is chance; checks: mAP on the check set."""
+    """The gate's comparison; scores by camera as (current, candidate), 0.5 is chance; checks: mAP on the check set.
+
+    ``site`` by name, within and between cameras: (current, candidate, most that may be lost, 95 %).
+    """
 
     passes: bool
     reason: str
     scores: dict[str, tuple[float, float]]
     skipped: list[str]
     checks: dict[str, tuple[float, float]]
+    site: dict[str, tuple[float, float, float]]
 
     @classmethod
     def of(cls, report: GateReport) -> GateOut:
@@ -171,7 +175,8 @@ class GateOut(BaseModel):
             for comparisons in (report.cameras, report.checks)
         )
         skipped = list(report.skipped)
-        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=skipped, checks=checks)
+        site = {name: (one.current, one.candidate, one.most_lost) for name, one in report.site.items()}
+        return cls(passes=report.passes, reason=report.reason, scores=scores, skipped=skipped, checks=checks, site=site)
 
 
 class JobOut(BaseModel):
