@@ -24,7 +24,7 @@ from reid_mtda.types import Sighting
 
 log = logging.getLogger(__name__)
 
-_SLACK_S = 3600.0
+_SLACK_S = 5.0
 _DAY_S = 86400.0
 _EVER = float("-inf")
 
@@ -121,12 +121,13 @@ def expire_sightings(
     kept: CropStore | None,
     samples: GateSamples,
     on_expire: LetGo,
-) -> dict[str, int]:
-    """Delete what is ``due``; how many sightings by camera, of those that had any.
+) -> tuple[dict[str, int], bool]:
+    """Delete what is ``due``; how many sightings by camera, of those that had any, and whether none had to be left.
 
     What hangs on a sighting goes first and the sighting last: after a kill or a fault the next turn finds it again.
     """
     gone: dict[str, int] = {}
+    is_whole = True
     for name, rows in due.rows.items():
         try:
             tracks = {row.track_id for row in rows.values()}
@@ -144,10 +145,11 @@ def expire_sightings(
                 on_expire(rows.values())  # of those proposed meanwhile
         except ReidError as error:
             log.error("retention of camera %s: %s", name, error)
+            is_whole = False
             continue
         if removed:
             gone[name] = len(removed)
-    return gone
+    return gone, is_whole
 
 
 def keep_only(opted_in: Collection[str], kept: CropStore | None) -> None:

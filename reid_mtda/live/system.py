@@ -292,7 +292,7 @@ class LiveSystem:
             due = self._turns.due(days, gallery, now_s, accept=accept)
             if due.counts:
                 (note or self.on_retention)(due.counts)
-            gone = expire_sightings(
+            gone, is_whole = expire_sightings(
                 due,
                 self._turns,
                 gallery,
@@ -301,7 +301,8 @@ class LiveSystem:
                 self.samples,
                 self.on_letting_go,
             )
-            self._turns.note(gallery, now_s)
+            if is_whole:  # else what was left is due at the next turn again, and must not count as a past
+                self._turns.note(gallery, now_s)
         self.alerts.put("old sightings", due.message)
         for name, count in gone.items():
             self.events.publish("retention", name, removed=count)

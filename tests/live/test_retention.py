@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid_mtda.errors import StorageError
 from reid_mtda.live.clock_watch import ClockWatch
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.system import LiveSystem
@@ -141,6 +142,33 @@ def test_a_lowered_retention_asks_first(make: Callable[..., LiveSystem]) -> None
     system.pool.replace("gate", CAMERAS["gate"])  # it was a slip
     assert system.expire_sightings() == {} and system.alerts.of("old sightings") == ""
     assert tracks(system) == [1]
+
+
+def test_a_retention_of_seconds_takes_nothing_that_was_there_at_the_turn_before(
+    make: Callable[..., LiveSystem],
+) -> None:
+    system = make(CAMERAS)
+    add(system, 1, seen_days=1e-3, came_days=1e-3)
+    assert system.expire_sightings() == {}
+    system.pool.replace("gate", CAMERAS["gate"].model_copy(update={"retention_days": 1e-5}))
+    assert system.expire_sightings() == {} and "gate: 1" in system.alerts.of("old sightings")
+
+
+def test_what_a_disk_refused_to_delete_goes_at_the_next_turn(make: Callable[..., LiveSystem]) -> None:
+    wall = {"s": time.time()}
+    system = make(CAMERAS, wall=lambda: wall["s"], clock=lambda: wall["s"])
+    add(system, 1, seen_days=29.999, came_days=29.999)
+    assert system.expire_sightings() == {}
+
+    def refuse(rows: object) -> None:
+        raise StorageError("the disk refused")
+
+    system.on_letting_go, real = refuse, system.on_letting_go
+    wall["s"] += 300
+    assert system.expire_sightings() == {}
+    system.on_letting_go = real
+    wall["s"] += 300
+    assert system.expire_sightings() == {"gate": 1}
 
 
 def test_recordings_grow_old_from_when_they_came_in_unless_told_otherwise(
