@@ -84,7 +84,7 @@ class DriftMonitor:
         """1 - cosine between the mean of a camera's recent embeddings and its reference; cameras with >= 20 of them."""
         with self._lock:
             return {
-                name: 1.0 - _cosine(np.mean(list(kept.recent), axis=0), kept.reference)
+                name: max(0.0, 1.0 - _cosine(np.mean(list(kept.recent), axis=0), kept.reference))
                 for name, kept in self._cameras.items()
                 if kept.reference is not None and len(kept.recent) >= 20
             }

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from reid_mtda.service.api import Parts
 from reid_mtda.service.api_admin import retention_turn
 from reid_mtda.service.app_state import service_of
-from reid_mtda.service.middleware import SentByAdmin, SiteAdmin
+from reid_mtda.service.middleware import SentByAdmin, SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.tokens import TOKEN_DAYS, issue_token, revoke_token
@@ -59,6 +59,12 @@ def revoke(request: Request, token_id: str, sent: SentByAdmin) -> Response:
     parts = service_of(request)
     revoke_token(parts.auth, parts.audit, token_id, by=who)
     return RedirectResponse("/tokens", SEE_OTHER)
+
+
+@router.get("/models")
+def models_page(who: Who) -> Response:
+    """Models stand on the page of the status; an address that takes a form is also typed and reloaded."""
+    return RedirectResponse("/status#model", SEE_OTHER)
 
 
 @router.post("/models")

@@ -60,3 +60,14 @@ def test_a_camera_that_was_adapted_to_is_compared_with_what_it_looked_like_then(
     again = DriftMonitor(file, DIM, {"plaza": then})
     see(again, 20, turned=1.0, camera="plaza")
     assert again.drift() == pytest.approx({"plaza": 1 - np.cos(1.0)}, abs=1e-5)
+
+
+def test_no_drift_is_never_less_than_none() -> None:
+    """Rounding made it -0.000."""
+    monitor, rng = DriftMonitor(), np.random.default_rng(0)
+    for _ in range(40):
+        row = rng.normal(size=64).astype(np.float32)
+        for _ in range(200):
+            monitor.sighting("gate", row, row[None])
+        assert monitor.drift()["gate"] >= 0.0
+        monitor = DriftMonitor()

@@ -194,6 +194,14 @@ def test_cameras_that_come_and_go_do_so_on_the_page(browse, running: RunningServ
     page.locator('.camera[data-camera="gate"] .fps', has_text="5.0 fps").wait_for()
 
 
+def test_an_address_does_not_break_letter_by_letter_on_a_phone(browse) -> None:
+    page = browse("viewer", width=390)
+    page.goto(page.url + "status")
+    for url in page.locator("td .url").all():
+        assert url.bounding_box()["height"] < 90
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 @pytest.mark.parametrize("screen", [1280, 390])
 @pytest.mark.parametrize("shape", [(240, 320), (320, 180), (180, 420), (320, 320)], ids=["4:3", "9:16", "21:9", "1:1"])
 def test_boxes_lie_on_people_whatever_the_shape_of_the_picture(

@@ -222,3 +222,10 @@ def test_a_disk_that_fills_up_is_said_on_the_page_and_searched_without_pictures(
     assert "reid_disk_low 1.0" in lines and "reid_disk_full 0.0" in lines
     answer = running.client("operator").post("/api/v1/search", json={"sighting_id": number, "k": 2, **REASON})
     assert {hit["camera"] for hit in answer.json()["hits"]} == {"market", "plaza"}
+
+
+def test_the_address_of_the_form_of_models_can_be_opened(running: RunningService) -> None:
+    for role in ("viewer", "admin"):
+        answer = running.signed_in(role)[0].get("/models")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/status#model")
+    assert running.visitor().get("/models", headers={"Accept": "text/html"}).headers["location"].startswith("/login")
