@@ -1,13 +1,14 @@
 """Distillation over camera-aware proxies: people that the teachers of a site's cameras find together teach one student.
 
-The teachers' embeddings, each camera's mean subtracted, are one space. In it tracklets of a site's cameras are
-clustered, and a cluster has a proxy in each camera that saw it. The means of tracklets make purer clusters than crops
-do. The student tells people apart within each camera from the start, and draws them together across cameras once its
-own proxies are of use. The teachers' likeness of a crop to all proxies, as a soft target beside it, made the student
-worse. No source picture is needed.
+The teachers' embeddings, each camera's mean subtracted, are one space. In it crops of a site's cameras are clustered,
+and a cluster has a proxy in each camera that saw it. The student tells people apart within each camera from the start,
+and draws them together across cameras once its own proxies are of use. Two ideas made the student worse and are not
+here: the teachers' likeness of a crop to all proxies as a soft target, and clusters of tracklets' means, though these
+are purer. No source picture is needed.
 
 Reference: Wang et al., Camera-aware Proxies for Unsupervised Person Re-Identification, AAAI 2021 (proxies, the two
-losses), with departures: clusters are the teachers' and sought once, of tracklets; proxies follow the mean of a batch.
+losses), with departures: clusters are the teachers' and sought once, tracklets join crops, proxies follow the mean of
+a batch.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from reid_mtda.data.pseudo_labels import (
     count_people,
     density_clusters,
     jaccard_dist,
+    join_tracklets,
     number_clusters,
     shrunk_k1,
 )
@@ -68,10 +70,10 @@ class CameraProxySettings(Strict):
     target_pictures: int = Field(default=4, ge=2, description="K of P x K")
     learning_rate: float = Field(default=5e-4, gt=0, le=1, description="Adam, cosine")
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
-    k1: int = Field(default=15, ge=2, description="neighbours whose reciprocity counts; fewer among few tracklets")
-    k2: int = Field(default=4, ge=1, description="neighbours averaged in query expansion")
-    eps: float = Field(default=0.4, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours")
-    min_samples: int = Field(default=2, ge=1, description="DBSCAN: tracklets, or crops, that make a place dense")
+    k1: int = Field(default=20, ge=2, description="neighbours whose reciprocity counts; fewer among few crops")
+    k2: int = Field(default=6, ge=1, description="neighbours averaged in query expansion")
+    eps: float = Field(default=0.5, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours")
+    min_samples: int = Field(default=4, ge=1, description="DBSCAN: crops that make a place dense")
     temperature: float = Field(default=0.07, gt=0, description="tau of the intra-camera and the cross-camera loss")
     momentum: float = Field(default=0.2, ge=0, le=1, description="share of a proxy that one batch leaves")
     negatives: int = Field(default=50, ge=1, description="likest proxies of other people in the cross-camera loss")
@@ -179,23 +181,17 @@ def site_embeddings(pool: TargetPool, sites: Sites) -> FloatArray:
 
 
 def site_people(taught: FloatArray, pool: TargetPool, sites: Sites, settings: CameraProxySettings) -> IntArray:
-    """Pseudo-identities int64 (N,) over the cameras of each site: density clusters of tracklets' means of ``taught``.
+    """Pseudo-identities int64 (N,) over the cameras of each site: density clusters of ``taught``, joined by tracklets.
 
-    A crop without a tracklet stands for itself. A tracklet in no cluster is a person; a crop is nobody's there. Nobody
-    is one person with somebody of another of ``sites`` (N,).
+    Nobody is one person with somebody of another of ``sites`` (N,).
     """
     people = np.full(len(taught), NOISE, np.int64)
     for site in np.unique(sites):
         here = np.flatnonzero(sites == site)
-        followed = pool.tracklets[here]
-        alone = int(followed.max(initial=NOISE)) + 1 + np.arange(len(here))
-        _, unit = np.unique(np.where(followed >= 0, followed, alone), return_inverse=True)
-        means = cluster_means(embeddings=torch.from_numpy(taught[here]), labels=torch.from_numpy(unit)).numpy()
-        dist = jaccard_dist(means, k1=shrunk_k1(settings.k1, len(means)), k2=settings.k2)
+        dist = jaccard_dist(taught[here], k1=shrunk_k1(settings.k1, len(here)), k2=settings.k2)
         found = density_clusters(dist, eps=settings.eps, min_samples=settings.min_samples)
-        own = int(found.max(initial=NOISE)) + 1 + np.arange(len(found))
-        numbers = number_clusters(np.where(found == NOISE, own, found)[unit])
-        people[here] = np.where(numbers >= 0, numbers + int(people.max(initial=NOISE)) + 1, NOISE)
+        found = number_clusters(join_tracklets(found, pool.tracklets[here]))
+        people[here] = np.where(found >= 0, found + int(people.max(initial=NOISE)) + 1, NOISE)
     return people
 
 

@@ -22,7 +22,7 @@ from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_
 from reid_mtda.types import Preprocess, UnlabelledSet
 
 SPEC = EmbedderSpec(arch="resnet10_w4")
-SETTINGS = CameraProxySettings()
+SETTINGS = CameraProxySettings(min_samples=3)
 
 
 def unit(rows):
