@@ -143,7 +143,7 @@ def camera_samplers(people: IntArray, pool: TargetPool, settings: KdReidSettings
             samplers.append(pk_sampler(own, p=p, k=k, seed=seed + camera, where="target"))
     if not samplers:
         raise DataError(
-            f"{', '.join(pool.names)}: got 0 identities or tracklets to tell apart in any camera, expected 2+; "
+            f"{', '.join(pool.names)}: got 1 identities or tracklets in each camera at most, expected 2+; "
             "harvest more footage"
         )
     return tuple(samplers)

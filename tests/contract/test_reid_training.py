@@ -287,7 +287,7 @@ def test_a_lesson_leaves_weights_and_buffers_alone(sets):
 
 
 def test_a_teacher_in_train_mode_is_caught(sets, monkeypatch):
-    def drifting(model, pictures):
+    def drifting(model, pictures, **_):
         return model.train()(pictures.normalised(pictures.unit(np.arange(len(pictures)))))
 
     monkeypatch.setattr(outputs_module, "embed_pictures", drifting)

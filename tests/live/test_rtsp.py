@@ -128,7 +128,7 @@ def test_a_server_that_refuses_dies_stalls_changes_and_comes_back(system: LiveSy
     near = system.pool.states()["near"]
     elapsed = time.time() - system.started_s
     assert near.stream.state == "running" and near.stream.restarts == 0 and near.stream.stalls == 0
-    assert near.frames > 0.7 * 10 * (elapsed - 1.5), "the other camera stopped meanwhile"
+    assert near.counts.frames > 0.7 * 10 * (elapsed - 1.5), "the other camera stopped meanwhile"
 
 
 def test_garbage_instead_of_rtsp_is_a_failure_that_is_retried(system: LiveSystem, server: Server) -> None:
@@ -202,7 +202,7 @@ def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path:
         try:
             system.start()
             first: dict[str, float] = {}
-            while time.monotonic() - began < 15:
+            while time.monotonic() - began < 60:  # the slow ones may take longer on a busy machine
                 for name, state in system.pool.states().items():
                     if state.stream.frames:
                         first.setdefault(name, time.monotonic() - began)
@@ -212,7 +212,8 @@ def test_cameras_that_keep_silent_or_refuse_keep_no_other_from_opening(tmp_path:
             states = system.pool.states()
         finally:
             system.stop(8)
-        assert {name for name in first if name.startswith("good")} == {f"good{n}" for n in range(5)}, first
+        good = {name for name, took_s in first.items() if name.startswith("good") and took_s < 15}
+        assert good == {f"good{n}" for n in range(5)}, first
         assert {name for name in first if name.startswith("slow")} == {f"slow{n}" for n in range(5)}, first
         assert "connection refused" in states["refusing0"].stream.message
         assert all("no answer within 8 s" in states[f"silent{n}"].stream.message for n in range(20))
