@@ -11,6 +11,7 @@ from pydantic import Field
 
 from reid_mtda import plugins
 from reid_mtda.data.archive import Split
+from reid_mtda.data.enough_people import LEAST_PEOPLE
 from reid_mtda.data.reid import CONTENTS, DATASETS
 from reid_mtda.errors import ConfigError, ModelError, ReidError
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
@@ -154,6 +155,12 @@ class AdaptConfig(Strict):
     )
     source: SourceData = SourceData()
     harvest: HarvestSettings = HarvestSettings()
+    least_people: int = Field(
+        default=LEAST_PEOPLE,
+        ge=1,
+        description="a camera with fewer, about, is named, and the student is not called better; 16 people over six "
+        "cameras cost 10 mAP",
+    )
     teacher: Network = Network(arch="osnet_x1_0")
     student: Network = Network()
     teacher_source: SourceSettings = SourceSettings()
@@ -201,8 +208,9 @@ def load_config(
     root: Path | None = None,
     weights: Path | None = None,
     targets_by: str | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> AdaptConfig:
-    """Read a preset and apply ``--set key.path=value`` overrides.
+    """Read a preset and apply ``--set key.path=value`` overrides, then the values ``given`` by top-level key.
 
     ``root`` and ``weights`` are what relative paths of data sets, and of networks' weights, start from;
     ``targets_by`` is for all data sets among the targets: ``camera`` or ``set``.
@@ -214,6 +222,7 @@ def load_config(
     values = read_yaml(path) if path else {}
     for override in overrides:
         values = _overridden(values, override)
+    values = {**values, **(given or {})}
     if targets_by is not None and isinstance(values.get("targets"), list):
         values["targets"] = [{**t, "by": targets_by} if isinstance(t, dict) else t for t in values["targets"]]
     if root is not None:
@@ -222,8 +231,7 @@ def load_config(
             values["targets"] = [_below(root, target, "root") for target in values["targets"]]
     if weights is not None:
         values |= {role: _below(weights, values[role], "weights") for role in ("teacher", "student") if role in values}
-    where = str(path) if path else "--set"
-    where = f"{where}, with --set" if path and overrides else where
+    where = ", with ".join([*([str(path)] if path else ()), *(["--set"] if overrides else ())]) or "settings"
     config = parse(AdaptConfig, values, where=where)
     config.adapt.parsed()
     _check_presence(where, config)
@@ -243,8 +251,8 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
     for number, target in enumerate(config.targets):
         if own_teachers and config.adapt.method == "dmmd" and target.tracklets == "none":
             raise ConfigError(
-                f"{where}: adapt.method: dmmd groups crops by tracklets, got none in targets.{number}; use cluster, or "
-                "tracklets: camera"
+                f"{where}: adapt.method: dmmd groups crops by tracklets, got none in targets.{number}; set "
+                f"adapt.method to cluster, or targets.{number}.tracklets to given (in a benchmark camera, too)"
             )
         if target.options and not target.name.startswith("torchreid:"):
             raise ConfigError(f"{where}: targets.{number}.options: got some for {target.name!r}, expected none")

@@ -148,7 +148,8 @@ def test_an_out_folder_that_cannot_be_written(run, tmp_path):
     (tmp_path / "file").touch()
     config = write_config(tmp_path / "c.yaml")
     check_refused(run("adapt", site, "--config", config, "--out", tmp_path / "file" / "o"), "could not be written")
-    code, _, err = run("harvest", site, "--out", tmp_path / "file" / "o")
+    code, out, err = run("harvest", site, "--out", tmp_path / "file" / "o")
+    assert out == "", "no table where nothing was harvested"
     assert code == 2 and "could not be written" in err and "Traceback" not in err
 
 

@@ -56,7 +56,7 @@ CLUSTER = "adapt={method: cluster}"
         (["targets=[{name: street, tracklets: camera}, {name: street}]"], "targets: got 'street' twice, expected each"),
         (
             ["targets=[{name: street}]"],
-            r"dmmd groups crops by tracklets, got none in targets\.0; use cluster, or track",
+            r"got none in targets\.0; set adapt\.method to cluster, or targets\.0\.tracklets to given",
         ),
         (
             ["targets=[{name: street, tracklets: camera, options: {split_id: 1}}]"],
@@ -89,6 +89,19 @@ def test_what_is_not_there_is_told_at_once(tmp_path, monkeypatch, settings, mess
     monkeypatch.setenv("REID_MTDA_MODELS", str(tmp_path / "models"))
     with pytest.raises(ConfigError, match=message):
         load_config(write_config(tmp_path / "c.yaml"), settings)
+
+
+def test_a_message_says_with_set_only_where_something_was(tmp_path):
+    bad = write_config(tmp_path / "c.yaml", source={"name": "markt"})
+    with pytest.raises(ConfigError, match=r"c\.yaml: source\.name: got 'markt'"):
+        load_config(bad, given={"seed": 3})
+    with pytest.raises(ConfigError, match=r"c\.yaml, with --set: source\.name: got 'markt'"):
+        load_config(bad, ["seed=3"])
+    with pytest.raises(ConfigError, match=r"^--set: source\.name"):
+        load_config(None, ["source.name=markt"])
+    with pytest.raises(ConfigError, match=r"^settings: source\.name"):
+        load_config(None, given={"source": {"name": "markt"}})
+    assert load_config(None, ["seed=3", CLUSTER], given={"seed": 4}).seed == 4
 
 
 def test_what_is_there_is_taken(tmp_path):

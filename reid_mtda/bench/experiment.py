@@ -56,7 +56,7 @@ def run_seeds(
     if len(set(seeds)) != len(seeds) or min(seeds, default=-1) < 0:
         raise ConfigError(f"--seed: got {', '.join(map(str, seeds)) or 'none'}, expected numbers from 0, each once")
     places: dict[str, Any] = {"root": root, "weights": weights, "targets_by": targets_by}
-    configs = {seed: load_config(preset, [*overrides, f"seed={seed}"], **places) for seed in seeds}
+    configs = {seed: load_config(preset, overrides, given={"seed": seed}, **places) for seed in seeds}
     first = configs[seeds[0]]
     if not first.targets and (first.test is None or first.test.name != "street"):
         raise ConfigError(

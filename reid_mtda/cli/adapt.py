@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from reid_mtda.cli.options import DeviceOpt, PrecisionOpt, SetOpt, ThreadsOpt
-from reid_mtda.console import Bars, console, print_failures
+from reid_mtda.console import Bars, complain, console, print_failures
 from reid_mtda.errors import ConfigError
 
 
@@ -44,9 +43,10 @@ def adapt(
     from reid_mtda.models.device import choose_compute
     from reid_mtda.site import load_site
     from reid_mtda.workflow.adapt import adapt_cameras, adapt_crops
+    from reid_mtda.workflow.people import PEOPLE
     from reid_mtda.workflow.targets import choose_target
 
-    overrides = list(set_ or ())
+    given = {}
     if (data is None) != (root is None):
         raise ConfigError("adapt: --data and --root belong together: the name of a data set and where it lies")
     if data is None and (split is not None or tracklets != "given"):
@@ -56,8 +56,8 @@ def adapt(
     if data is not None and root is not None:
         if tracklets not in ("given", "none"):
             raise ConfigError(f"--tracklets: got {tracklets!r}, expected given or none")
-        overrides.append(f"targets={json.dumps([choose_target(data, root, tracklets, split)])}")
-    settings, compute = load_config(config, overrides), choose_compute(device, precision, threads)
+        given["targets"] = [choose_target(data, root, tracklets, split)]
+    settings, compute = load_config(config, set_ or (), given=given), choose_compute(device, precision, threads)
     if site is not None and crops is not None:
         # Copies of them must not stay behind where a service manager or a job queue stops it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -74,4 +74,9 @@ def adapt(
     if data is not None and data != "archive":
         command = ["reid-mtda", "evaluate", *model, "--data", data, "--root", str(root)]
     print(f"  {shlex.join(command)}", file=sys.stderr)
+    if adapted.too_few:
+        complain(
+            f"too few people to call this student better than the model before: {', '.join(adapted.too_few)} "
+            f"({out / PEOPLE}); film longer, or keep that model until the gate has judged"
+        )
     print_failures(adapted.failures)

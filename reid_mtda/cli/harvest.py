@@ -22,8 +22,9 @@ def harvest(
 
     with Bars() as bars:
         reports, failures = harvest_site(load_site(site), out, max_crops, bars)
-    print_table(
-        ("camera", "frames", "detections", "tracklets", "crops"),
-        [(r.camera, str(r.frames), str(r.detections), str(r.tracklets), str(r.crops)) for r in reports.values()],
-    )
+    if reports:  # a head above nothing tells nothing
+        print_table(
+            ("camera", "frames", "detections", "tracklets", "crops"),
+            [(r.camera, str(r.frames), str(r.detections), str(r.tracklets), str(r.crops)) for r in reports.values()],
+        )
     print_failures(failures)

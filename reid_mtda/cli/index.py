@@ -13,8 +13,9 @@ def index(site: SiteArg, model: ModelOpt, gallery: GalleryOpt, device: ModelDevi
 
     with Bars() as bars:
         reports, failures = index_site(load_site(site), model, gallery, bars, device=device)
-    print_table(
-        ("camera", "frames", "detections", "sightings"),
-        [(r.camera, str(r.frames), str(r.detections), str(r.sightings)) for r in reports.values()],
-    )
+    if reports:  # a head above nothing tells nothing
+        print_table(
+            ("camera", "frames", "detections", "sightings"),
+            [(r.camera, str(r.frames), str(r.detections), str(r.sightings)) for r in reports.values()],
+        )
     print_failures(failures)

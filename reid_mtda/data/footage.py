@@ -165,9 +165,23 @@ def _finished(target: Path, settings: Mapping[str, Any]) -> HarvestReport:
             f"{target}: stands there, but is no finished harvest (no readable {_REPORT}); "
             "choose another folder, or remove this one"
         ) from None
-    wanted = json.loads(json.dumps(settings, default=str))
-    changed = sorted(key for key in before.keys() | wanted.keys() if before.get(key) != wanted.get(key))
-    if changed:
-        differences = ", ".join(f"{key} {before.get(key)!r}, now {wanted.get(key)!r}" for key in changed)
-        raise DataError(f"{target}: was harvested with other settings ({differences}); remove it to harvest anew")
+    before, wanted = _flat(before), _flat(json.loads(json.dumps(settings, default=str)))
+    differences = [
+        f"{key}: got {wanted.get(key, 'none')}, expected {before.get(key, 'none')}"
+        for key in sorted(before.keys() | wanted.keys())
+        if before.get(key) != wanted.get(key)
+    ]
+    if differences:
+        raise DataError(
+            f"{target}: was harvested with other settings ({'; '.join(differences)}); remove it to harvest anew, or "
+            "take those settings"
+        )
     return report
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by the path of their key, ``camera.fps``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat

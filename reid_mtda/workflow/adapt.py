@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reid_mtda.camera_means import write_cameras
@@ -30,6 +30,7 @@ from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
+from reid_mtda.workflow.people import find_too_few
 from reid_mtda.workflow.stored_crops import drop_stored_crops, import_stored_crops
 from reid_mtda.workflow.targets import load_targets
 from reid_mtda.workflow.teachers import OUTPUTS, collect_teacher_outputs, ready_made
@@ -43,13 +44,18 @@ STUDENT = "models/student.safetensors"
 
 @dataclass(frozen=True)
 class Adapted:
-    """What ``adapt_cameras`` leaves: the run, the exported model folder, its manifest, cameras that failed."""
+    """What ``adapt_cameras`` leaves: the run, the exported model folder, its manifest, cameras that failed.
+
+    ``too_few`` has a line for each camera that showed too few people to adapt to; with one of them nobody may call the
+    student better than the model before it.
+    """
 
     run: Run
     model_folder: Path
     manifest: ModelManifest
     harvests: dict[str, HarvestReport]
     failures: dict[str, str]
+    too_few: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,8 @@ def _learn(
     with stage(run, "source training"):
         teacher_source = pretrain(run, TEACHER_SOURCE, config.teacher, config.teacher_source, source, config, progress)
         student_source = pretrain(run, STUDENT_SOURCE, config.student, config.student_source, source, config, progress)
+    with stage(run, "people"):  # before anything is learnt from them: afterwards they are whom the network knows
+        too_few = find_too_few(run, student_source, targets, config)
     with stage(run, "teachers"):
         failures |= adapt_teachers(run, teacher_source, source, targets, config, progress)
     with stage(run, "student"):
@@ -222,7 +230,14 @@ def _learn(
         model = load_model(model_folder)
         embeddings = {camera: model.embed(target.paths) for camera, target in targets.items()}
         write_cameras(model_folder, manifest, embeddings)
-    return Adapted(run=run, model_folder=model_folder, manifest=manifest, harvests=found.harvests, failures=failures)
+    return Adapted(
+        run=run,
+        model_folder=model_folder,
+        manifest=manifest,
+        harvests=found.harvests,
+        failures=failures,
+        too_few=too_few,
+    )
 
 
 def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def adapt(
     for part, value in (settings or {}).items():
         both = isinstance(value, Mapping) and isinstance(values.get(part), dict)
         values[part] = {**values[part], **value} if both else value
-    config = load_config(None, [f"{part}={json.dumps(value)}" for part, value in values.items()])
+    config = load_config(None, given=values)
     if isinstance(targets, str | Path):
         targets = load_crops(targets)
     sets = {targets.domain: targets} if isinstance(targets, UnlabelledSet) else targets

@@ -353,7 +353,7 @@ def test_seeds_are_numbers_from_0_each_once(place, tmp_path, seeds):
         ("", r"p\.yaml: got neither rows \(a closed set\), targets \(data sets\) nor test: .*; take a preset of conf"),
         ("test: {name: market1501, root: .}", r"p\.yaml: got neither rows"),
         ("- a", r"p\.yaml: got list, expected 'key: value' lines"),
-        ("targets: [{nam: street}]", r"p\.yaml, with --set: unknown key 'targets\.0\.nam'; did you mean 'name'"),
+        ("targets: [{nam: street}]", r"p\.yaml: unknown key 'targets\.0\.nam'; did you mean 'name'"),
         ("target: []", r"unknown key 'target'; did you mean 'targets'"),
         ("targets: [{name: archive}]", r"targets\.0\.root: missing, expected where 'archive' lies"),
         ("targets: [{name: archive, root: no.npz}]", r"targets\.0\.root: got no\.npz, expected an \.npz file of crops"),

@@ -73,10 +73,22 @@ def test_a_finished_harvest_is_returned_without_looking_at_frames(tmp_path: Path
 
 def test_a_harvest_of_other_settings_is_refused(tmp_path: Path) -> None:
     harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "a.mp4"})
-    with pytest.raises(DataError, match=r"gate: was harvested with other settings \(max_crops 8, now 4\); remove it"):
+    with pytest.raises(
+        DataError, match=r"gate: was harvested with other settings \(max_crops: got 4, expected 8\); remove it"
+    ):
         harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "a.mp4"}, max_crops=4)
-    with pytest.raises(DataError, match=r"other settings \(url 'a\.mp4', now 'b\.mp4'\)"):
+    with pytest.raises(DataError, match=r"other settings \(url: got b\.mp4, expected a\.mp4\)"):
         harvest_crops("gate", footage(), one_walker, tmp_path, made_from={"url": "b.mp4"})
+
+
+def test_of_a_camera_s_changed_settings_those_that_differ_are_named(tmp_path: Path) -> None:
+    before = {"camera": {"url": "a.mp4", "min_score": 0.4, "fps": 5, "roi": None}}
+    after = {"camera": {"url": "a.mp4", "min_score": 0.3, "fps": 5, "detector": "motion"}}
+    harvest_crops("gate", footage(), one_walker, tmp_path, made_from=before)
+    with pytest.raises(DataError) as caught:
+        harvest_crops("gate", footage(), one_walker, tmp_path, made_from=after)
+    differing = "camera.detector: got motion, expected none; camera.min_score: got 0.3, expected 0.4"
+    assert f"({differing})" in str(caught.value) and "a.mp4" not in str(caught.value)
 
 
 @pytest.mark.parametrize("card", [None, "", "[]", '{"report": {"frames": 1}}'])

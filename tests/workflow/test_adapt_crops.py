@@ -55,10 +55,15 @@ def run(monkeypatch, capsys):
     return call
 
 
-def test_a_student_of_a_folder_of_crops(tmp_path, preset, run):
+def test_a_student_of_a_folder_of_crops(tmp_path, preset, run, caplog):
     crops, out = write_folder(tmp_path / "crops"), tmp_path / "out"
     code, err = run("adapt", "--config", preset, "--out", out, "--crops", crops)
     assert code == 0 and f"{out}/student" in err, err
+    told = [text for text in caplog.messages if "expected 20 or more to adapt to" in text]
+    assert len(told) == 2 and told[0].startswith("camera gate: about "), "before anything is trained"
+    assert "too few people to call this student better than the model before: gate, yard (" in err
+    kept = json.loads((out / "people.json").read_text())
+    assert kept["cameras"]["gate"]["crops"] == 12 and sorted(kept["too_few"]) == ["gate", "yard"]
     assert load_model(out / "student").manifest.trained_on == "lab -> crops (gate, yard)"
     assert sorted(path.stem for path in (out / "teachers").glob("*")) == ["gate", "yard"]
     assert run("adapt", "--config", preset, "--out", out, "--crops", crops)[0] == 0, "a finished job is found again"
@@ -71,8 +76,10 @@ def test_a_student_of_a_data_set(tmp_path, preset, run):
     root, out = write_market(tmp_path / "set"), tmp_path / "out"
     wanted = ("adapt", "--config", preset, "--data", "market1501", "--root", root)
     code, err = run(*wanted, "--out", tmp_path / "refused")
+    assert "--set" not in err, "none was given"
     assert code == 2 and "tracklets: given, but the data set tells none" in err
-    code, err = run(*wanted, "--out", out, "--tracklets", "none")
+    code, err = run(*wanted, "--out", out, "--tracklets", "none", "--set", "least_people=1")
+    assert "too few people" not in err
     assert code == 0 and f"--data market1501 --root {root}" in err, err
     assert load_model(out / "student").manifest.trained_on == "lab -> market1501 (camera 1, camera 2)"
 
