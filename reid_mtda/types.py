@@ -56,11 +56,13 @@ class Detections:
     """People found in one frame; none found is N = 0, not an error.
 
     ``xyxy`` float32 (N, 4) px; ``score`` float32 (N,) in [0, 1]; ``track_id`` int64 (N,) once tracked, else None.
+    ``too_low`` counts people who were found as well but left out, for they are lower than ``min_height_px``.
     """
 
     xyxy: FloatArray
     score: FloatArray
     track_id: IntArray | None = None
+    too_low: int = 0
 
     def __post_init__(self) -> None:
         check_array("Detections.xyxy", self.xyxy, np.float32, (None, 4))

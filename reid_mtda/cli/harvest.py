@@ -24,7 +24,10 @@ def harvest(
         reports, failures = harvest_site(load_site(site), out, max_crops, bars)
     if reports:  # a head above nothing tells nothing
         print_table(
-            ("camera", "frames", "detections", "tracklets", "crops"),
-            [(r.camera, str(r.frames), str(r.detections), str(r.tracklets), str(r.crops)) for r in reports.values()],
+            ("camera", "frames", "detections", "too low", "tracklets", "crops"),
+            [
+                (r.camera, str(r.frames), str(r.detections), str(r.too_low), str(r.tracklets), str(r.crops))
+                for r in reports.values()
+            ],
         )
     print_failures(failures)

@@ -15,7 +15,7 @@ def index(site: SiteArg, model: ModelOpt, gallery: GalleryOpt, device: ModelDevi
         reports, failures = index_site(load_site(site), model, gallery, bars, device=device)
     if reports:  # a head above nothing tells nothing
         print_table(
-            ("camera", "frames", "detections", "sightings"),
-            [(r.camera, str(r.frames), str(r.detections), str(r.sightings)) for r in reports.values()],
+            ("camera", "frames", "detections", "too low", "sightings"),
+            [(r.camera, str(r.frames), str(r.detections), str(r.too_low), str(r.sightings)) for r in reports.values()],
         )
     print_failures(failures)

@@ -25,7 +25,10 @@ _REPORT = "harvest.json"
 
 @dataclass(frozen=True)
 class HarvestReport:
-    """What a harvest saw and kept; counts of frames, detections, tracklets and crops."""
+    """What a harvest saw and kept; counts of frames, detections, tracklets and crops.
+
+    ``too_low``: detections beside those that were left out, for they were lower than the camera's ``min_height_px``.
+    """
 
     camera: str
     frames: int
@@ -33,6 +36,7 @@ class HarvestReport:
     tracklets: int
     crops: int
     warnings: tuple[str, ...] = ()
+    too_low: int = 0
 
 
 def harvest_crops(
@@ -110,17 +114,17 @@ def _harvest(
 ) -> HarvestReport:
     builder = TrackletBuilder(camera, fps=fps, max_crops=max_crops)
     table: list[Row] = []
-    seen = found = 0
+    seen = found = too_low = 0
     for frame in frames:
         detections = detect(frame.image)
         table += write_crops(builder.update(frame, detections), folder)
-        seen, found = seen + 1, found + len(detections)
+        seen, found, too_low = seen + 1, found + len(detections), too_low + detections.too_low
         if progress is not None:
             progress(seen)
     table += write_crops(builder.flush(), folder)
     write_crop_table(folder, table)
     crops, tracks = len(table), len({row["tracklet"] for row in table})
-    return HarvestReport(camera, seen, found, tracks, crops, _warnings(camera, seen, found, crops))
+    return HarvestReport(camera, seen, found, tracks, crops, _warnings(camera, seen, found, crops, too_low), too_low)
 
 
 def write_crops(tracklets: Iterable[Tracklet], folder: Path) -> list[Row]:
@@ -139,11 +143,17 @@ def write_crops(tracklets: Iterable[Tracklet], folder: Path) -> list[Row]:
     return rows
 
 
-def _warnings(camera: str, seen: int, found: int, crops: int) -> tuple[str, ...]:
+_MANY_TOO_LOW = 0.1  # of all people found: a camera's few that are far away are what the limit is for
+
+
+def _warnings(camera: str, seen: int, found: int, crops: int, too_low: int) -> tuple[str, ...]:
+    low = f"{too_low} of {found + too_low} detections were lower than min_height_px and left out; lower it for more"
     if crops:
-        return ()
+        return (f"camera {camera}: {low}",) if too_low > _MANY_TOO_LOW * (found + too_low) else ()
     if not seen:
         return (f"camera {camera}: the footage held no frames, so there are no crops; check its url",)
+    if too_low and not found:
+        return (f"camera {camera}: {low} people, there are no crops",)
     if not found:
         reason = "nobody was found"
         advice = "check the detector, min_height_px and min_score in its camera file"

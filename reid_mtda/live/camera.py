@@ -76,6 +76,7 @@ class Counts:
 
     frames: int = 0
     detections: int = 0
+    too_low: int = 0
     tracklets: int = 0
     sightings: int = 0
     refused: int = 0
@@ -186,6 +187,7 @@ class CameraWorker:
         self.picture = LivePicture(frame, self._builder.active)
         self.counts.frames += 1
         self.counts.detections += len(found)
+        self.counts.too_low += found.too_low
         if self._good_frames_due:
             self._good_frames_due -= 1
             self.fault = self.fault if self._good_frames_due else ""

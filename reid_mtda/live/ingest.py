@@ -24,7 +24,8 @@ class IngestReport:
 
     ``sightings`` stand in the gallery for it now; ``removed`` is how many of an earlier pass over the same footage
     went because they were not found again. ``start_s`` and ``end_s`` are the times of its first and last frame, NaN
-    without frames.
+    without frames. ``too_low`` detections, beside the others, were left out, for they were lower than the camera's
+    ``min_height_px``.
     """
 
     camera: str
@@ -35,6 +36,7 @@ class IngestReport:
     removed: int
     start_s: float
     end_s: float
+    too_low: int = 0
 
 
 def ingest_camera(
@@ -77,7 +79,7 @@ def ingest_camera(
             "run 'reid-mtda index' into a new folder"
         )
     camera = builder.camera
-    count = detections = tracklets = 0
+    count = detections = tracklets = too_low = 0
     start_s = end_s = float("nan")
     numbers: set[int] = set()
 
@@ -94,7 +96,7 @@ def ingest_camera(
         end_s = frame.time_s
         found = detect(frame.image)
         keep(builder.update(frame, found))
-        count, detections = count + 1, detections + len(found)
+        count, detections, too_low = count + 1, detections + len(found), too_low + found.too_low
         if progress is not None:
             progress(count)
     keep(builder.flush())
@@ -107,7 +109,7 @@ def ingest_camera(
             for number, row in gallery.sightings(Filter([camera], first_s, last_s)).items()
             if number not in numbers and first_s <= row.start_s and row.end_s <= last_s
         )
-    report = IngestReport(camera, count, detections, tracklets, len(numbers), len(removed), start_s, end_s)
+    report = IngestReport(camera, count, detections, tracklets, len(numbers), len(removed), start_s, end_s, too_low)
     log.info("%s", report)
     return report
 

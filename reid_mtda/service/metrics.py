@@ -88,6 +88,7 @@ class _Live(Collector):
             "stream_stalls": ("Streams given up for want of frames.", lambda s: s.stream.stalls),
             "stream_restarts": ("Streams opened again.", lambda s: s.stream.restarts),
             "detections": ("People detected, once per frame.", lambda s: s.counts.detections),
+            "detections_too_low": ("People lower than min_height_px, left out.", lambda s: s.counts.too_low),
             "tracklets": ("Tracklets ended.", lambda s: s.counts.tracklets),
             "sightings": ("Sightings added to the gallery.", lambda s: s.counts.sightings),
             "tracklets_refused": ("Tracklets lost for want of room or disk.", lambda s: s.counts.refused),

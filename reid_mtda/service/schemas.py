@@ -205,6 +205,7 @@ class CameraOut(BaseModel):
     stalls: int = _from("stream", "stalls")
     restarts: int = _from("stream", "restarts")
     detections: int = _from("counts", "detections")
+    too_low: int = _from("counts", "too_low")
     tracklets: int = _from("counts", "tracklets")
     sightings: int = _from("counts", "sightings")
     refused: int = _from("counts", "refused")

@@ -42,7 +42,8 @@ def load_detector(
             without arguments and gives a ``Detect``), or the path of a network in ONNX (``.onnx``) or OpenVINO IR
             (``.xml`` beside its ``.bin``), with a card where it needs one.
         min_score: people scored lower are left out.
-        min_height_px: people lower in the frame are left out.
+        min_height_px: people lower in the frame are left out and counted; of ``motion``, whose low blobs are noise,
+            not counted.
         threads: CPU threads of a network; None takes all this process may use.
         device: where a network runs, as in ``networks.open_network``; what is no network runs on the CPU.
 
@@ -103,15 +104,16 @@ def _own(name: str) -> Detect:
 
 
 def _kept(detect: Detect, min_score: float, min_height_px: float) -> Detect:
-    """``detect`` with boxes clipped to the frame, and without those too low, too weak or empty."""
+    """``detect`` with boxes clipped to the frame, and without those too low, which are counted, too weak or empty."""
 
     def find(image: ImageArray) -> Detections:
         found = detect(image)
         height, width = image.shape[:2]
         xyxy = np.clip(found.xyxy, 0, np.array([width, height, width, height], np.float32))
         sides = xyxy[:, 2:] - xyxy[:, :2]
-        keep = (found.score >= min_score) & (sides[:, 1] >= max(min_height_px, 1)) & (sides[:, 0] >= 1)
-        return Detections(xyxy[keep], found.score[keep])
+        seen = (found.score >= min_score) & (sides >= 1).all(axis=1)
+        keep = seen & (sides[:, 1] >= min_height_px)
+        return Detections(xyxy[keep], found.score[keep], too_low=int((seen & ~keep).sum()))
 
     return find
 

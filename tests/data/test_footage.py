@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,22 @@ def test_passing_detections_and_no_frames_are_told_apart(tmp_path: Path) -> None
     short = harvest_crops("short", footage(2), one_walker, tmp_path)
     assert "2 detections never lasted long enough to be a person in 2 frames" in short.warnings[0]
     assert "the footage held no frames" in harvest_crops("none", footage(0), nobody, tmp_path).warnings[0]
+
+
+def test_people_left_out_for_their_height_are_counted_and_told(tmp_path: Path) -> None:
+    def some_low(image: ImageArray) -> Detections:
+        return replace(one_walker(image), too_low=2)
+
+    def all_low(image: ImageArray) -> Detections:
+        return replace(Detections.empty(), too_low=1)
+
+    report = harvest_crops("gate", footage(), some_low, tmp_path)
+    low = "detections were lower than min_height_px and left out; lower it for more"
+    assert (report.detections, report.too_low) == (20, 40) and report.warnings == (f"camera gate: 40 of 60 {low}",)
+    assert harvest_crops("gate", footage(), some_low, tmp_path) == report
+    assert harvest_crops("yard", footage(), all_low, tmp_path).warnings == (
+        f"camera yard: 20 of 20 {low} people, there are no crops",
+    )
 
 
 def test_progress_counts_every_frame(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Another model answers: what is under way then is embedded by it, and nothing is lost or mixed."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,7 +65,7 @@ def test_what_is_under_way_at_a_switch_goes_to_the_new_gallery(tmp_path: Path, e
 def test_a_fault_of_one_frame_is_over_after_some_good_ones_and_no_other_is() -> None:
     """Nobody passes, so no sighting says that all is well again."""
     frames = [Frame("gate", n, 100.0 + n / 5, np.zeros((48, 64, 3), np.uint8)) for n in range(60)]
-    stop, faults, nobody = threading.Event(), [], Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    stop, faults, nobody = threading.Event(), [], replace(Detections.empty(), too_low=2)
 
     def take(timeout_s: float) -> Frame | None:
         faults.append(worker.fault)
@@ -87,4 +88,5 @@ def test_a_fault_of_one_frame_is_over_after_some_good_ones_and_no_other_is() -> 
     worker._collect = collect
     worker.run(stop)
     assert worker.counts.failed == 3
+    assert worker.counts.too_low == 2 * worker.counts.frames > 0
     assert [n for n, fault in enumerate(faults) if fault] == [*range(3, 35), *range(45, 61)]

@@ -136,6 +136,14 @@ def test_a_stopped_pass_keeps_what_it_found_and_the_next_mends_the_rest(gallery:
     assert len(gallery) == 2
 
 
+def test_people_left_out_for_their_height_are_counted(gallery: Gallery) -> None:
+    def partly(image: ImageArray) -> Detections:
+        return replace(detect(image), too_low=1)
+
+    report = ingest_camera(frames(), partly, TrackletBuilder("gate"), MODEL, gallery)
+    assert (report.detections, report.too_low, report.sightings) == (60, 40, 2)
+
+
 def test_another_model_is_refused_before_any_work(gallery: Gallery) -> None:
     other = ModelManifest("ffffffffffff", "colours", 3, SMALL, "nothing")
     with pytest.raises(GalleryError, match="was built with model a1b2c3d4e5f6, this is ffffffffffff"):

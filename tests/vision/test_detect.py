@@ -122,6 +122,7 @@ def test_overlapping_boxes_are_one_person_and_all_lie_in_the_frame(use_network: 
     order = np.argsort(found.xyxy[:, 0])
     np.testing.assert_allclose(found.xyxy[order], [[22, 10, 62, 90], [180, 0, 200, 100]], atol=1e-3)
     np.testing.assert_allclose(found.score[order], [0.9, 0.7])
+    assert found.too_low == 1, "10 px high; who is outside the frame is nobody"
 
 
 def test_nobody_found_is_a_value(use_network: UseNetwork, tmp_path: Path) -> None:
