@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from reid_mtda.centring import CameraMeans, shrunk_means
 from reid_mtda.errors import ConfigError
 from reid_mtda.model_folder import CAMERAS
 from reid_mtda.runs import write_json
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 class _Camera(Strict):
     crops: int = Field(ge=1)
+    people: int | None = Field(default=None, ge=1)
     mean: tuple[float, ...]
 
 
@@ -33,18 +35,29 @@ class _Cameras(Strict):
     cameras: dict[str, _Camera]
 
 
-def write_cameras(folder: Path, manifest: ModelManifest, embeddings: Mapping[str, FloatArray]) -> None:
+def write_cameras(
+    folder: Path,
+    manifest: ModelManifest,
+    embeddings: Mapping[str, FloatArray],
+    people: Mapping[str, int] | None = None,
+) -> None:
     """Write down how many crops of each camera were adapted to, and the mean of their embeddings.
 
     Args:
         folder: the model folder.
         manifest: its card: means of one model say nothing about another one's embeddings.
         embeddings: float32 (N, D) of this model, by camera; one without crops is left out.
+        people: about how many people those crops show, by camera, 1 or more. None: not known, and searches with this
+            model cannot be centred.
 
     Raises:
         StorageError: the disk refused; what stood there before is untouched.
     """
-    cameras = {name: {"crops": len(rows), "mean": rows.mean(axis=0)} for name, rows in embeddings.items() if len(rows)}
+    cameras = {
+        name: {"crops": len(rows), "people": None if people is None else people[name], "mean": rows.mean(axis=0)}
+        for name, rows in embeddings.items()
+        if len(rows)
+    }
     write_json(Path(folder) / CAMERAS, {"kind": "reid-mtda cameras", "model_id": manifest.model_id, "cameras": cameras})
 
 
@@ -54,13 +67,47 @@ def read_cameras(folder: Path, manifest: ModelManifest) -> dict[str, FloatArray]
     Empty for a model folder without them; so it is, with a warning, where they are damaged or another model's: a model
     answers all the same.
     """
+    return {name: np.asarray(one.mean, np.float32) for name, one in _read(folder, manifest).items()}
+
+
+def read_centring(folder: Path, manifest: ModelManifest) -> CameraMeans | None:
+    """What is subtracted from embeddings of the model in ``folder`` before they are compared.
+
+    None, with a warning that says why, where nothing usable is known of its cameras, or not how many people they saw.
+    """
+    cameras = _read(folder, manifest)
+    people = {name: one.people for name, one in cameras.items() if one.people is not None}
+    if not cameras or len(people) < len(cameras):
+        lacking = ", ".join(sorted(cameras.keys() - people.keys()))
+        what = f"says nothing of how many people were seen at {lacking}" if cameras else "no means of cameras there"
+        log.warning("%s: %s; embeddings are compared uncentred, adapt again", Path(folder) / CAMERAS, what)
+        return None
+    return shrunk_means({name: np.asarray(one.mean, np.float32) for name, one in cameras.items()}, people)
+
+
+def need_centring(folder: Path, manifest: ModelManifest) -> CameraMeans:
+    """As `read_centring`, for those who asked for it.
+
+    Raises:
+        ConfigError: the model's folder does not say enough of its cameras.
+    """
+    found = read_centring(folder, manifest)
+    if found is None:
+        raise ConfigError(
+            f"{folder}: {CAMERAS} says too little to centre embeddings by camera, expected means and numbers of people "
+            "as 'reid-mtda adapt' writes them; adapt again, or compare uncentred"
+        )
+    return found
+
+
+def _read(folder: Path, manifest: ModelManifest) -> dict[str, _Camera]:
     path = Path(folder) / CAMERAS
     try:
         card = parse(_Cameras, json.loads(path.read_text(encoding="utf-8")), where=str(path))
         if card.model_id != manifest.model_id:
             raise ValueError(f"of model {card.model_id}, expected {manifest.model_id}")
-        means = {name: np.asarray(camera.mean, np.float32) for name, camera in card.cameras.items()}
-        for name, mean in means.items():
+        for name, camera in card.cameras.items():
+            mean = np.asarray(camera.mean, np.float32)
             if mean.shape != (manifest.embedding_dim,) or not (np.isfinite(mean).all() and mean.any()):
                 raise ValueError(f"{name}: got a mean of shape {mean.shape}, expected {manifest.embedding_dim} numbers")
     except FileNotFoundError:
@@ -69,4 +116,4 @@ def read_cameras(folder: Path, manifest: ModelManifest) -> dict[str, FloatArray]
         advice = "drift is measured against the first sightings; adapt again"
         log.warning("%s: not usable (%s); %s", path, error, advice)
         return {}
-    return means
+    return card.cameras

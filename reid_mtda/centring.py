@@ -62,6 +62,11 @@ def camera_means(embeddings: Mapping[str, FloatArray], people: Mapping[str, int]
                 f"camera means: got {people.get(name)} people for the {len(rows)} crops of {name}, expected 1 or more"
             )
         means[name] = rows.mean(axis=0)
+    return shrunk_means(means, people)
+
+
+def shrunk_means(means: Mapping[str, FloatArray], people: Mapping[str, int]) -> CameraMeans:
+    """Draw plain means float32 (D,) by camera towards that of all cameras; ``people``, refusals: as `camera_means`."""
     if not means:
         raise DataError("camera means: got no crops, expected some of at least one camera; harvest footage")
     if len({len(mean) for mean in means.values()}) > 1:

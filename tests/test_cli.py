@@ -18,9 +18,13 @@ from colour_model import write_colour_model
 from PIL import Image
 
 from reid_mtda import cli
+from reid_mtda.camera_means import write_cameras
+from reid_mtda.centring import camera_means, centre
+from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
+from reid_mtda.workflow import front_door
 
 VERBS = sorted(typer.main.get_command(cli.app).commands)
 
@@ -247,6 +251,49 @@ def test_a_camera_the_gallery_does_not_know(run, town, picture):
     check_refused(run(*args, "--camera", "gate", "--camera", "plazza"), "did you mean 'plaza'?", "gate, plaza")
     code, out, _ = run(*args, "--camera", "plaza", "--json")
     assert code == 0 and [hit["camera"] for hit in json.loads(out)["hits"]] == ["plaza"]
+
+
+def test_a_centred_search_and_evaluation(run, town, picture, tmp_path):
+    """Refused where the model says too little of its cameras, or where it means nothing; else scores are centred."""
+    folder, gallery = town
+    search = ("search", picture, "--model", folder, "--gallery", gallery)
+    score = ("evaluate", "--model", folder, "--root", tmp_path / "set")
+    for args in (search, score):
+        check_refused(run(*args, "--centred"), "cameras.json says too little", "adapt again")
+    check_refused(run("evaluate", "--features", "a.npz", "--centred"), "--centred with --features")
+    check_refused(run(*search, "--seen-camera", "gate"), "'gate' without centred")
+    server = ("search", picture, "--server", "http://h", "--token", "t", "--purpose", "find", "--case", "case")
+    check_refused(run(*server, "--centred"), "got --centred with --server")
+
+    model, rng = load_model(folder), np.random.default_rng(0)
+    crops = rng.integers(0, 256, (2, 6, 48, 24, 3)).astype(np.uint8)
+    rows = {name: model.embed(list(own)) for name, own in zip(("camera 1", "camera 2"), crops, strict=True)}
+    write_cameras(folder, model.manifest, rows, {"camera 1": 6, "camera 2": 2})
+    means = camera_means(rows, {"camera 1": 6, "camera 2": 2})
+    with Gallery.open(gallery, model) as opened:
+        opened.add_many(rows["camera 1"], "camera 1")
+    there, query = centre(rows["camera 1"], ["camera 1"] * 6, means), model.embed(picture)
+    for camera, more in ((None, ()), ("camera 1", ("--seen-camera", "camera 1"))):
+        code, out, _ = run(*search, "--centred", "--json", *more)
+        expected = np.sort(there @ centre(query, [camera], means)[0])[::-1]
+        assert code == 0
+        np.testing.assert_allclose([hit["score"] for hit in json.loads(out)["hits"]], expected, atol=1e-5)
+    check_refused(
+        run(*search, "--centred", "--seen-camera", "camera 3"), "camera 'camera 3'", "did you mean 'camera 1'"
+    )
+
+    for side, kind in enumerate(("query", "bounding_box_test")):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        for pid in range(6):
+            Image.fromarray(crops[side, pid]).save(tmp_path / "set" / kind / f"{pid + 1:04d}_c{side + 1}s1_0_0.png")
+    (tmp_path / "set" / "bounding_box_train").mkdir()
+    sides = [centre(rows[name], [name] * 6, means) for name in rows]
+    truth = [(np.arange(6), np.full(6, side)) for side in (0, 1)]
+    expected = rank_scores(sides[0], *truth[0], sides[1], *truth[1]).mAP
+    code, out, err = run(*score, "--centred", "--json")
+    assert code == 0 and json.loads(out)["mAP"] == pytest.approx(expected), err
+    assert json.loads(run(*score, "--json")[1])["mAP"] != pytest.approx(expected)
+    assert front_door.evaluate(model, root=tmp_path / "set", centred=True).mAP == pytest.approx(expected)
 
 
 def test_models_of_another_kind(run, tmp_path, town, picture):

@@ -19,6 +19,7 @@ def evaluate(
     crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,
     truth: Annotated[Path | None, typer.Option(help="With --crops: folder of CAMERA.txt truth in MOT format.")] = None,
     rerank: Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")] = False,
+    centred: Annotated[bool, typer.Option("--centred", help="Subtract each camera's mean before comparing.")] = False,
     device: ModelDeviceOpt = "cpu",
     json_: JsonOpt = False,
 ) -> None:
@@ -36,6 +37,7 @@ def evaluate(
             crops=crops,
             truth=truth,
             rerank=rerank,
+            centred=centred,
             device=device,
             progress=bars,
         )

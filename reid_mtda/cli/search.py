@@ -36,6 +36,12 @@ def search(
     whole_picture: Annotated[
         bool, typer.Option("--whole-picture", help="With --server: search even where no person is found in it.")
     ] = False,
+    centred: Annotated[
+        bool, typer.Option("--centred", help="With --gallery: subtract each camera's mean before comparing.")
+    ] = False,
+    seen_camera: Annotated[
+        str | None, typer.Option(help="With --centred: the camera that took the picture, if known.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
     device: ModelDeviceOpt = "cpu",
     json_: JsonOpt = False,
@@ -59,7 +65,8 @@ def search(
         from reid_mtda.service.client import Client
 
         given = {"--token": token, "--purpose": purpose, "--case": case}
-        _check_options("with --server", needed=given, refused={**here, "--detector": detector})
+        unused: dict[str, object] = {**here, "--detector": detector, "--centred": "" if centred else None}
+        _check_options("with --server", needed=given, refused={**unused, "--seen-camera": seen_camera})
         with Client(server, token or "", certificate=certificate) as client:
             found = client.search_picture(
                 picture, purpose=purpose or "", case_reference=case or "", k=k, where=where, whole_picture=whole_picture
@@ -75,11 +82,19 @@ def search(
         from reid_mtda.gallery.search import answer_to_json
         from reid_mtda.workflow.footage import search_gallery
 
-        unused: dict[str, object] = {"--purpose": purpose, "--case": case, "--certificate": certificate}
+        unused = {"--purpose": purpose, "--case": case, "--certificate": certificate}
         unused["--whole-picture"] = "" if whole_picture else None
         _check_options("without --server", needed=here, refused=unused)
         image, answer = search_gallery(
-            picture, model or Path(), gallery or Path(), detector=detector, k=k, where=where, device=device
+            picture,
+            model or Path(),
+            gallery or Path(),
+            detector=detector,
+            k=k,
+            where=where,
+            device=device,
+            centred=centred,
+            seen_camera=seen_camera,
         )
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)

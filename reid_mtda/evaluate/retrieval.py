@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reid_mtda.arrays import read_arrays
+from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluate.bootstrap import MEASURES, interval
 from reid_mtda.evaluate.cosine import Floats, as_floats
@@ -18,7 +20,9 @@ from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.junk import is_person
 from reid_mtda.model import Model
 from reid_mtda.runs import Progress, silent
-from reid_mtda.types import CameraScores, RetrievalScores, RetrievalSplit
+from reid_mtda.types import CameraScores, FloatArray, IntArray, RetrievalScores, RetrievalSplit
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +37,31 @@ class Features:
     gallery_camids: npt.NDArray[np.integer[Any]]
 
 
-def embed_split(model: Model, split: RetrievalSplit, *, progress: Progress = silent) -> Features:
-    """Embed both sides of a test."""
+def embed_split(
+    model: Model, split: RetrievalSplit, *, centring: CameraMeans | None = None, progress: Progress = silent
+) -> Features:
+    """Embed both sides of a test; with ``centring`` they are centred by camera."""
     rows = model.embed((*split.query.paths, *split.gallery.paths), progress=progress)
+    if centring is not None:
+        camids = np.concatenate([split.query.camids, split.gallery.camids])
+        rows = centre_named(rows, camids, name_cameras(split), centring)
     count = len(split.query)
     return Features(
         rows[:count], split.query.pids, split.query.camids, rows[count:], split.gallery.pids, split.gallery.camids
     )
+
+
+def centre_named(rows: FloatArray, camids: IntArray, camera_names: Sequence[str], centring: CameraMeans) -> FloatArray:
+    """Centre ``rows`` (N, D) of cameras ``camids`` (N,); a warning names cameras that ``centring`` has no mean of."""
+    names = [camera_names[camid] for camid in camids]
+    if unknown := sorted(set(names) - centring.by_camera.keys()):
+        known = ", ".join(centring.by_camera)
+        log.warning(
+            "centring: no mean of %s, the mean of all cameras is subtracted there; the model knows %s",
+            ", ".join(unknown),
+            known,
+        )
+    return centre(rows, names, centring)
 
 
 def evaluate_features(features: Features, *, max_rank: int = 50, rerank: bool = False) -> RetrievalScores:
@@ -53,6 +75,7 @@ def evaluate_split(
     *,
     max_rank: int = 50,
     rerank: bool = False,
+    centring: CameraMeans | None = None,
     progress: Progress = silent,
 ) -> RetrievalScores:
     """Embed both sides of a test and score the ranking.
@@ -62,6 +85,7 @@ def evaluate_split(
         split: queries and gallery with their truth.
         max_rank: length R of the CMC.
         rerank: re-rank by k-reciprocal neighbours.
+        centring: both sides are centred with it, by the names of the split's cameras.
         progress: told ("embed", pictures done, pictures in all).
 
     Returns:
@@ -74,7 +98,7 @@ def evaluate_split(
     for side, entries in (("query", split.query), ("gallery", split.gallery)):
         if not len(entries):
             raise DataError(f"{side}: got no pictures, expected at least one; choose data with a test half")
-    features = embed_split(model, split, progress=progress)
+    features = embed_split(model, split, centring=centring, progress=progress)
     return evaluate_features(features, max_rank=max_rank, rerank=rerank)
 
 

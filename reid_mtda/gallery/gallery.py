@@ -6,13 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from reid_mtda.camera_means import need_centring, read_centring
+from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.given import Picture, as_jpeg, as_picture, as_times, as_vector, as_vectors
@@ -42,15 +46,20 @@ class Gallery:
     sighting whose ``add`` returned before the search began, whoever added it.
     """
 
-    def __init__(self, store: Store, model: Model | None = None) -> None:
-        self._store, self._model = store, model
+    def __init__(self, store: Store, model: Model | None = None, centring: CameraMeans | None = None) -> None:
+        self._store, self._model, self._centring = store, model, centring
         # Whoever holds it may change store and index; searches do not wait for it.
         self._lock = threading.RLock()
         self._index, self._seen = self._fresh_index()
 
     @classmethod
     def open(
-        cls, folder: Path | str, model: Model | ModelManifest | str | None = None, dim: int | None = None
+        cls,
+        folder: Path | str,
+        model: Model | ModelManifest | str | None = None,
+        dim: int | None = None,
+        *,
+        centred: Literal["off", "auto", "on"] = "off",
     ) -> Gallery:
         """Open the gallery in ``folder``, or make one there.
 
@@ -59,12 +68,19 @@ class Gallery:
             model: the model whose vectors it holds, its manifest, or its ``model_id`` together with ``dim``. None opens
                 an existing gallery whatever its model, e.g. to delete from it.
             dim: length D of a vector.
+            centred: whether vectors are centred by camera when they are compared (`reid_mtda.centring`); scores of a
+                centred search and of a plain one are on different scales. Stored vectors stay as they are. ``auto``:
+                where the model's folder says what its cameras looked like and how many people they saw; a warning
+                says where it does not. ``on``: that is refused.
 
         Raises:
-            GalleryError: ``folder`` is something else, is damaged, or was built with another model.
+            GalleryError: ``folder`` is something else, is damaged, or was built with another model; or it is to
+                be centred and is opened without a model that lies in a folder.
+            ConfigError: it is to be centred and the model's folder says too little of its cameras.
             StorageError: the disk is full or refuses.
         """
         folder = Path(folder)
+        centring = _centring(folder, model, centred)
         model_id = model.model_id if isinstance(model, Model | ModelManifest) else model
         dim = model.embedding_dim if isinstance(model, Model | ModelManifest) else dim
         if (model_id is None) != (dim is None):
@@ -79,7 +95,7 @@ class Gallery:
                 )
             if dim is not None and store.dim != dim:
                 raise GalleryError(f"gallery {folder} holds vectors of length {store.dim}, this model gives {dim}")
-            return cls(store, model if isinstance(model, Model) else None)
+            return cls(store, model if isinstance(model, Model) else None, centring)
         except BaseException:
             store.close()
             raise
@@ -119,6 +135,11 @@ class Gallery:
     def model_id(self) -> str:
         """The model whose vectors it holds."""
         return self._store.model_id
+
+    @property
+    def is_centred(self) -> bool:
+        """Vectors are centred by camera when they are compared."""
+        return self._centring is not None
 
     @property
     def dim(self) -> int:
@@ -273,7 +294,14 @@ class Gallery:
         """
         self._store.check_place()
 
-    def search(self, query: npt.ArrayLike | Picture, k: int = 10, *, where: Filter = EVERYTHING) -> SearchAnswer:
+    def search(
+        self,
+        query: npt.ArrayLike | Picture,
+        k: int = 10,
+        *,
+        where: Filter = EVERYTHING,
+        camera: str | None = None,
+    ) -> SearchAnswer:
         """Find the ``k`` sightings most alike, best first.
 
         Args:
@@ -281,12 +309,14 @@ class Gallery:
                 RGB or the path of a picture file.
             k: how many at most, >= 1.
             where: only those that pass.
+            camera: that which took the query, in a centred gallery; None, or one that the model was not adapted to: the
+                mean of all cameras is subtracted.
 
         Raises:
             GalleryError: a vector that is not one of this gallery's model, a picture without a model, or k < 1.
             ImageError: a file that is no picture, or a picture out of bounds.
         """
-        vector = self._embedded(query)
+        vector = self._centred(self._embedded(query)[None], [camera])[0]
         if k < 1:
             raise GalleryError(f"{self.folder}: got k = {k}, expected 1 or more")
         self._catch_up()
@@ -341,9 +371,19 @@ class Gallery:
         """The sightings of one track of one camera, by number."""
         return self._store.of_track(camera, track_id)
 
-    def vectors(self, numbers: Iterable[int]) -> dict[int, FloatArray]:
-        """Vectors float32 (D,) by number; numbers that are not there are left out."""
-        return self._store.vectors(numbers)
+    def vectors(self, numbers: Iterable[int], *, as_compared: bool = False) -> dict[int, FloatArray]:
+        """Vectors float32 (D,) by number; numbers that are not there are left out.
+
+        They are those that were added; ``as_compared``: those whose cosines a search gives, centred in a gallery that
+        was opened so.
+        """
+        found = self._store.vectors(numbers)
+        if not (as_compared and found and self._centring is not None):
+            return found
+        sightings = self._store.sightings(found)
+        there = [number for number in found if number in sightings]
+        rows = np.stack([found[number] for number in there]) if there else np.zeros((0, self.dim), np.float32)
+        return dict(zip(there, self._centred(rows, [sightings[number].camera for number in there]), strict=True))
 
     def vector(self, number: int) -> FloatArray:
         """The vector float32 (D,) of a sighting, e.g. to search for more of it.
@@ -361,6 +401,13 @@ class Gallery:
         with self._lock:
             self._index, self._seen = self._fresh_index()
 
+    def _centred(self, rows: FloatArray, cameras: Sequence[str | None]) -> FloatArray:
+        """``rows`` (N, D) as they are compared."""
+        return rows if self._centring is None else centre(rows, cameras, self._centring)
+
+    def _put(self, index: Index, rows: Rows) -> None:
+        index.add(replace(rows, vectors=self._centred(rows.vectors, rows.cameras)))
+
     def _embedded(self, query: npt.ArrayLike | Picture) -> FloatArray:
         picture = as_picture(query)
         if picture is None:
@@ -377,7 +424,7 @@ class Gallery:
         if (change.added or change.removed) and change.changes == self._seen + 1:
             self._index.remove(np.array(change.removed, np.int64))
             if row is not None:
-                self._index.add(row)
+                self._put(self._index, row)
             self._seen = change.changes
         else:
             self._catch_up()
@@ -397,7 +444,7 @@ class Gallery:
             changes = self._store.changes()
             self._index.remove(np.setdiff1d(self._index.ids(), self._store.ids()))
             for rows in self._store.rows_after(self._index.last):
-                self._index.add(rows)
+                self._put(self._index, rows)
             self._seen = changes
 
     def _fresh_index(self) -> tuple[Index, int]:
@@ -406,10 +453,10 @@ class Gallery:
         index = Index(self.dim)
         if len(ids) >= CLUSTERED_FROM:
             sample = ids[:: max(1, len(ids) // TRAINING_ROWS)]
-            training = np.stack(list(self._store.vectors(sample.tolist()).values()))
+            training = np.stack(list(self.vectors(sample.tolist(), as_compared=True).values()))
             index = Index(self.dim, training)
         for rows in self._store.rows_after(0):
-            index.add(rows)
+            self._put(index, rows)
         return index, changes
 
 
@@ -418,6 +465,23 @@ def _of_rows(where: Filter) -> Filter:
     if where.min_score is not None:
         raise GalleryError(f"filter: got min_score {where.min_score} without a search; leave it out")
     return where
+
+
+def _centring(
+    folder: Path, model: Model | ModelManifest | str | None, centred: Literal["off", "auto", "on"]
+) -> CameraMeans | None:
+    """What vectors of ``model`` are centred with, None where they are not."""
+    if centred == "off":
+        return None
+    if centred not in ("auto", "on"):
+        raise GalleryError(f"{folder}: centred: got {centred!r}, expected one of off, auto, on")
+    if not isinstance(model, Model) or model.folder is None:
+        said = "opened without a model that lies in a folder, so nothing is known to centre vectors with"
+        if centred == "on":
+            raise GalleryError(f"{folder}: {said}; open it with load_model(FOLDER), or with centred='off'")
+        log.warning("%s: %s; they are compared as they are", folder, said)
+        return None
+    return (need_centring if centred == "on" else read_centring)(model.folder, model.manifest)
 
 
 def _check_folder(folder: Path, *, may_make: bool) -> None:

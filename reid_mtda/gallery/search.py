@@ -30,6 +30,7 @@ def search_picture(
     k: int = 10,
     *,
     where: Filter = EVERYTHING,
+    camera: str | None = None,
 ) -> SearchAnswer:
     """Where else was the person in ``picture`` seen?
 
@@ -40,6 +41,7 @@ def search_picture(
         detect: finds people in single pictures; then the largest person is searched for.
         k: hits at most, >= 1.
         where: only sightings that pass.
+        camera: that which took the picture, if known, for a gallery that is centred.
 
     Raises:
         ImageError: a picture too small or too large.
@@ -51,7 +53,7 @@ def search_picture(
             "search with the model it was built with, or run 'reid-mtda index' into a new folder"
         )
     vector = embed_picture(picture, model, detect)
-    return gallery.search(vector, k, where=where)
+    return gallery.search(vector, k, where=where, camera=camera)
 
 
 def embed_picture(picture: ImageArray, model: Model, detect: Detect | None = None) -> FloatArray:

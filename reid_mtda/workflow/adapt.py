@@ -14,6 +14,7 @@ from reid_mtda.config import AdaptConfig, Network
 from reid_mtda.data.batches import decode_once
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
+from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError, ReidError
 from reid_mtda.export import export_student
@@ -229,7 +230,8 @@ def _learn(
         # What live embeddings are compared with, so by the model that will give them: the exported one.
         model = load_model(model_folder)
         embeddings = {camera: model.embed(target.paths) for camera, target in targets.items()}
-        write_cameras(model_folder, manifest, embeddings)
+        people = {camera: count_people(rows, targets[camera].tracklets) for camera, rows in embeddings.items()}
+        write_cameras(model_folder, manifest, embeddings, people)
     return Adapted(
         run=run,
         model_folder=model_folder,

@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reid_mtda.camera_means import need_centring
+from reid_mtda.centring import CameraMeans
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.ranking import rank_scores
-from reid_mtda.evaluate.retrieval import evaluate_features, evaluate_split, load_features, name_cameras
+from reid_mtda.evaluate.retrieval import (
+    centre_named,
+    evaluate_features,
+    evaluate_split,
+    load_features,
+    name_cameras,
+)
 from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.model import Model, load_model
 from reid_mtda.runs import Progress, silent
@@ -31,6 +39,7 @@ def evaluate_model(
     crops: Path | None,
     truth: Path | None,
     rerank: bool = False,
+    centred: bool = False,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> tuple[RetrievalScores, tuple[str, ...]]:
@@ -40,34 +49,42 @@ def evaluate_model(
         The scores, and camera names where they are known.
 
     Raises:
-        ConfigError: not exactly one thing to score, or no model for it.
+        ConfigError: not exactly one thing to score, no model for it, or ``centred`` (by camera) with a file of
+            embeddings or a model that says too little of its cameras.
     """
     if sum(given is not None for given in (root, features, crops)) != 1:
         raise ConfigError("evaluate: expected one of --root FOLDER, --features FILE.npz, --crops FOLDER; give one")
     if features is not None:
+        if centred:
+            raise ConfigError("evaluate: got --centred with --features, which names no cameras; score a model")
         return evaluate_features(load_features(features), rerank=rerank), ()
     if model is None:
         raise ConfigError("evaluate: no model given, expected --model FOLDER (or --features FILE.npz alone)")
     opened = load_model(model, device=device)
+    centring = need_centring(opened.folder or model, opened.manifest) if centred else None
     if crops is not None:
         if truth is None:
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
         labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in load_folder(crops)})
-        return score_tracklets(opened, labelled, rerank=rerank), labelled.cameras
+        return score_tracklets(opened, labelled, rerank=rerank, centring=centring), labelled.cameras
     _, split = load_dataset(data, root, where="--data", half="test")
 
     if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
         raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")
-    scores = evaluate_split(opened, split, rerank=rerank, progress=progress)
+    scores = evaluate_split(opened, split, rerank=rerank, centring=centring, progress=progress)
     return scores, name_cameras(split)
 
 
-def score_tracklets(model: Model, labelled: TrackletTruth, *, rerank: bool = False) -> RetrievalScores:
+def score_tracklets(
+    model: Model, labelled: TrackletTruth, *, rerank: bool = False, centring: CameraMeans | None = None
+) -> RetrievalScores:
     """Search every tracklet among all others: the question a user asks of the gallery, with its truth."""
     if not labelled.paths:
         raise DataError(
             "crops: no tracklet overlaps a person of the truth; check that truth and footage belong together"
         )
     rows = np.stack([mean_embedding(model.embed(paths)) for paths in labelled.paths])
+    if centring is not None:
+        rows = centre_named(rows, labelled.camids, labelled.cameras, centring)
     truth = (labelled.pids, labelled.camids)
     return rank_scores(rows, *truth, rows, *truth, rerank=rerank)

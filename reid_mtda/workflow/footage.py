@@ -190,6 +190,8 @@ def search_gallery(
     k: int = 10,
     where: Filter = EVERYTHING,
     device: str = "cpu",
+    centred: bool = False,
+    seen_camera: str | None = None,
 ) -> tuple[ImageArray, SearchAnswer]:
     """Search a picture file in a gallery on disk.
 
@@ -201,10 +203,15 @@ def search_gallery(
         k: hits at most, >= 1.
         where: only sightings that pass.
         device: where the model runs, as in ``load_model``.
+        centred: vectors are centred by camera before they are compared.
+        seen_camera: the camera that took the picture, if known; of use with ``centred`` alone.
 
     Raises:
-        ReidError: a picture, model, gallery or filter that cannot be used, or a camera the gallery does not know.
+        ReidError: a picture, model, gallery or filter that cannot be used, a camera the gallery does not know, or a
+            model that says too little of its cameras to centre with.
     """
+    if seen_camera is not None and not centred:
+        raise ConfigError(f"search: got the picture's camera {seen_camera!r} without centred; add --centred")
     if k < 1:
         raise ConfigError(f"k: got {k}, expected 1 or more")
     image = read_image(picture)
@@ -214,9 +221,10 @@ def search_gallery(
         raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
     model = load_model(model_folder, device=device)
     detect = load_detector(detector, min_height_px=16) if detector else None
-    with Gallery.open(gallery_folder, model) as gallery:
+    with Gallery.open(gallery_folder, model, centred="on" if centred else "off") as gallery:
         _check_cameras(where.cameras, gallery)
-        return image, search_picture(image, model, gallery, detect, k, where=where)
+        _check_cameras(None if seen_camera is None else [seen_camera], gallery)
+        return image, search_picture(image, model, gallery, detect, k, where=where, camera=seen_camera)
 
 
 def _check_cameras(wanted: Sequence[str] | None, gallery: Gallery) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reid_mtda.camera_means import need_centring
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError
@@ -18,7 +19,13 @@ Targets = Mapping[str, UnlabelledSet] | UnlabelledSet | Path | str
 
 
 def evaluate(
-    model: Model, data: str = "market1501", *, root: Path | str, rerank: bool = False, progress: Progress = silent
+    model: Model,
+    data: str = "market1501",
+    *,
+    root: Path | str,
+    rerank: bool = False,
+    centred: bool = False,
+    progress: Progress = silent,
 ) -> RetrievalScores:
     """Score a model on a labelled data set: query against gallery, the same person of the same camera left out.
 
@@ -27,18 +34,22 @@ def evaluate(
         data: name of the data set's layout: ``market1501``, ``msmt17``, ``cuhk03np``, or ``torchreid:NAME``.
         root: its folder.
         rerank: re-rank by k-reciprocal neighbours.
+        centred: subtract each camera's mean, of the model's folder, before comparing.
         progress: told ("embed", pictures done, pictures in all).
 
     Returns:
         mAP, mINP and CMC as fractions; by camera and by pair of cameras, too.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: an unknown name, or ``centred`` with a model whose folder says too little of its cameras.
         DataError: no such data set at ``root``, or no query has a right answer in another camera.
         ImageError: a file that is no picture.
     """
+    if centred and model.folder is None:
+        raise ConfigError(f"evaluate: centred: model {model.model_id} lies in no folder; load it from one")
+    centring = need_centring(model.folder, model.manifest) if centred and model.folder is not None else None
     _, split = load_dataset(data, root, where="evaluate", half="test")
-    return evaluate_split(model, split, rerank=rerank, progress=progress)
+    return evaluate_split(model, split, rerank=rerank, centring=centring, progress=progress)
 
 
 def load_crops(place: Path | str) -> dict[str, UnlabelledSet]:

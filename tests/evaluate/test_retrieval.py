@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reid_mtda.centring import camera_means, centre
 from reid_mtda.errors import DataError, ReidError
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.evaluate.retrieval import (
+    embed_split,
     evaluate_features,
     evaluate_split,
     load_features,
@@ -18,6 +20,7 @@ from reid_mtda.model import Model
 from reid_mtda.types import IdentitySet, ModelManifest, Preprocess, RetrievalSplit
 
 PREPROCESS = Preprocess(height=16, width=8)
+PEOPLE = {"gate": 5, "hall": 3}
 COLOURS = {1: (200, 30, 30), 2: (30, 200, 30), 3: (30, 30, 200)}
 
 
@@ -156,3 +159,19 @@ def test_cameras_without_names_count_from_one_as_files_do():
     assert name_cameras(RetrievalSplit(nobody, ids)) == ("camera 1", "camera 2", "camera 3")
     assert name_cameras(RetrievalSplit(ids, nobody, ("gate", "yard"))) == ("gate", "yard", "camera 3")
     assert name_cameras(RetrievalSplit(nobody, nobody)) == ()
+
+
+def test_a_centred_split_is_ranked_by_centred_rows(split, caplog):
+    """The yard has no mean of its own: it gets that of all cameras, and that is said."""
+    rng = np.random.default_rng(0)
+    means = camera_means({"gate": rng.random((5, 3), np.float32), "hall": rng.random((9, 3), np.float32)}, PEOPLE)
+    sides = [
+        (centre(MODEL.embed(one.paths), [("gate", "yard")[camid] for camid in one.camids], means), one.pids, one.camids)
+        for one in (split.query, split.gallery)
+    ]
+    expected, found = rank_scores(*sides[0], *sides[1]), evaluate_split(MODEL, split, centring=means)
+    assert found.mAP == expected.mAP and list(found.cmc) == list(expected.cmc)
+    features = embed_split(MODEL, split, centring=means)
+    np.testing.assert_allclose(features.query_embeddings, sides[0][0], atol=1e-6)
+    np.testing.assert_allclose(features.gallery_embeddings, sides[1][0], atol=1e-6)
+    assert "no mean of yard" in caplog.text and "knows gate, hall" in caplog.text

@@ -9,6 +9,7 @@ import pytest
 from builders import write_config, write_crops
 
 from reid_mtda import cli
+from reid_mtda.camera_means import read_centring
 from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.model import load_model
@@ -66,6 +67,9 @@ def test_a_student_of_a_folder_of_crops(tmp_path, preset, run, caplog):
     assert kept["cameras"]["gate"]["crops"] == 12 and sorted(kept["too_few"]) == ["gate", "yard"]
     assert load_model(out / "student").manifest.trained_on == "lab -> crops (gate, yard)"
     assert sorted(path.stem for path in (out / "teachers").glob("*")) == ["gate", "yard"]
+    model = load_model(out / "student")
+    centring = read_centring(model.folder, model.manifest)
+    assert centring is not None and centring.by_camera.keys() == {"gate", "yard"}, "searches with it can be centred"
     assert run("adapt", "--config", preset, "--out", out, "--crops", crops)[0] == 0, "a finished job is found again"
     shutil.copyfile(crops / "gate/0_0.png", crops / "gate/new.png")
     code, err = run("adapt", "--config", preset, "--out", out, "--crops", crops)
