@@ -125,7 +125,7 @@ def test_the_json_of_an_evaluation(small_street, run, tmp_path):
     out, err = run("evaluate", "--model", model, "--data", "market1501", "--root", tmp_path, "--json")
     scores = json.loads(out)
     assert not err and set(scores) == {
-        "mAP", "mINP", "cmc", "num_queries", "num_valid_queries", "per_camera", "per_camera_pair",
+        "mAP", "mINP", "cmc", "num_queries", "num_valid_queries", "per_camera", "per_camera_pair", "tied", "intervals",
     }  # fmt: skip
     assert 0 < scores["mINP"] <= scores["mAP"] <= 1 and scores["cmc"] == sorted(scores["cmc"])
     assert 0 < scores["num_valid_queries"] <= scores["num_queries"]

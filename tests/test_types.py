@@ -101,7 +101,7 @@ def test_labels_stay_in_range():
 
 
 def test_the_unlabelled_target_has_no_place_for_a_label():
-    assert set(UnlabelledSet.__dataclass_fields__) == {"paths", "domain", "tracklets", "cameras", "spans"}
+    assert set(UnlabelledSet.__dataclass_fields__) == {"paths", "domain", "tracklets", "cameras", "spans", "site"}
     with pytest.raises(ShapeError, match=r"UnlabelledSet 'gate', tracklets: got int64 \(2,\), expected int64 \(1\)"):
         UnlabelledSet((Path("a"),), "gate", np.array([1, 2]))
     with pytest.raises(ShapeError, match=r"UnlabelledSet 'gate', cameras: got int32 \(1,\), expected int64 \(1\)"):

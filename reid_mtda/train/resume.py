@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import time
@@ -94,8 +95,11 @@ class Resumable:
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "recorded_bytes": self.run.recorded_bytes(),
         }
+        # Through memory: on a full disk torch's own writer says "unexpected pos" in place of the disk's error.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with atomic_write(self.path) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
         self._saved_s = now()
 
     def finish(self) -> None:

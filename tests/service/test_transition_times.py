@@ -202,11 +202,11 @@ def test_one_person_in_two_views_of_the_same_ground_is_no_proof_against_a_match(
         body = {"name": name, "url": "synthetic://street?camera=gate&duration=20", "neighbours": {"gate": travel}}
         assert admin.post(f"{API}/cameras", json=body).status_code == 201
         system.pool.pause(name)
-    crop = crop_of(0)
-    vector = system.model_server.embed_one(crop)
-    for camera in ("gate", "alley", "bridge"):
-        for n in range(32):
-            system.gallery.add(vector, camera, 900 + n, running.began, running.began + 5, crop)
+    rows = np.random.default_rng(0).normal(size=(3 * 64, system.gallery.dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # so many who look unlike each other that a rate can be met
+    cameras = np.repeat(["gate", "alley", "bridge"], 64).tolist()
+    tracks = list(range(900, 900 + 64)) * 3
+    system.gallery.add_many(rows, cameras, track_ids=tracks, start_s=running.began, end_s=running.began + 5)
     pairs = {tuple(row["cameras"] or ()) for row in admin.post(f"{API}/model/calibration").json()}
     assert ("bridge", "gate") in pairs and ("alley", "gate") not in pairs
     kept = running.service.cameras._database.read("SELECT * FROM cameras WHERE settings IS NOT NULL")
