@@ -220,6 +220,8 @@ def load_config(
             folder or weights file that is not there: found now, not hours into the job.
     """
     values = read_yaml(path) if path else {}
+    if path and not values:
+        raise ConfigError(f"{path}: it is empty, expected a preset; leave --config out to take the defaults")
     for override in overrides:
         values = _overridden(values, override)
     values = {**values, **(given or {})}

@@ -110,8 +110,10 @@ def choose_device(path: Path, device: str) -> str:
     if device == "auto":
         return there[0]
     if device not in there:
-        runtime = "ONNX Runtime" if path.suffix.lower() == ".onnx" else "OpenVINO"
-        hint = "; for NVIDIA cards install onnxruntime-gpu in place of onnxruntime" if device in _PROVIDERS else ""
+        is_onnx = path.suffix.lower() == ".onnx"
+        runtime = "ONNX Runtime" if is_onnx else "OpenVINO"
+        for_cards = is_onnx and device in ("cuda", "tensorrt")
+        hint = "; for NVIDIA cards install onnxruntime-gpu in place of onnxruntime" if for_cards else ""
         raise ConfigError(
             f"{path}: got device {device!r}, expected one that {runtime} has on this machine: "
             f"{', '.join(there)}, or auto{hint}"

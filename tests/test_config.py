@@ -190,3 +190,10 @@ def test_each_preset_of_the_benchmarks_names_what_there_is(name, monkeypatch):
         return
     monkeypatch.setattr("reid_mtda.config._check_presence", lambda where, config: None)
     assert load_config(path).adapt.parsed()
+
+
+def test_an_empty_preset_is_no_preset(tmp_path):
+    """Training for hours on defaults is not what somebody with an emptied file wants."""
+    (tmp_path / "empty.yaml").write_text("# nothing\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"empty\.yaml: it is empty, expected a preset"):
+        load_config(tmp_path / "empty.yaml")

@@ -19,7 +19,16 @@ from reid_mtda.camera_means import need_centring, read_centring
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
-from reid_mtda.gallery.given import Picture, as_jpeg, as_picture, as_times, as_vector, as_vectors
+from reid_mtda.gallery.given import (
+    Picture,
+    as_count,
+    as_jpeg,
+    as_picture,
+    as_times,
+    as_vector,
+    as_vectors,
+    check_cameras,
+)
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
 from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.gallery.store import FILE, Store
@@ -225,6 +234,7 @@ class Gallery:
         """
         rows = as_vectors(str(self.folder), vectors, self.dim)
         count, names = len(rows), [camera] * len(rows) if isinstance(camera, str) else list(camera)
+        check_cameras(str(self.folder), names)
         starts, ends = as_times(str(self.folder), time.time() if start_s is None else start_s, end_s, count)
         with self._lock:
             first = self._store.last_track() + 1 if track_ids is None else 0
@@ -316,9 +326,8 @@ class Gallery:
             GalleryError: a vector that is not one of this gallery's model, a picture without a model, or k < 1.
             ImageError: a file that is no picture, or a picture out of bounds.
         """
+        k = as_count(str(self.folder), k)
         vector = self._centred(self._embedded(query)[None], [camera])[0]
-        if k < 1:
-            raise GalleryError(f"{self.folder}: got k = {k}, expected 1 or more")
         self._catch_up()
         index = self._index
         scores, ids = index.search(vector, k, where)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,32 @@ def as_vectors(where: str, vectors: npt.ArrayLike, dim: int) -> FloatArray:
     if len(bad):
         raise GalleryError(f"{where}: got a vector of length {length[bad[0]]:.4g}, expected 1; normalise it first")
     return np.ascontiguousarray(rows)
+
+
+def as_count(where: str, k: object) -> int:
+    """Take ``k``, an integer of any kind, as an int.
+
+    Raises:
+        GalleryError: no integer, or below 1.
+    """
+    try:
+        count = operator.index(k)  # type: ignore[arg-type]
+    except TypeError:
+        count = 0
+    if count < 1 or isinstance(k, bool):
+        raise GalleryError(f"{where}: got k = {k!r}, expected an integer, 1 or more")
+    return count
+
+
+def check_cameras(where: str, names: Iterable[object]) -> None:
+    """Refuse what cannot be a camera's name: no text, empty, or with the signs of a path or of control.
+
+    Raises:
+        GalleryError: it names the first.
+    """
+    for name in dict.fromkeys(names):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable() or {"/", "\\"} & set(name):
+            raise GalleryError(f"{where}: got a camera called {name!r}, expected a name, without / and \\")
 
 
 def as_vector(where: str, vector: npt.ArrayLike, dim: int) -> FloatArray:

@@ -89,6 +89,8 @@ def serve(
     state = state or gallery.with_name(f"{gallery.name}-service")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")
+    if certificate is not None and key is not None:
+        _check_pair(certificate, key)
     if host not in ("127.0.0.1", "::1", "localhost") and not tls and certificate is None:
         log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
     started = running_service(load_site(site), model, gallery, state, settings, accept_retention=accept_retention)
@@ -241,6 +243,21 @@ def first_token(service: AppState) -> str | None:
     return issue_token(service.auth, service.audit, "admin", "admin", by="service", days=days)[0]
 
 
+def _check_pair(certificate: Path, key: Path) -> None:
+    """Refuse a certificate and key that TLS cannot use, before anything is made for the service."""
+    for path in (certificate, key):
+        if not path.is_file():
+            raise ConfigError(f"TLS: {path}: no such file; check the path")
+    try:
+        # A callback in place of a password: a prompt would wait for ever where nobody sits.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"TLS: {certificate} and {key} cannot be used ({getattr(error, 'reason', None) or error}), expected a PEM "
+            "certificate and its key without a password"
+        ) from None
+
+
 def self_made_certificate(folder: Path, hosts: Sequence[str]) -> tuple[Path, Path]:
     """A certificate of our own for ``hosts`` and localhost, kept in ``folder``; browsers ask before they trust it.
 
@@ -312,7 +329,8 @@ def _listening(host: str, port: int) -> Iterator[Listener]:
             listener.listen(128)  # whoever reads the address may connect at once, and waits for the first answer
         except OSError as error:
             raise StorageError(
-                f"{host}:{port}: cannot be served on ({error.strerror or error}); choose another port"
+                f"{host}:{port}: cannot be served on ({error.strerror or error}); choose another port, or an address "
+                "of this machine"
             ) from None
         except OverflowError:
             raise ConfigError(f"port: got {port}, expected 0 to 65535") from None

@@ -168,7 +168,8 @@ def adapt_crops(
             if camera not in targets
         }
         if not targets:
-            raise DataError(f"{place or 'targets'}: no camera gave crops to learn from: {'; '.join(failures.values())}")
+            why = "; ".join(failures.values()) or "there is none; give crops of one camera or more"
+            raise DataError(f"{place or 'targets'}: no camera gave crops to learn from: {why}")
     if crops is None:
         name = "+".join(target.title for target in config.targets)
     else:

@@ -95,7 +95,9 @@ def iso_time_s(text: str, *, where: str) -> float:
     except ValueError:
         raise ConfigError(f"{where}: got {text!r}, expected e.g. 2026-03-01T08:00:00+00:00") from None
     if moment.tzinfo is None:
-        raise ConfigError(f"{where}: got {text!r} without a zone, expected e.g. +00:00 at its end")
+        raise ConfigError(
+            f"{where}: got {text!r} without a time of day and a zone, expected e.g. 2026-03-01T08:00:00+00:00"
+        )
     return moment.timestamp()
 
 

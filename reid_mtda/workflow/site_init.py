@@ -47,6 +47,8 @@ def name_cameras(addresses: Sequence[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for number, text in enumerate(addresses, 1):
         start, equals, rest = text.partition("=")
+        if equals and not NAME.match(start) and ":" not in start and not Path(text).exists():
+            raise ConfigError(f"got a camera called {start!r}, expected a-z 0-9 _ -; NAME=ADDRESS")
         name, address = (start, rest) if equals and NAME.match(start) else (f"camera{number}", text)
         if name in named:
             raise ConfigError(f"camera {name!r} stands twice; give each a name of its own, NAME=ADDRESS")

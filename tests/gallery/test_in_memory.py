@@ -144,3 +144,21 @@ def test_ten_thousand_rows_take_one_transaction(gallery: Gallery) -> None:
     assert time.perf_counter() - began < 5  # one flush a row takes minutes
     assert len(gallery) == 10_000 and gallery._store.changes() == 1
     assert gallery.search(gallery.vector(int(numbers[77])), 1).hits[0].score > 0.9999
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "3", None, True, np.float64(2)])
+def test_how_many_is_an_integer(gallery: Gallery, k: object) -> None:
+    with pytest.raises(GalleryError, match=r"got k = .*, expected an integer, 1 or more"):
+        gallery.search([1.0, 0.0, 0.0], k=k)  # type: ignore[arg-type]
+
+
+def test_an_integer_of_any_kind_is_one(gallery: Gallery) -> None:
+    gallery.add_many(np.eye(3, dtype=np.float32), camera="gate")
+    assert len(gallery.search([1.0, 0.0, 0.0], k=np.int64(2)).hits) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "  ", "../a", "a/b", "a\\b", "a\nb", None, 5])
+def test_what_is_no_cameras_name_is_refused(gallery: Gallery, name: object) -> None:
+    with pytest.raises(GalleryError, match="got a camera called"):
+        gallery.add_many(np.eye(3, dtype=np.float32), camera=["gate", name, "gate"])  # type: ignore[list-item]
+    assert len(gallery) == 0

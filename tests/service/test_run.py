@@ -213,6 +213,18 @@ def test_without_openssl_tls_says_what_to_do(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("content", "message"), [("", "cannot be used"), (None, "no such file")])
+def test_a_certificate_that_cannot_be_used_is_named_before_a_token_is_made(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    files = tmp_path / "c.pem", tmp_path / "k.pem"
+    for path in files if content is not None else ():
+        path.write_text(content or "", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"TLS: .*c\.pem.* {message}"):
+        serve(tmp_path / "site", tmp_path / "m", tmp_path / "gallery", certificate=files[0], key=files[1], tell=print)
+    assert sorted(tmp_path.iterdir()) == [path for path in files if path.exists()]
+
+
 def test_a_certificate_of_our_own_is_made_anew_for_other_names_and_before_it_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

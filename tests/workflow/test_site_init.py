@@ -62,6 +62,9 @@ def test_names():
     assert name_cameras(["a", "b"]) == {"camera1": "a", "camera2": "b"}
     with pytest.raises(ConfigError, match="'gate' stands twice"):
         name_cameras([f"gate={GATE}", f"gate={GATE}"])
+    with pytest.raises(ConfigError, match="got a camera called 'größe', expected a-z 0-9 _ -"):
+        name_cameras([f"größe={GATE}"])
+    assert name_cameras(["rtsp://10.0.0.5/live?a=b"]) == {"camera1": "rtsp://10.0.0.5/live?a=b"}
 
 
 def test_the_verb_names_what_failed(tmp_path):
