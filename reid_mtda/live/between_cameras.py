@@ -5,7 +5,7 @@ Two scores, which fall for different reasons:
 - **Round trip**: from a tracklet's early crop to the nearest late crop of another camera, and from that one's early
   crop back to the nearest late crop here: is it the tracklet that was set out from? It falls when people become
   harder to tell apart.
-- **Certain strangers**: who is nearest to each other between two cameras, each camera centred and both models asked
+- **Certain negatives**: who is nearest to each other between two cameras, each camera centred and both models asked
   together, is probably one person; whoever was on view beside either of the two certainly is not. How many of those
   score below the pair? It falls when cameras drift apart, so that everybody looks like their own camera first.
 
@@ -60,10 +60,10 @@ def round_trips(views: Views, camera: IntArray) -> DoubleArray:
     return _ratio(found, asked)
 
 
-def strangers_below(
+def negatives_below(
     models: Sequence[Views], camera: IntArray, together: npt.NDArray[np.bool_]
 ) -> tuple[DoubleArray, ...]:
-    """The share of certain strangers that score below the probable same person in another camera, for each model.
+    """The share of certain negatives that score below the probable same person in another camera, for each model.
 
     Args:
         models: N tracklets as each model sees them; all choose the pairs together, so that none is favoured.
@@ -81,13 +81,13 @@ def strangers_below(
         forth, back = scores.argmax(axis=1), scores.argmax(axis=0)
         for row in np.flatnonzero(back[forth] == np.arange(len(here))):
             pair = int(here[row]), int(there[forth[row]])
-            strangers = np.flatnonzero(together[pair[0]] | together[pair[1]])
-            if not len(strangers):
+            negatives = np.flatnonzero(together[pair[0]] | together[pair[1]])
+            if not len(negatives):
                 continue
             for one, other in (pair, pair[::-1]):
                 asked[one] += 1
                 for mean, total in zip(means, below, strict=True):
-                    ahead = mean[other] @ mean[one] - mean[strangers] @ mean[one]
+                    ahead = mean[other] @ mean[one] - mean[negatives] @ mean[one]
                     total[one] += np.mean((ahead > _EQUAL) + 0.5 * (np.abs(ahead) <= _EQUAL))
     return tuple(_ratio(total, asked) for total in below)
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from reid_mtda.errors import ModelError
-from reid_mtda.live.between_cameras import Views, round_trips, strangers_below
+from reid_mtda.live.between_cameras import Views, negatives_below, round_trips
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
 from reid_mtda.model import Model
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, Tracklet
@@ -218,7 +218,7 @@ def _site_comparisons(
         for side in zip(*views, strict=True)
     ]
     measured["between cameras"] = tuple(round_trips(model, camera) for model in models)
-    measured["between cameras, against certain strangers"] = strangers_below(models, camera, _together(samples))
+    measured["between cameras, against certain negatives"] = negatives_below(models, camera, _together(samples))
     found = {}
     for name, (before, after) in measured.items():
         usable = np.isfinite(before) & np.isfinite(after)

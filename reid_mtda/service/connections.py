@@ -1,6 +1,6 @@
 """Open connections: whoever waits, sends or reads too slowly is let go, and no address holds the places of others.
 
-A stranger needs no token to open connections. Each one is counted from the moment it is accepted, TLS handshake
+Nobody needs a token to open connections. Each one is counted from the moment it is accepted, TLS handshake
 included. Where an address, or everybody together, has reached the limit, the connection that has waited longest
 without a whole request makes room: those who have something to say are served, the same address's included.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reid_mtda.live.between_cameras import Views, round_trips, strangers_below
+from reid_mtda.live.between_cameras import Views, negatives_below, round_trips
 from reid_mtda.live.model_gate import GateSample, compare_models
 from reid_mtda.model import Model
 from reid_mtda.types import ModelManifest, Preprocess
@@ -67,7 +67,7 @@ def test_an_equal_model_passes_and_a_better_one_does(site: Site) -> None:
     current = site.model(site.vectors)
     report = compare_models(site.samples, current, current)
     assert report.passes and set(report.site) == {
-        "within cameras", "between cameras", "between cameras, against certain strangers"
+        "within cameras", "between cameras", "between cameras, against certain negatives"
     }  # fmt: skip
     assert all(one.most_lost == 0 for one in report.site.values())
     assert compare_models(site.samples, site.model(site.worse_at_people(1.0)), current).passes
@@ -78,8 +78,8 @@ def test_a_model_whose_cameras_drift_apart_does_not_pass(site: Site) -> None:
     report = compare_models(site.samples, site.model(site.vectors), site.model(site.worse_by_camera(1.0)))
     assert not report.passes and not any(one.is_worse for one in report.cameras.values())
     assert report.site["within cameras"].is_no_worse
-    assert report.site["between cameras, against certain strangers"].is_worse
-    assert "between cameras, against certain strangers (1.000 -> " in report.reason
+    assert report.site["between cameras, against certain negatives"].is_worse
+    assert "between cameras, against certain negatives (1.000 -> " in report.reason
 
 
 def test_a_model_that_tells_people_less_apart_does_not_pass(site: Site) -> None:
@@ -105,9 +105,9 @@ def test_round_trips_and_strangers_by_hand() -> None:
     camera = np.repeat([0, 1], 5)
     assert round_trips(Views(rows, rows), camera).tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1, 0]
     together = (camera[:, None] == camera) & ~np.eye(10, dtype=bool)
-    (below,) = strangers_below([Views(rows, rows)], camera, together)
+    (below,) = negatives_below([Views(rows, rows)], camera, together)
     assert np.nanmax(below) == 1.0 and below.shape == (10,)
-    (alone,) = strangers_below([Views(rows, rows)], camera, np.zeros((10, 10), bool))
+    (alone,) = negatives_below([Views(rows, rows)], camera, np.zeros((10, 10), bool))
     assert np.isnan(alone).all()
     assert np.isnan(round_trips(Views(rows, rows), np.zeros(10, np.int64))).all()  # one camera
 
