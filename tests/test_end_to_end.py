@@ -56,7 +56,7 @@ def test_a_job_leaves_a_model_for_all_cameras(small_street):
     rows = model.network(np.zeros((2, 3, 32, 16), np.float32))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-5)
     stages = json.loads((small_street.out / "stages.json").read_text(encoding="utf-8"))
-    assert list(stages) == ["source data", "harvest", "source training", "teachers", "student", "export"]
+    assert list(stages) == ["source data", "harvest", "source training", "people", "teachers", "student", "export"]
     card = json.loads((small_street.out / "run.json").read_text(encoding="utf-8"))
     assert card["config"]["distil"]["steps"] == 4 and set(card["config"]["site"]) == set(CAMERAS)
 
