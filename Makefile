@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?=
+# The suite runs in so many processes; a file stays in one of them, for what its tests share.
+TEST_PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test coverage check serve install clean
@@ -24,10 +26,12 @@ serve: $(STAMP)
 	$(BIN)/reid-mtda serve cameras/street --model runs/demo/student --gallery runs/serve/gallery --config configs/live/street.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 coverage: $(STAMP)
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 check: $(STAMP)

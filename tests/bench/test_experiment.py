@@ -350,7 +350,7 @@ def test_seeds_are_numbers_from_0_each_once(place, tmp_path, seeds):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"p\.yaml: got neither rows \(a closed set\), targets \(data sets\) nor test: .*; take a preset of conf"),
+        ("", r"p\.yaml: it is empty, expected a preset"),
         ("test: {name: market1501, root: .}", r"p\.yaml: got neither rows"),
         ("- a", r"p\.yaml: got list, expected 'key: value' lines"),
         ("targets: [{nam: street}]", r"p\.yaml: unknown key 'targets\.0\.nam'; did you mean 'name'"),

@@ -346,7 +346,7 @@ def test_what_is_no_sighting_is_refused(gallery: Gallery, change: dict[str, obje
 
 
 def test_k_below_one_is_refused(gallery: Gallery) -> None:
-    with pytest.raises(GalleryError, match="got k = 0, expected 1 or more"):
+    with pytest.raises(GalleryError, match="got k = 0, expected an integer, 1 or more"):
         gallery.search(unit_rows(1)[0], 0)
 
 
