@@ -22,7 +22,7 @@ from reid_mtda.bench.embedded import (
     remembering,
     torch_model,
 )
-from reid_mtda.config import AdaptConfig
+from reid_mtda.config import AdaptConfig, Variant
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
@@ -84,9 +84,9 @@ def score_run(
 
     Rows: source only, the baselines that were trained, the teachers (each camera's pictures by its own teacher), their
     mean (each teacher alone on all pictures, scores averaged), the student, and the variants. Source only, blending,
-    the merge, the student and the oracle stand there a second time with BatchNorm statistics of each camera's
-    unlabelled ``targets``. Every row has its numbers a second time, ``centred``: each camera's mean embedding, of its
-    unlabelled crops, subtracted.
+    the merge, the student, the oracle and variants over proxies stand there a second time with BatchNorm statistics of
+    each camera's unlabelled ``targets``. Every row has its numbers a second time, ``centred``: each camera's mean
+    embedding, of its unlabelled crops, subtracted.
     """
     path = run.folder / "scores.json"
     if path.exists():
@@ -94,14 +94,14 @@ def score_run(
     preprocess, models = config.input.preprocess(), run.folder / "models"
     crop = next(iter(tests.values())).query.paths[:4]
     cost = measure_cost(load_embedder(models / "student.safetensors", run=run), preprocess, crop)
-    per_domain = {f"{OURS}, {name}" for name, v in config.variants.items() if v.distil.get("batchnorm") == "per_domain"}
+    own_statistics = {f"{OURS}, {name}" for name, v in config.variants.items() if _has_statistics(config, v)}
     rows = []
     for name, file in students(run, config).items():
         model = placed(load_embedder(file, run=run), run.compute)
         rows.append(
             {"method": name, **score_tests(tests, by_one(torch_model(model, preprocess).embed), targets), **cost}
         )
-        if OWN_BATCHNORM.format(name) in ORDER or name in per_domain:
+        if OWN_BATCHNORM.format(name) in ORDER or name in own_statistics:
             own = {camera: _with_batchnorm_of(model, target, preprocess) for camera, target in targets.items()}
             rows.append({"method": OWN_BATCHNORM.format(name), **score_tests(tests, by_camera(own), targets), **cost})
     small = {path.stem: _stored(path, preprocess, run) for path in sorted((run.folder / "per_camera").glob("*"))}
@@ -113,6 +113,15 @@ def score_run(
         row["ours"] = row["method"] == OURS
     write_json(path, rows)
     return rows
+
+
+def _has_statistics(config: AdaptConfig, variant: Variant) -> bool:
+    """Whether a variant stands in the table with each camera's statistics, too.
+
+    Of these it has its own sets, or it learnt of the targets alone and is to be compared at equal statistics.
+    """
+    proxies = (variant.distillation or config.distillation) == "camera_proxies"
+    return proxies or variant.distil.get("batchnorm") == "per_domain"
 
 
 def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) -> list[dict[str, Any]]:

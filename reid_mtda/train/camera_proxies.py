@@ -74,6 +74,11 @@ class CameraProxySettings(Strict):
     k2: int = Field(default=6, ge=1, description="neighbours averaged in query expansion")
     eps: float = Field(default=0.5, gt=0, lt=1, description="DBSCAN: Jaccard distance of neighbours")
     min_samples: int = Field(default=4, ge=1, description="DBSCAN: crops that make a place dense")
+    by_camera: bool = Field(
+        default=True,
+        description="a proxy for each person and camera; off: one for each person, told apart from all others (cluster "
+        "contrast on the same pseudo-identities: the baseline that says what cameras' own proxies bring)",
+    )
     temperature: float = Field(default=0.07, gt=0, description="tau of the intra-camera and the cross-camera loss")
     momentum: float = Field(default=0.2, ge=0, le=1, description="share of a proxy that one batch leaves")
     negatives: int = Field(default=50, ge=1, description="likest proxies of other people in the cross-camera loss")
@@ -127,7 +132,8 @@ def distil_camera_proxies(
     p, k = settings.target_identities, settings.target_pictures
     pick = pk_sampler(people, p=p, k=k, seed=run.child_seed("target"), where=", ".join(pool.names))
     seen = embed_pictures(averaged, of_target).embedding
-    proxies = CameraProxies.of(people, pool.camera, seen).to(device)
+    cameras = pool.camera if settings.by_camera else np.zeros_like(pool.camera)
+    proxies = CameraProxies.of(people, cameras, seen).to(device)
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     networks = {"student": student, "averaged": averaged, "memory": proxies.memory}
     state = Resumable(run, networks, {"student": optimiser}, settings.checkpoint_seconds)
@@ -143,7 +149,7 @@ def distil_camera_proxies(
         rows = torch.from_numpy(numbers).to(device)
         with seeded_step(run, step):
             seen = student(of_target.normalised(augment(of_target.unit(numbers, device)))).embedding
-        cross = step >= settings.cross_from * settings.steps
+        cross = settings.by_camera and step >= settings.cross_from * settings.steps
         parts = proxies.losses(seen, rows, settings, cross=cross)
         run.record("distil", step=step, **optimise(optimiser, parts, where="distillation", step=step))
         proxies.follow(seen, rows, momentum=settings.momentum)

@@ -120,6 +120,16 @@ def test_across_cameras_it_learns_from_the_given_share_of_the_steps_on(coats, tm
     assert all("cross-camera" in record for record in whole)
 
 
+def test_with_one_proxy_a_person_cameras_are_pooled(coats, tmp_path):
+    """The same pseudo-identities, a slot each; from elsewhere there is nobody to be drawn to."""
+    seen = {camera: np.eye(16, dtype=np.float32)[target.tracklets % 16] for camera, target in coats.items()}
+    outputs = {camera: TeacherOutputs(torch.from_numpy(rows), None) for camera, rows in seen.items()}
+    parts, records = run_proxies(tmp_path / "pooled", coats, outputs, by_camera=False, cross_from=0)
+    assert not any("cross-camera" in record for record in parts)
+    by_camera = run_proxies(tmp_path / "own", coats, outputs)[1][0]
+    assert records[0]["proxies"] == records[0]["people"] == by_camera["people"] < by_camera["proxies"]
+
+
 def test_weights_weigh(coats, tmp_path):
     """The first step's parts come from one student: twice the weight is twice the part."""
     one, two = (
