@@ -12,6 +12,7 @@ from builders import TINY_CONFIG, same_weights, write_config, write_crops
 from reid_mtda.bench import baselines as baselines_module
 from reid_mtda.bench import experiment as module
 from reid_mtda.bench.experiment import export_students, run_experiment, run_seeds
+from reid_mtda.bench.pseudo_identities import score_overlaps
 from reid_mtda.config import AdaptConfig, load_config
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
@@ -136,6 +137,17 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
         for path in sorted((run.folder / "teachers").glob("*.safetensors"))
     ]
     assert len(each) == 2 and rows["mean of teachers"]["mAP"] == pytest.approx(np.mean(each))
+
+
+def test_a_finished_runs_pseudo_identities_are_told_beside_the_truth(place, finished):
+    text = score_overlaps(place / "out/0", (1.0, 0.5), differing={"eps: 0.9": {"eps": 0.9, "min_samples": 2}})
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [
+        [way, f"{share} %"] for share in (100, 50) for way in ("as trained", "eps: 0.9")
+    ]
+    assert int(rows[0][2]) > int(rows[2][2]) and rows[0][3] == rows[2][3]
+    with pytest.raises(ConfigError, match=r"overlap: got 1\.5, expected shares above 0 and up to 1"):
+        score_overlaps(place / "out/0", (1.5,))
 
 
 def test_a_finished_run_is_not_made_again(place, finished, monkeypatch):
