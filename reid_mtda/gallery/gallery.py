@@ -19,6 +19,7 @@ from reid_mtda.camera_means import need_centring, read_centring
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.gallery_file import FILE
 from reid_mtda.gallery.given import (
     Picture,
     as_count,
@@ -31,7 +32,7 @@ from reid_mtda.gallery.given import (
 )
 from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
 from reid_mtda.gallery.rows import Change, Rows
-from reid_mtda.gallery.store import FILE, Store
+from reid_mtda.gallery.store import Store
 from reid_mtda.model import Model
 from reid_mtda.types import (
     FloatArray,

@@ -8,68 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reid_mtda import sqlite
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.gallery_file import (
+    FILE,
+    FORMAT,
+    bring_up_to_date,
+    check_format,
+    connect,
+    errors_of_gallery,
+    make_gallery_file,
+    write_tables,
+)
 from reid_mtda.gallery.rows import Change, Rows
+from reid_mtda.gallery.thumbnails import Thumbnails
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
-FILE = "gallery.sqlite"
-THUMBNAILS = "thumbnails"
-
-_APPLICATION_ID = 0x52654964  # "ReId", in the header of the file
-_SCHEMA = """
-CREATE TABLE meta (model_id TEXT NOT NULL, dim INTEGER NOT NULL, changes INTEGER NOT NULL);
-CREATE TABLE sightings (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    camera TEXT NOT NULL,
-    track_id INTEGER NOT NULL,
-    start_s REAL NOT NULL,
-    end_s REAL NOT NULL,
-    vector BLOB NOT NULL,
-    added_s REAL,
-    has_picture INTEGER,
-    UNIQUE (camera, track_id, start_s)
-);
-CREATE INDEX by_camera_and_time ON sightings (camera, start_s, end_s);
-CREATE INDEX by_time ON sightings (start_s, end_s);
-CREATE TABLE doomed (id INTEGER PRIMARY KEY);
-CREATE INDEX by_camera_and_arrival ON sightings (camera, coalesce(added_s, end_s));
-"""
-# What brings an older gallery up to date, by the format it leads to, from 2 on. Format 1 (0.1) did not note when a
-# sighting came in, nor whether it had a picture: NULL says that it is not known.
-_MIGRATIONS = (
-    """
-    ALTER TABLE sightings ADD COLUMN added_s REAL;
-    ALTER TABLE sightings ADD COLUMN has_picture INTEGER;
-    CREATE INDEX by_camera_and_arrival ON sightings (camera, coalesce(added_s, end_s))
-    """,
-)
-_SCHEMA_VERSION = 1 + len(_MIGRATIONS)
-# Holds the numbers of each camera in order, so that a page of them costs what it shows; galleries made without it
-# get it when they are opened, and older versions use them all the same.
-_PAGING = "CREATE INDEX IF NOT EXISTS by_camera ON sightings (camera)"
-# Which footage was indexed, by the fingerprint of its content, and the times that it was given.
-_FOOTAGE = """CREATE TABLE IF NOT EXISTS footage (
-    camera TEXT NOT NULL, fingerprint TEXT NOT NULL, start_s REAL NOT NULL, end_s REAL NOT NULL,
-    PRIMARY KEY (camera, fingerprint)
-)"""
-_PER_FOLDER = 1000
 _CHUNK = 20_000
-_BUSY_MS = 10_000
-_CHECKPOINT_MS = 500
-
 
 Key = tuple[str, int, float, float]
 """Camera, track, start and end of a sighting."""
@@ -91,38 +57,38 @@ class Store:
 
     def __init__(self, folder: Path | None, model_id: str | None, dim: int | None) -> None:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._in_memory = folder is None
+        in_memory = folder is None
         if folder is None:  # thumbnails are files all the same
             self._copy = tempfile.TemporaryDirectory(prefix="reid-mtda-gallery-")
             folder = Path(self._copy.name)
         self.folder = folder
-        self._write_lock = threading.RLock()
-        # One connection has no second one to read by.
-        self._read_lock = self._write_lock if self._in_memory else threading.RLock()
+        self._thumbnails = Thumbnails(folder)
         self.left = ""
-        self._inode: tuple[int, int] | None = None
         # A folder that may only be read, such as a mount of another machine's, can still be searched.
         self.is_read_only = (folder / FILE).is_file() and not os.access(folder, os.W_OK)
-        with self._translated():
-            if model_id is not None and not self._in_memory and not (folder / FILE).exists():
-                self._make(model_id, dim)
-            self._writer = self._connect_to_read() if self.is_read_only else self._connect()
+        self._write_lock = threading.RLock()
+        # One connection has no second one to read by.
+        self._read_lock = self._write_lock if in_memory or self.is_read_only else threading.RLock()
+        with errors_of_gallery(folder):
+            if self.is_read_only:
+                self._writer, self._copy = sqlite.connect_read_only(folder / FILE)
+            else:
+                if model_id is not None and not in_memory and not (folder / FILE).exists():
+                    make_gallery_file(folder, model_id, dim)
+                self._writer = connect(None if in_memory else folder)
             try:
                 if self.is_read_only:
-                    self._format = self._check_format(self._writer)
+                    self._format = check_format(self._writer, folder)
                 else:
-                    if self._in_memory:
-                        _write_schema(self._writer, model_id, dim)
-                    self._prepare()
-                    self._format = _SCHEMA_VERSION
-                if self._in_memory:
-                    self._reader = self._writer
-                else:
-                    self._reader = self._connect_to_read() if self.is_read_only else self._connect()
+                    if in_memory:
+                        write_tables(self._writer, model_id, dim)
+                    bring_up_to_date(self._writer, folder)
+                    self._format = FORMAT
+                self._reader = self._writer if in_memory or self.is_read_only else connect(folder)
             except BaseException:
                 self._writer.close()
                 raise
-            self._inode = _inode(folder / FILE)
+            self._identity = sqlite.file_identity(folder / FILE)
         ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
         self.model_id: str = model_id
         self.dim: int = dim
@@ -245,11 +211,7 @@ class Store:
         Raises:
             StorageError: it was removed or replaced.
         """
-        if _inode(self.folder / FILE) != self._inode:
-            raise StorageError(
-                f"{self.folder}: {FILE} was removed or replaced while it was in use; stop what uses it, put the file "
-                "back from a backup and start again"
-            )
+        sqlite.check_place(self.folder / FILE, self._identity)
 
     def _read_ids(self, ids: Sequence[int]) -> list[int]:
         found: list[int] = []
@@ -259,7 +221,7 @@ class Store:
 
     def thumbnail(self, number: int) -> Path:
         """Where the thumbnail of a sighting lies."""
-        return self.folder / THUMBNAILS / str(number // _PER_FOLDER) / f"{number}.jpg"
+        return self._thumbnails.path(number)
 
     def last_track(self) -> int:
         """The highest number of a track, of whichever camera; -1 without any."""
@@ -309,7 +271,7 @@ class Store:
                     number = int(connection.execute(insert, values).lastrowid or 0)
                     if thumbnail is not None:
                         written.append(self.thumbnail(number))
-                        self._write_thumbnail(written[-1], thumbnail)
+                        self._thumbnails.write(number, thumbnail)
                     if old is not None and added.pop(old[0], False) is None:  # the same twice among the rows
                         numbers = [number if other == old[0] else other for other in numbers]
                     numbers.append(number)
@@ -359,21 +321,14 @@ class Store:
                             left.append(f"the picture {self.thumbnail(number)} ({error.strerror or error})")
                         else:
                             connection.execute("DELETE FROM doomed WHERE id = ?", (number,))
-                if not self._empty_log():
+                with errors_of_gallery(self.folder):
+                    is_empty = sqlite.empty_log(self._writer)
+                if not is_empty:
                     left.append(f"the bytes of deleted vectors in {self.folder / FILE}, which another process reads")
             except (StorageError, GalleryError) as error:
                 left.append(str(error))
             self.left = "; ".join(left)
         return self.left
-
-    def _empty_log(self) -> bool:
-        with self._translated():
-            self._writer.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")
-            try:
-                busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                self._writer.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        return not busy
 
     def _sweep(self) -> None:
         """Finish what a kill left undone: doomed thumbnails, and those of an add that was never acknowledged."""
@@ -384,148 +339,23 @@ class Store:
                     part.unlink()
         with self._transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'sightings'").fetchone()
-            self._remove_thumbnails_after(row[0] if row else 0)
-
-    def _remove_thumbnails_after(self, last: int) -> None:
-        """No row has them: whoever wrote them was killed before its transaction ended."""
-        place = self.folder / THUMBNAILS
-        if not place.is_dir():
-            return
-        for folder in place.iterdir():
-            if folder.name.isdigit() and int(folder.name) >= (last + 1) // _PER_FOLDER:
-                for path in folder.glob("*.jpg"):
-                    if path.stem.isdigit() and int(path.stem) > last:
-                        path.unlink(missing_ok=True)
-
-    @staticmethod
-    def _write_thumbnail(path: Path, data: bytes) -> None:
-        """Write a file down to the disk. No other name first: until its row is committed nobody looks for it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            self._thumbnails.remove_after(row[0] if row else 0)
 
     def _matrix(self, blobs: Sequence[bytes]) -> FloatArray:
         if any(len(blob) != 4 * self.dim for blob in blobs):
             raise GalleryError(f"{self.folder}: {FILE} is damaged, a vector is not of length {self.dim}; restore it")
         return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
 
-    def _connect(self) -> sqlite3.Connection:
-        file = ":memory:" if self._in_memory else self.folder / FILE
-        connection = sqlite3.connect(file, timeout=_BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
-        # Three rows of 512 numbers to a page; the default page would hold one and waste half.
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        return connection
-
-    def _make(self, model_id: str, dim: int | None) -> None:
-        """A new file gets its name once its tables stand in it: an empty one of that name is damage, not new."""
-        temporary = self.folder / f".{FILE}.{os.getpid()}.part"
-        temporary.unlink(missing_ok=True)
-        try:
-            with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-                connection.execute("PRAGMA page_size = 8192")
-                connection.execute("PRAGMA synchronous = FULL")
-                _write_schema(connection, model_id, dim)
-            try:
-                os.link(temporary, self.folder / FILE)
-            except FileExistsError:
-                pass  # another process was faster: its gallery is opened
-            except OSError:  # a disk without hard links
-                temporary.replace(self.folder / FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _prepare(self) -> None:
-        """Check that the tables are ours, and bring those of an older version up to date."""
-        with self._transaction() as connection:
-            version = self._check_format(connection)
-            for statement in ";".join(_MIGRATIONS[version - 1 :]).split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            connection.execute(_PAGING)
-            connection.execute(_FOOTAGE)
-        self._writer.execute("PRAGMA journal_mode = WAL")
-
-    def _check_format(self, connection: sqlite3.Connection) -> int:
-        """Refuse a file that is no gallery's, or of a later version; returns its format."""
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if application != _APPLICATION_ID:
-            raise GalleryError(f"{self.folder}: {FILE} is not a gallery's; choose another folder")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if not 1 <= version <= _SCHEMA_VERSION:
-            raise GalleryError(
-                f"{self.folder}: made by another version of reid-mtda, got gallery format {version}, expected 1 to "
-                f"{_SCHEMA_VERSION}; use that version, or run 'reid-mtda index' into a new folder"
-            )
-        return int(version)
-
-    def _connect_to_read(self) -> sqlite3.Connection:
-        """Connect without writing a byte.
-
-        While somebody else writes, SQLite's own files beside the database tell what is new. Where there are none
-        nobody does, and the file alone is all. A log that was left behind cannot be taken in there: a copy of both is.
-        """
-        file = (self.folder / FILE).resolve()
-        connect = partial(sqlite3.connect, timeout=10, isolation_level=None, check_same_thread=False)
-        log = file.with_name(f"{FILE}-wal")
-        connection = connect(f"{file.as_uri()}?mode=ro", uri=True)
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master")
-            return connection
-        except sqlite3.OperationalError:
-            connection.close()
-        if not (log.is_file() and log.stat().st_size):
-            return connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
-        if self._copy is None:
-            self._copy = tempfile.TemporaryDirectory(prefix="reid-mtda-gallery-")
-            for source in (file, log):
-                shutil.copyfile(source, Path(self._copy.name) / source.name)
-        return connect(Path(self._copy.name) / FILE)
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, self._translated():
-            if self._inode is not None:
-                self.check_place()
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                # After a full disk SQLite may have rolled back by itself.
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
+        with self._write_lock, errors_of_gallery(self.folder):
+            self.check_place()
+            with sqlite.transaction(self._writer) as connection:
+                yield connection
 
     def _read(self, query: str, values: Sequence[str | float | int] = ()) -> list[Any]:
-        with self._translated(), self._read_lock:
+        with errors_of_gallery(self.folder), self._read_lock:
             return self._reader.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn what the database and the disk say into this package's words."""
-        try:
-            yield
-        except sqlite3.ProgrammingError as error:
-            raise GalleryError(f"{self.folder}: the gallery is closed ({error}); open it again") from error
-        except sqlite3.OperationalError as error:
-            raise StorageError(
-                f"{self.folder}: the gallery could not be used ({error}); free space, check permissions and that no "
-                "other program holds it; what stood there before is untouched"
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise GalleryError(
-                f"{self.folder}: {FILE} is damaged or not a gallery's ({error}); restore it, or run 'reid-mtda index' "
-                "into a new folder"
-            ) from error
-        except OSError as error:
-            raise StorageError(
-                f"{self.folder}: could not be written ({error.strerror or error}); free space and try again; "
-                "what stood there before is untouched"
-            ) from error
 
 
 def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
@@ -534,13 +364,6 @@ def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
     for start in range(0, len(numbers), 500):
         part = numbers[start : start + 500]
         yield ",".join("?" * len(part)), part
-
-
-def _write_schema(connection: sqlite3.Connection, model_id: str | None, dim: int | None) -> None:
-    connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-    connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
 
 def _count_change(connection: sqlite3.Connection) -> int:
@@ -554,11 +377,3 @@ def _due(camera: str, before_s: float, since_s: float, *, by_sighting: bool) -> 
         return "camera = ? AND start_s < ? AND end_s >= ? AND end_s < ?", (camera, before_s, since_s, before_s)
     came = "coalesce(added_s, end_s)"
     return f"camera = ? AND {came} >= ? AND {came} < ?", (camera, since_s, before_s)
-
-
-def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino

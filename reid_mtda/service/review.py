@@ -117,8 +117,8 @@ class Reviews:
         """
         principal.need(Role.OPERATOR)
         _check(decision)
-        try:
-            with self._database.write() as connection:
+        with self._database.write() as connection:
+            try:
                 cursor = connection.execute(
                     "INSERT INTO reviews (query_key, query_id, query_camera, candidate_key, candidate_id, "
                     "candidate_camera, score, case_reference, picture, first_user, first_decision, first_s, state, "
@@ -140,9 +140,9 @@ class Reviews:
                         principal.token_id,
                     ),
                 )
-                audit(int(cursor.lastrowid or 0))
-        except sqlite3.IntegrityError:
-            raise ReviewError("this pair is under review already; see the list of reviews", 409) from None
+            except sqlite3.IntegrityError:
+                raise ReviewError("this pair is under review already; see the list of reviews", 409) from None
+            audit(int(cursor.lastrowid or 0))
         return self.get(principal, int(cursor.lastrowid or 0))
 
     def decide(self, principal: Principal, number: int, decision: str, *, audit: Callable[[str], object]) -> Review:

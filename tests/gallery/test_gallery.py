@@ -41,15 +41,18 @@ def fill(gallery: Gallery, rows: FloatArray, first: int = 0) -> list[int]:
     ]
 
 
-def write_quickly(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
 def hurry(gallery: Gallery) -> None:
     """Let the gallery skip its disk flushes where a test does not need them."""
     gallery._store._writer.execute("PRAGMA synchronous = OFF")
-    gallery._store._write_thumbnail = write_quickly  # type: ignore[method-assign]
+    thumbnails = gallery._store._thumbnails
+
+    def write_quickly(number: int, jpeg: bytes) -> Path:
+        path = thumbnails.path(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg)
+        return path
+
+    thumbnails.write = write_quickly  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -273,7 +276,7 @@ def newer_format(folder: Path) -> None:
     [
         (a_file, "a file, expected a gallery folder"),
         (other_files, "holds other files and is not a gallery"),
-        (not_a_database, "gallery.sqlite is damaged or not a gallery's"),
+        (not_a_database, "gallery.sqlite: is damaged or of another kind"),
         (foreign_database, "gallery.sqlite is not a gallery's"),
         (newer_format, "got gallery format 99, expected 1"),
     ],
@@ -298,9 +301,9 @@ def test_a_closed_gallery_says_so(folder: Path) -> None:
     gallery = Gallery.open(folder, MODEL, DIM)
     gallery.close()
     gallery.close()
-    with pytest.raises(GalleryError, match="the gallery is closed"):
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite: is closed"):
         gallery.search(unit_rows(1)[0])
-    with pytest.raises(GalleryError, match="the gallery is closed"):
+    with pytest.raises(GalleryError, match=r"gallery\.sqlite: is closed"):
         fill(gallery, unit_rows(1))
 
 
