@@ -13,8 +13,8 @@ from pydantic import Field
 
 from reid_mtda.centring import CameraMeans, shrunk_means
 from reid_mtda.errors import ConfigError
+from reid_mtda.files import write_json
 from reid_mtda.model_folder import CAMERAS
-from reid_mtda.runs import write_json
 from reid_mtda.schema import Strict, parse
 from reid_mtda.types import FloatArray, ModelManifest
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.errors import ModelError, ShapeError
+from reid_mtda.files import write_json
 from reid_mtda.model_folder import (
     ID_DIGITS,
     MANIFEST,
@@ -20,7 +21,7 @@ from reid_mtda.model_folder import (
     weight_files,
 )
 from reid_mtda.networks import first_line, open_network
-from reid_mtda.runs import Progress, silent, write_json
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess, check_array
 from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.zoo.folder import resolve_model

@@ -1,4 +1,4 @@
-"""One execution and its folder: resolved config, seed, versions, numbers, checkpoints; and files written whole."""
+"""One execution and its folder: resolved config, seed, versions, numbers, checkpoints, times of its stages."""
 
 from __future__ import annotations
 
@@ -7,103 +7,21 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import shlex
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from reid_mtda.errors import ConfigError, StorageError
+from reid_mtda.files import atomic_write, json_value, lock_folder, write_json
+from reid_mtda.provenance import versions
 
 log = logging.getLogger(__name__)
-
-_RECORDED_PACKAGES = ("reid-mtda", "torch", "torchreid", "kornia", "numpy", "opencv-python", "onnxruntime", "faiss-cpu")
-
-
-class Progress(Protocol):
-    """Called after each step with (part, steps done, steps in all)."""
-
-    def __call__(self, part: str, done: int, total: int) -> None:
-        """Show it."""
-
-
-def silent(part: str, done: int, total: int) -> None:
-    """The progress of a job nobody watches."""
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there when the block ends well, remove it when it does not.
-
-    Raises:
-        StorageError: the disk refused (full, read-only, no permission); ``path`` is as it was before.
-    """
-    path = Path(path)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part" + path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise StorageError(
-            f"{path}: could not be written ({error.strerror or error}); free space or choose another folder; "
-            "what stood there before is untouched"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-
-
-def remove_part_files(folder: Path, *, deep: bool = False) -> list[str]:
-    """Remove what a kill left of ``atomic_write`` in ``folder``, ``deep``: and in its folders; their names.
-
-    Call it where no other process writes: a file being written looks the same.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    removed = []
-    try:
-        for path in sorted(folder.rglob(".*.part*") if deep else folder.glob(".*.part*")):
-            if path.is_file() and not path.is_symlink():
-                path.unlink(missing_ok=True)
-                removed.append(path.name)
-    except OSError as error:
-        raise StorageError(
-            f"{folder}: what was half written could not be removed ({error.strerror or error}); remove its .part files"
-        ) from error
-    return removed
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n", encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
 
 PRECISIONS = ("fp32", "bf16")
 """Numbers in which backbones may be computed."""
@@ -171,7 +89,7 @@ class Run:
 
     def record(self, part: str, **numbers: float | int | str) -> None:
         """Append one line of numbers to ``metrics.jsonl``."""
-        line = json.dumps({"time_s": round(time.time(), 3), "part": part, **numbers}, default=_plain)
+        line = json.dumps({"time_s": round(time.time(), 3), "part": part, **numbers}, default=json_value)
         try:
             with self._metrics.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
@@ -209,7 +127,7 @@ def open_run(folder: Path, *, seed: int, config: Mapping[str, Any], compute: Com
     folder = Path(folder)
     lock_folder(folder)
     card = folder / "run.json"
-    wanted = json.loads(json.dumps({"config": config, "seed": seed}, default=_plain))
+    wanted = json.loads(json.dumps({"config": config, "seed": seed}, default=json_value))
     if card.exists():
         try:
             there = json.loads(card.read_text(encoding="utf-8"))
@@ -251,72 +169,12 @@ def check_run_format(card: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def lock_folder(folder: Path, *, name: str = "run.lock", advice: str = "") -> None:
-    """Keep other processes out of ``folder`` for as long as this one lives; the system lets go even after a kill.
-
-    The lock belongs to the process, which may open the folder again. Where there are no such locks nothing is kept out.
-
-    Args:
-        folder: made when missing.
-        name: of the lock's file.
-        advice: what to do when another process has it.
-
-    Raises:
-        ConfigError: another process has it.
-        StorageError: the folder cannot be written.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    path = folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Never closed: closing any descriptor of the file would let go of the lock.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); choose another folder") from error
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        raise ConfigError(
-            f"{folder}: another process works in this folder; "
-            f"{advice or 'wait for its end or stop it, or choose another folder'}"
-        ) from None
-    except OSError as error:
-        log.warning("%s: the disk has no locks (%s); start one process at a time", folder, error.strerror)
-
-
 def _changes(there: Any, wanted: Any, path: str = "") -> Iterator[str]:
     if isinstance(there, dict) and isinstance(wanted, dict):
         for key in there.keys() | wanted.keys():
             yield from _changes(there.get(key), wanted.get(key), f"{path}.{key}" if path else str(key))
     elif there != wanted:
         yield path or "config"
-
-
-def versions() -> dict[str, str]:
-    """What produced a number: package versions, Python, processor and git commit."""
-    found = {}
-    for name in _RECORDED_PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return {**found, "python": platform.python_version(), "machine": platform.machine(), "commit": _commit()}
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.runs import HOST, Compute, Run, atomic_write, open_run, peak_memory_mb, stage, versions, write_json
+from reid_mtda.files import atomic_write, write_json
+from reid_mtda.provenance import versions
+from reid_mtda.runs import HOST, Compute, Run, open_run, peak_memory_mb, stage
 
 CONFIG = {"seed": 1, "distil": {"steps": 5, "names": ("a", "b")}, "site": {"gate": {"fps": 5.0}}}
 
@@ -56,7 +58,7 @@ def test_a_disk_that_fills_when_flushed_keeps_the_old_file(old, monkeypatch):
     def full(handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("reid_mtda.runs.os.fsync", full)
+    monkeypatch.setattr("reid_mtda.files.os.fsync", full)
     with pytest.raises(StorageError, match="what stood there before is untouched"):
         write_json(old, {"a": 1})
     assert old.read_text(encoding="utf-8") == "old" and nothing_else(old)

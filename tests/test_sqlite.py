@@ -1,4 +1,4 @@
-"""SQLite files: made whole, one transaction at a time, brought up to date once, errors in words; one way to open one."""
+"""SQLite files: made whole, one transaction at a time, brought up to date once, errors in words, one opener."""
 
 import sqlite3
 from contextlib import closing
@@ -76,7 +76,6 @@ def test_a_file_in_the_place_of_the_open_one_is_noticed(path: Path) -> None:
 
 def test_a_file_that_may_only_be_read_is_read_without_a_byte_beside_it(path: Path) -> None:
     with closing(files.connect(path)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("INSERT INTO t VALUES (1)")
     before = sorted(path.parent.iterdir())
     connection, copy = files.connect_read_only(path)

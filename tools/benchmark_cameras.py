@@ -43,7 +43,8 @@ def main() -> None:
     rows = [summary(list(same)) for same in zip(*found, strict=True)]
     print(table(rows))
     if options.out:
-        from reid_mtda.runs import versions, write_json
+        from reid_mtda.files import write_json
+        from reid_mtda.provenance import versions
 
         sizes = {k: getattr(options, k) for k in ("people", "per_camera", "teacher_steps", "student_steps", "rounds")}
         write_json(options.out / "cameras.json", {"sizes": sizes, "rows": rows, "versions": versions()})

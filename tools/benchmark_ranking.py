@@ -47,7 +47,8 @@ def main() -> None:
                 print("{:23}{seconds:8.2f} s{extra_mb:7.0f} MB   mAP {mAP:.9f}".format(way, **rows[way]), flush=True)
     print("CMC identical:", all(row["cmc"] == rows[WAYS[2]]["cmc"] for row in rows.values()))
     if options.out:
-        from reid_mtda.runs import versions, write_json
+        from reid_mtda.files import write_json
+        from reid_mtda.provenance import versions
 
         sizes = {key: getattr(options, key) for key in ("queries", "gallery", "dim", "seed")}
         write_json(options.out, {"sizes": sizes, "rows": rows, "versions": versions()})

@@ -24,9 +24,11 @@ from torch.nn import functional
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
+from reid_mtda.files import write_json
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
 from reid_mtda.models.classifier import Classifier, ClassifierOutput, ClassifierSpec, build_classifier
-from reid_mtda.runs import Run, versions, write_json
+from reid_mtda.provenance import versions
+from reid_mtda.runs import Run
 from reid_mtda.train.progressive import NetworkState, ProgressiveSettings, _network_state, distil_progressively
 from reid_mtda.types import Preprocess
 

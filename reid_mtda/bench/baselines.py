@@ -16,7 +16,8 @@ from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.models.merge import merge_networks
-from reid_mtda.runs import Progress, Run, stage
+from reid_mtda.progress import Progress
+from reid_mtda.runs import Run, stage
 from reid_mtda.schema import Strict
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import find_method

@@ -22,7 +22,9 @@ from reid_mtda.evaluate.rank_plots import draw_retrieval
 from reid_mtda.evaluate.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
 from reid_mtda.model import load_model
-from reid_mtda.runs import HOST, Compute, Progress, Run, silent, stage, versions
+from reid_mtda.progress import Progress, silent
+from reid_mtda.provenance import versions
+from reid_mtda.runs import HOST, Compute, Run, stage
 from reid_mtda.site import Site, load_site
 from reid_mtda.types import RetrievalSplit
 from reid_mtda.workflow.adapt import Adapted, adapt_cameras, adapted_targets, load_source

@@ -17,8 +17,10 @@ from reid_mtda.data.archive import names_split
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
+from reid_mtda.files import atomic_write
 from reid_mtda.models.checkpoint import load_embedder
-from reid_mtda.runs import HOST, Compute, Progress, Run, atomic_write, check_run_format, open_run, silent, stage
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import HOST, Compute, Run, check_run_format, open_run, stage
 from reid_mtda.schema import parse
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.adapt import (

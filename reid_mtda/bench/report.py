@@ -16,7 +16,7 @@ from PIL import Image
 from reid_mtda.bench.charts import curve_chart, heat_table, time_bars
 from reid_mtda.evaluate.rank_plots import draw_contact_sheet as draw_contact_sheet
 from reid_mtda.evaluate.rank_plots import draw_retrieval as draw_retrieval
-from reid_mtda.runs import atomic_write, write_json
+from reid_mtda.files import atomic_write, write_json
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1f27; --faint: #5d6675; --line: #dde1e8;

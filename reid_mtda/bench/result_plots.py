@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.bench.results import ALL, Result
-from reid_mtda.runs import atomic_write
+from reid_mtda.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reid_mtda.errors import DataError
-from reid_mtda.runs import atomic_write, write_json
+from reid_mtda.files import atomic_write, write_json
 
 Kind = Literal["closed_set", "reid"]
 ALL = "all"

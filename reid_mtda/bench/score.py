@@ -28,11 +28,12 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluate.bootstrap import people_to_json
 from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
+from reid_mtda.files import write_json
 from reid_mtda.model import Model, load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.device import placed
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.runs import Run, write_json
+from reid_mtda.runs import Run
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet

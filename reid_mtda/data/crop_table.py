@@ -11,7 +11,7 @@ import numpy as np
 
 from reid_mtda.data.tables import read_table
 from reid_mtda.errors import DataError
-from reid_mtda.runs import atomic_write
+from reid_mtda.files import atomic_write
 from reid_mtda.types import DoubleArray, IntArray
 
 COLUMNS = ("file", "tracklet", "frame", "time_s", "x0", "y0", "x1", "y1")

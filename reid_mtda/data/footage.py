@@ -13,7 +13,7 @@ from typing import Any
 
 from reid_mtda.data.crop_table import COLUMNS, Row, write_crop_table
 from reid_mtda.errors import DataError, StorageError
-from reid_mtda.runs import write_json
+from reid_mtda.files import write_json
 from reid_mtda.types import Detect, Frame, Tracklet
 from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.tracklets import TrackletBuilder

@@ -19,7 +19,7 @@ from reid_mtda.evaluate.cosine import Floats, as_floats
 from reid_mtda.evaluate.ranking import rank_scores
 from reid_mtda.junk import is_person
 from reid_mtda.model import Model
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import CameraScores, FloatArray, IntArray, RetrievalScores, RetrievalSplit
 
 log = logging.getLogger(__name__)

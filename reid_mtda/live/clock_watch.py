@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reid_mtda.errors import StorageError
-from reid_mtda.runs import write_json
+from reid_mtda.files import write_json
 
 log = logging.getLogger(__name__)
 

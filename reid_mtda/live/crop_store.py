@@ -14,7 +14,7 @@ from pathlib import Path
 from reid_mtda.data.crop_table import Row, read_crop_table, write_crop_table
 from reid_mtda.data.footage import write_crops
 from reid_mtda.errors import DataError, StorageError
-from reid_mtda.runs import remove_part_files
+from reid_mtda.files import remove_part_files
 from reid_mtda.types import Tracklet
 
 log = logging.getLogger(__name__)

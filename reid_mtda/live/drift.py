@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from reid_mtda.errors import StorageError
-from reid_mtda.runs import write_json
+from reid_mtda.files import write_json
 from reid_mtda.types import FloatArray
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from reid_mtda.errors import ReidError, StorageError
+from reid_mtda.files import write_json
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.clock_watch import YES
 from reid_mtda.live.crop_store import CropStore
 from reid_mtda.live.model_gate import GateSamples
-from reid_mtda.runs import write_json
 from reid_mtda.types import Sighting
 
 log = logging.getLogger(__name__)

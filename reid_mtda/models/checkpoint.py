@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from reid_mtda.arrays import read_arrays
 from reid_mtda.errors import DataError, ModelError
+from reid_mtda.files import atomic_write
 from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
-from reid_mtda.runs import Run, atomic_write
+from reid_mtda.runs import Run
 from reid_mtda.schema import Strict, parse
 
 _KIND = "reid_mtda"

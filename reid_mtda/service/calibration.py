@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
+from reid_mtda.files import write_json
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
-from reid_mtda.runs import write_json
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera
 

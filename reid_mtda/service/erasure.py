@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reid_mtda.errors import ReidError
+from reid_mtda.files import write_json
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runs import write_json
 from reid_mtda.service.audit import Audit, AuditEntry
 from reid_mtda.service.auth import Principal
 from reid_mtda.service.queries import Queries, live_prefix, live_prefixes, sighting_key

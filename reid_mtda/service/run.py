@@ -18,9 +18,9 @@ import uvicorn
 
 from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ConfigError, ReidError, StorageError
+from reid_mtda.files import lock_folder, remove_part_files
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.runs import lock_folder, remove_part_files
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state

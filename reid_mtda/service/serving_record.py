@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_mtda.errors import ReidError
+from reid_mtda.files import write_json
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model, load_model
-from reid_mtda.runs import write_json
 
 log = logging.getLogger(__name__)
 

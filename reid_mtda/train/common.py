@@ -19,7 +19,8 @@ from reid_mtda.errors import TrainingError
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.device import device_of, forked_generators, is_out_of_memory, placed
 from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
-from reid_mtda.runs import HOST, Compute, Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import HOST, Compute, Run
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from reid_mtda.data.batches import Pictures, load_pictures
 from reid_mtda.errors import DataError
 from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder, EmbedderOutput, joined_outputs
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.train.common import (
     cosine_decay,
     frozen,

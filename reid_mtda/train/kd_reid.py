@@ -22,7 +22,8 @@ from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.similarity import similarity_matrix_loss
 from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     cosine_decay,

@@ -25,7 +25,8 @@ from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.losses.mcc import class_confusion_loss
 from reid_mtda.models.classifier import Classifier
 from reid_mtda.models.device import device_of, on_host, placed
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     BatchNormSets,

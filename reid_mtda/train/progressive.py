@@ -32,7 +32,8 @@ from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.device import forked_generators, on_host, placed
 from reid_mtda.models.discriminator import Discriminator
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     BatchNormSets,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reid_mtda.errors import ModelError, TrainingError
+from reid_mtda.files import atomic_write
 from reid_mtda.models.checkpoint import RUN_AGAIN
-from reid_mtda.runs import Run, atomic_write
+from reid_mtda.runs import Run
 
 log = logging.getLogger(__name__)
 

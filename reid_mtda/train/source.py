@@ -13,7 +13,8 @@ from reid_mtda.data.samplers import pk_sampler
 from reid_mtda.losses.identity import identity_loss, triplet_loss
 from reid_mtda.models.device import on_host
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     cosine_decay,

@@ -24,7 +24,7 @@ from reid_mtda.data.pseudo_labels import (
 )
 from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
 

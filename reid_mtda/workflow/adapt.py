@@ -21,7 +21,8 @@ from reid_mtda.export import export_student
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
-from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.site import Site
 from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.camera_proxies import distil_camera_proxies

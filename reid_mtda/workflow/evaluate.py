@@ -23,7 +23,7 @@ from reid_mtda.evaluate.retrieval import (
 )
 from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.model import Model, load_model
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import RetrievalScores
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.model import load_model
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.site import Camera, Site, resolve, resolve_detector
 from reid_mtda.types import Detect, ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url

@@ -12,7 +12,7 @@ from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError
 from reid_mtda.evaluate.retrieval import evaluate_split
 from reid_mtda.model import Model, load_model
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import RetrievalScores, UnlabelledSet
 
 Targets = Mapping[str, UnlabelledSet] | UnlabelledSet | Path | str

@@ -11,9 +11,10 @@ from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.enough_people import people_seen, too_few_people
 from reid_mtda.errors import ReidError
+from reid_mtda.files import write_json
 from reid_mtda.models.device import placed
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.runs import Run, write_json
+from reid_mtda.runs import Run
 from reid_mtda.train.common import embed_pictures
 from reid_mtda.types import FloatArray, UnlabelledSet
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.files import write_json
 from reid_mtda.model import finish_folder
 from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import devices_of
-from reid_mtda.runs import Progress, silent, write_json
+from reid_mtda.progress import Progress, silent
 from reid_mtda.schema import parse
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.detect import load_detector

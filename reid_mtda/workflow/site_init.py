@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from reid_mtda.errors import ConfigError, ModelError
-from reid_mtda.runs import atomic_write
+from reid_mtda.files import atomic_write
 from reid_mtda.site import NAME, SITE_FILE, Camera, Site, check_address, load_site, resolve
 from reid_mtda.types import ImageArray
 from reid_mtda.vision.address import address_scheme

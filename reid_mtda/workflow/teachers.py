@@ -20,7 +20,8 @@ from reid_mtda.model import load_model
 from reid_mtda.model_folder import read_manifest
 from reid_mtda.models.checkpoint import load_embedder, load_tensors, save_tensors
 from reid_mtda.models.device import placed
-from reid_mtda.runs import Progress, Run, silent
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.train.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
 

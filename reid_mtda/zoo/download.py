@@ -10,7 +10,7 @@ from typing import IO
 import httpx
 
 from reid_mtda.errors import ModelError
-from reid_mtda.runs import Progress, silent
+from reid_mtda.progress import Progress, silent
 
 ATTEMPTS = 5
 _PAUSE_S = 1.0

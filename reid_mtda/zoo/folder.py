@@ -15,7 +15,7 @@ import platformdirs
 from pydantic import Field
 
 from reid_mtda.errors import ConfigError, ModelError
-from reid_mtda.runs import write_json
+from reid_mtda.files import write_json
 from reid_mtda.schema import Strict, parse
 from reid_mtda.zoo.table import Task, load_table
 

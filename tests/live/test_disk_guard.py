@@ -15,7 +15,7 @@ from streets import FAST, street, until
 
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.gallery.store import Store
+from reid_mtda.gallery.thumbnails import Thumbnails
 from reid_mtda.live.disk_guard import Disk, StorageLevel
 from reid_mtda.live.system import LiveSystem
 
@@ -109,10 +109,10 @@ def test_below_the_second_nothing_is_stored_but_searched(make: Callable[..., Liv
 def test_a_picture_that_no_longer_fits_costs_no_sighting(
     make: Callable[..., LiveSystem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(self: Thumbnails, number: int, jpeg: bytes) -> Path:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Store, "_write_thumbnail", staticmethod(full))
+    monkeypatch.setattr(Thumbnails, "write", full)
     system = make(street("gate"))
     system.start()
     until(lambda: system.pool.states()["gate"].counts.without_picture >= 2)

@@ -207,7 +207,7 @@ def test_what_is_no_audit_and_no_head_is_said(run, tmp_path: Path) -> None:
     refused(run("audit", "verify", tmp_path), f"holds no {FILE}")
     refused(run("audit", "verify", tmp_path, "--head", "last"), "--head: got 'last', expected NUMBER:HASH")
     (tmp_path / FILE).write_bytes(b"no database " * 100)
-    refused(run("audit", "verify", tmp_path), FILE, "could not be used")
+    refused(run("audit", "verify", tmp_path), FILE, "is damaged or of another kind")
     assert "verify" in run("audit", "--help")[1]
 
 

@@ -184,7 +184,7 @@ def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path
 
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from reid_mtda.runs import lock_folder;"
+    "import sys, time; from pathlib import Path; from reid_mtda.files import lock_folder;"
     "lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
 )
 

@@ -24,8 +24,11 @@ from reid_mtda.bench.closed.table import write_tables
 from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
+from reid_mtda.files import write_json
 from reid_mtda.models.cost import count_macs, median_ms
-from reid_mtda.runs import HOST, Compute, Progress, Run, open_run, silent, stage, versions, write_json
+from reid_mtda.progress import Progress, silent
+from reid_mtda.provenance import versions
+from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.schema import load_yaml
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from reid_mtda.bench.result_plots import plot_results
 from reid_mtda.bench.results import load_json, markdown_table, results_of_trials, spread, write_results
 from reid_mtda.errors import DataError
-from reid_mtda.runs import atomic_write
+from reid_mtda.files import atomic_write
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:

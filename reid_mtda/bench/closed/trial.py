@@ -18,6 +18,7 @@ from reid_mtda.bench.closed.settings import BenchmarkConfig, Net, Row
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.classification import ClosedDomain
 from reid_mtda.evaluate.accuracy import VALIDATORS, accuracy
+from reid_mtda.files import write_json
 from reid_mtda.models.classifier import (
     Classifier,
     ClassifierSpec,
@@ -26,7 +27,8 @@ from reid_mtda.models.classifier import (
     load_imagenet_weights,
     save_classifier,
 )
-from reid_mtda.runs import Progress, Run, silent, write_json
+from reid_mtda.progress import Progress, silent
+from reid_mtda.runs import Run
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.train.offline_kd import classify_pictures
