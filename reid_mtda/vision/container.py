@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -28,7 +29,12 @@ _MOST_BREAKS = 1000  # places in one file that the reader gets over; beyond, the
 
 
 def open_container(
-    address: str, shown: str, *, options: dict[str, str] | None = None, timeout_s: float | None = None
+    address: str,
+    shown: str,
+    *,
+    options: dict[str, str] | None = None,
+    timeout_s: float | None = None,
+    io_open: Callable[[str, int, dict[str, Any]], Any] | None = None,
 ) -> tuple[InputContainer, VideoStream]:
     """Open an address of FFmpeg's and find its picture stream.
 
@@ -37,6 +43,7 @@ def open_container(
         shown: how errors name it; no password.
         options: of FFmpeg's demuxer and protocols.
         timeout_s: seconds for opening, and for each read afterwards; None waits for ever.
+        io_open: opens every address in FFmpeg's place: (address, flags, options) -> what can be read.
 
     Returns:
         The container, to be closed by the caller, and its largest stream of pictures.
@@ -45,11 +52,15 @@ def open_container(
         VideoError: the cause: nothing there, refused, no answer, no video in it, a codec without a decoder.
     """
     try:
-        container = av.open(address, "r", options=dict(options or {}), timeout=timeout_s, metadata_errors="replace")
+        container = av.open(
+            address, "r", options=dict(options or {}), timeout=timeout_s, metadata_errors="replace", io_open=io_open
+        )
     except FFmpegError as error:
         raise VideoError(f"{shown}: {failure_in_words(error, address, timeout_s)}") from None
     except (ValueError, UnicodeError) as error:
         raise VideoError(f"{shown}: cannot be opened ({error}); check the address") from None
+    except OSError as error:  # of ``io_open``
+        raise VideoError(f"{shown}: cannot be opened, {error.strerror or error}; check the address") from None
     try:
         return container, _picture_stream(container, shown)
     except BaseException:

@@ -20,8 +20,11 @@ from reid_mtda.errors import ImageError, VideoError
 from reid_mtda.types import Frame
 from reid_mtda.vision.address import address_scheme, check_credentials, redact_url
 from reid_mtda.vision.container import RgbConverter, decoded_frames, open_container
+from reid_mtda.vision.hls import OPTIONS as HLS_OPTIONS
+from reid_mtda.vision.hls import SameHost, ask, is_playlist
 from reid_mtda.vision.preprocess import check_image_size
-from reid_mtda.vision.rtsp_probe import probe_rtsp
+from reid_mtda.vision.rtsp_probe import connect_rtsp, probe_rtsp
+from reid_mtda.vision.rtsp_relay import RtspRelay
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +32,14 @@ TIMEOUT_S = 8.0
 """Seconds that a stream is given to connect, to say what it is, and for each read."""
 
 _OPTIONS = {
-    "rtsp": {"rtsp_transport": "tcp"},
-    "http": {"max_redirects": "0", "protocol_whitelist": "http,https,tcp,tls,crypto,data,httpproxy"},
+    "rtsp": {"rtsp_transport": "tcp", "protocol_whitelist": "rtsp,rtp,tcp"},
+    "http": {
+        "max_redirects": "0",
+        "protocol_whitelist": "http,https,tcp,tls,crypto,data,httpproxy",
+        # What holds its pictures itself. Playlists and manifests name other addresses, which FFmpeg would open.
+        "format_whitelist": "mpegts,mpeg,mpegvideo,mov,mp4,matroska,webm,flv,live_flv,avi,asf,ogg,mxf,nut,mpjpeg,mjpeg,"
+        "h264,hevc,m4v,obu,ivf,jpeg_pipe,png_pipe,image2,tty",
+    },
 }
 _MOST_BREAKS = 25  # in a row, without a frame between them
 
@@ -38,35 +47,58 @@ _MOST_BREAKS = 25  # in a row, without a frame between them
 def open_stream(url: str) -> tuple[InputContainer, VideoStream]:
     """Open a network stream; each step of it ends within ``TIMEOUT_S``, and nothing else waits meanwhile.
 
+    Nothing that the other side says leads to another host: redirections and playlists of other hosts are refused.
+
     Raises:
         VideoError: with its cause, and no password.
     """
     shown, scheme = redact_url(url), address_scheme(url)
     check_credentials(url)
-    options = _OPTIONS[scheme.rstrip("s")]
-    if scheme.startswith("rtsp"):
-        probe_rtsp(url, TIMEOUT_S)
     # FFmpeg knows schemes in small letters only. What a stream is must be told by its first seconds.
     address = scheme + url[len(scheme) :]
+    options = {**_OPTIONS[scheme.rstrip("s")], "analyzeduration": "3000000"}
+    if scheme.startswith("rtsp"):
+        return _open_rtsp(address, shown, options)
     try:
-        return open_container(address, shown, options={**options, "analyzeduration": "3000000"}, timeout_s=TIMEOUT_S)
+        return open_container(address, shown, options=options, timeout_s=TIMEOUT_S)
     except VideoError:
-        if scheme.startswith("http") and (location := _redirection(address)):
-            raise VideoError(
-                f"{shown}: cannot be opened, it sends us to {redact_url(location)}, which is not followed; "
-                "give that address as url where it may be trusted"
-            ) from None
+        if location := _redirection(address):
+            raise VideoError(_sent(shown, location)) from None
+        if not is_playlist(address, TIMEOUT_S):
+            raise
+    place = SameHost(address, TIMEOUT_S)
+    try:
+        return open_container(
+            address, shown, options={**options, **HLS_OPTIONS}, timeout_s=TIMEOUT_S, io_open=place.open
+        )
+    except VideoError:
+        if place.elsewhere:
+            raise VideoError(_sent(shown, place.elsewhere)) from None
         raise
+
+
+def _open_rtsp(address: str, shown: str, options: dict[str, str]) -> tuple[InputContainer, VideoStream]:
+    probe_rtsp(address, TIMEOUT_S)
+    relay = RtspRelay(connect_rtsp(address, shown, TIMEOUT_S), TIMEOUT_S)
+    try:
+        return open_container(relay.address(address), shown, options=options, timeout_s=TIMEOUT_S)
+    except VideoError:
+        if relay.was_sent_elsewhere():
+            raise VideoError(_sent(shown, relay.location)) from None
+        raise
+
+
+def _sent(shown: str, location: str) -> str:
+    return (
+        f"{shown}: cannot be opened, it sends us to {redact_url(location)}, which is not followed; "
+        "give that address as url where it may be trusted"
+    )
 
 
 def _redirection(address: str) -> str:
     """Where an HTTP address that FFmpeg could not open sends whoever asks; empty when nowhere."""
-    parts = urlsplit(address)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:
-        with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
-            connection.request("GET", parts._replace(scheme="", netloc="", fragment="").geturl() or "/")
-            answer = connection.getresponse()
+        with contextlib.closing(ask(urlsplit(address), TIMEOUT_S, {})) as answer:
             return answer.headers.get("Location", "nowhere") if 300 <= answer.status < 400 else ""
     except (OSError, http.client.HTTPException):
         return ""

@@ -35,7 +35,7 @@ def probe_rtsp(url: str, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     # A connection of its own for each: some servers close it after every answer.
     for number, method in enumerate(("OPTIONS", "DESCRIBE"), 1):
-        with contextlib.closing(_connected(url, shown, timeout_s)) as connection:
+        with contextlib.closing(connect_rtsp(url, shown, timeout_s)) as connection:
             accept = "Accept: application/sdp\r\n" if method == "DESCRIBE" else ""
             status, headers = _answer(
                 connection, f"{method} {asked} RTSP/1.0\r\nCSeq: {number}\r\n{accept}\r\n", shown, deadline, timeout_s
@@ -52,7 +52,12 @@ def probe_rtsp(url: str, timeout_s: float) -> None:
                 return  # FFmpeg knows more ways to ask, and has the password
 
 
-def _connected(url: str, shown: str, timeout_s: float) -> socket.socket:
+def connect_rtsp(url: str, shown: str, timeout_s: float) -> socket.socket:
+    """Connect to the server of an address; of ``rtsps`` with TLS.
+
+    Raises:
+        VideoError: it cannot be reached, with the cause.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
     try:
