@@ -10,25 +10,25 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_mtda.crop_network import BATCH, looks_like_probabilities, open_crop_network, try_network
 from reid_mtda.errors import ModelError, ShapeError
 from reid_mtda.files import write_json
 from reid_mtda.model_folder import (
     ID_DIGITS,
     MANIFEST,
-    hash_weights,
+    ONNX,
+    check_model_id,
+    hash_model,
     new_model_folder,
     read_manifest,
     weight_files,
 )
-from reid_mtda.networks import first_line, open_network
+from reid_mtda.networks import first_line
+from reid_mtda.onnx_file import whole_onnx
 from reid_mtda.progress import Progress, silent
 from reid_mtda.types import Embed, FloatArray, ImageArray, ModelManifest, Preprocess, check_array
 from reid_mtda.vision.preprocess import read_image, to_model_input
 from reid_mtda.zoo.folder import resolve_model
-
-# More rows at once bring no more crops a second on a CPU, only more memory.
-BATCH = 32
-"""Crops that go through a network at once."""
 
 Crop = ImageArray | Path | str
 """A picture of one person: uint8 (h, w, 3) RGB, or the path of a picture file."""
@@ -111,95 +111,103 @@ def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None =
 
     Raises:
         ModelError: the folder is missing, damaged, of another kind, its weights are not those of its manifest, or
-            the device gives other results than the CPU.
+            the device gives other results than the CPU, or crops alone, together and twice do not give the same.
         ConfigError: a device that is not there; the message names those that are.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise ModelError(f"load_model: got {type(folder).__name__}, expected the path of a model folder, or a name")
     folder = resolve_model(Path(folder))
     manifest = read_manifest(folder)
-    found = hash_weights(weight_files(folder))
-    if not found.startswith(manifest.model_id):
-        raise ModelError(
-            f"{folder}: weights are not those of {MANIFEST}, got {found[:ID_DIGITS]}, expected {manifest.model_id}; "
-            "the folder is damaged or mixed: export again"
-        )
-    network, device = _open_weights(folder, device=device, threads=threads)
-    return Model(manifest, _checked_embed(folder, network, manifest), device, folder)
+    check_model_id(folder, manifest)
+    network, device = open_crop_network(
+        weight_files(folder)[0], manifest.preprocess, output=manifest.output, device=device, threads=threads
+    )
+    model = Model(manifest, _checked_embed(folder, network, manifest), device, folder)
+    try_network(folder, model.network, manifest.preprocess)
+    return model
 
 
-def write_manifest(weights: Path, folder: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
+def write_manifest(
+    weights: Path,
+    folder: Path,
+    *,
+    arch: str,
+    preprocess: Preprocess,
+    trained_on: str,
+    output: str | None = None,
+    crops: Sequence[ImageArray] = (),
+) -> ModelManifest:
     """Make a model folder out of a ready-made ONNX or OpenVINO IR file, e.g. to use it as a teacher.
 
     Args:
-        weights: ``*.onnx``, or ``*.xml`` with its ``*.bin`` beside it; one input (B, 3, h, w), one output (B, D, ...).
+        weights: ``*.onnx``, with the file of its weights beside it where it has one, or ``*.xml`` with its ``*.bin``;
+            one input (B, 3, h, w) or (B, h, w, 3), an output (B, D).
         folder: the model folder to make; a model folder that stands there is replaced once the new one is complete.
         arch: name of the network, for people.
         preprocess: what the network expects; for BGR 0-255 that is ``mean=(0, 0, 0), std=(1/255,) * 3,
             channels="BGR"``.
         trained_on: where the weights come from, for people.
+        output: name of the output that is the embedding; needed where there are several.
+        crops: real crops to try it on; without them drawn ones are taken.
 
     Raises:
         ModelError: the weights cannot be opened or do not turn crops into vectors; ``folder`` is as it was.
     """
     weights = Path(weights)
-    sources = [weights] if weights.suffix == ".onnx" else [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
+    is_onnx = weights.suffix.lower() == ".onnx"
+    sources = [weights] if is_onnx else [weights.with_suffix(".xml"), weights.with_suffix(".bin")]
     for source in sources:
         if not source.is_file():
             raise ModelError(f"{source}: no such file, expected an ONNX file or an OpenVINO .xml with its .bin")
     with new_model_folder(folder) as part:
-        for source in sources:
-            shutil.copyfile(source, part / f"model{source.suffix}")
-        return finish_folder(part, arch=arch, preprocess=preprocess, trained_on=trained_on)
+        if is_onnx:
+            (part / ONNX).write_bytes(whole_onnx(weights))
+        else:
+            for source in sources:
+                shutil.copyfile(source, part / f"model{source.suffix.lower()}")
+        return finish_folder(part, arch=arch, preprocess=preprocess, trained_on=trained_on, output=output, crops=crops)
 
 
-def finish_folder(part: Path, *, arch: str, preprocess: Preprocess, trained_on: str) -> ModelManifest:
-    """Write the manifest of the weights that lie in ``part``, after one trial crop gave a vector.
+def finish_folder(
+    part: Path,
+    *,
+    arch: str,
+    preprocess: Preprocess,
+    trained_on: str,
+    output: str | None = None,
+    crops: Sequence[ImageArray] = (),
+) -> ModelManifest:
+    """Write the manifest of the weights that lie in ``part``, after trial crops gave vectors that can be relied on.
 
     Args:
         part: an unfinished model folder, of ``new_model_folder``.
         arch: name of the network, for people.
         preprocess: what the network expects.
         trained_on: where the weights come from, for people.
+        output: name of the output that is the embedding; needed where there are several.
+        crops: real crops to try it on; without them drawn ones are taken.
 
     Raises:
-        ModelError: the weights cannot be opened or do not turn crops into vectors.
+        ModelError: the weights cannot be opened, do not turn crops into vectors, or into others the second time, or
+            among other crops; or what comes out are shares of classes.
     """
-    network, _ = _open_weights(part, device="cpu", threads=1)
-    row = _run(part, network, np.zeros((1, 3, preprocess.height, preprocess.width), np.float32))
+    network, _ = open_crop_network(weight_files(part)[0], preprocess, output=output, threads=1)
+    dim = try_network(part, network, preprocess, crops)
+    if output is None and looks_like_probabilities(network, preprocess):
+        raise ModelError(
+            f"{part}: gives {dim} shares that are 1 in all, so these are class scores, not an embedding; export it "
+            "without its classifier, or name its output where it is one all the same (--output NAME)"
+        )
     manifest = ModelManifest(
-        model_id=hash_weights(weight_files(part))[:ID_DIGITS],
+        model_id=hash_model(weight_files(part), preprocess, dim, output)[:ID_DIGITS],
         arch=arch,
-        embedding_dim=row.shape[1],
+        embedding_dim=dim,
         preprocess=preprocess,
         trained_on=trained_on,
+        output=output,
     )
     write_json(part / MANIFEST, {"kind": "reid-mtda model", **asdict(manifest)})
     return manifest
-
-
-def _open_weights(folder: Path, *, device: str, threads: int | None) -> tuple[Embed, str]:
-    """The weights of a model folder: crops float32 (B, 3, h, w), B > 0 -> rows (B, D) of any length; and the device."""
-    path = weight_files(folder)[0]
-    network = open_network(path, device=device, threads=threads, any_batch=True)
-    if len(network.inputs) != 1 or len(network.inputs[0]) != 4:
-        raise ModelError(f"{path}: got inputs {network.inputs}, expected one (B, 3, h, w)")
-    batch = network.inputs[0][0] or BATCH
-
-    def run(crops: FloatArray) -> FloatArray:
-        parts = [network.run(crops[start : start + batch])[0] for start in range(0, len(crops), batch)]
-        return np.concatenate([np.asarray(part, np.float32).reshape(len(part), -1) for part in parts])
-
-    return run, network.device
-
-
-def _run(folder: Path, network: Embed, crops: FloatArray) -> FloatArray:
-    """Call ``network``; a refusal names ``folder``."""
-    try:
-        return network(crops)
-    except Exception as error:
-        raise ModelError(
-            f"{folder}: the model refused crops {crops.shape} ({first_line(error)}); "
-            "its manifest's height and width may be wrong"
-        ) from None
 
 
 def _checked_embed(folder: Path, network: Embed, manifest: ModelManifest) -> Embed:
@@ -210,7 +218,7 @@ def _checked_embed(folder: Path, network: Embed, manifest: ModelManifest) -> Emb
         check_array(f"model {manifest.model_id}, crops", crops, np.float32, (None, 3, height, width))
         if len(crops) == 0:
             return np.zeros((0, dim), np.float32)
-        rows = _run(folder, network, np.ascontiguousarray(crops))
+        rows = _run(folder, network, crops)
         if rows.shape != (len(crops), dim):
             raise ModelError(
                 f"{folder}: the model gave {rows.shape}, expected {(len(crops), dim)}; {MANIFEST} is of another model"
@@ -220,5 +228,17 @@ def _checked_embed(folder: Path, network: Embed, manifest: ModelManifest) -> Emb
             raise ModelError(f"{folder}: the model gave numbers without a direction (zero or not finite); export again")
         return np.asarray(rows / length, np.float32)
 
-    embed(np.full((1, 3, height, width), 0.5, np.float32))
     return embed
+
+
+def _run(folder: Path, network: Embed, crops: FloatArray) -> FloatArray:
+    """Call ``network``; a refusal names ``folder``."""
+    try:
+        return network(crops)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{folder}: the model refused crops {crops.shape} ({first_line(error)}); "
+            "its manifest's height and width may be wrong"
+        ) from None

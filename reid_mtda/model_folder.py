@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -18,6 +20,8 @@ from reid_mtda.errors import ConfigError, ModelError, ShapeError, StorageError
 from reid_mtda.schema import Strict, parse
 from reid_mtda.types import ModelManifest, Preprocess
 from reid_mtda.zoo.folder import FILES, ORIGIN
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 CAMERAS = "cameras.json"
@@ -43,6 +47,7 @@ class _Card(Strict):
     embedding_dim: int = Field(ge=1, le=65536)
     preprocess: _PreprocessCard
     trained_on: str
+    output: str | None = None
 
     @field_validator("preprocess")
     @classmethod
@@ -82,6 +87,7 @@ def read_manifest(folder: Path) -> ModelManifest:
         embedding_dim=card.embedding_dim,
         preprocess=Preprocess(**card.preprocess.model_dump()),
         trained_on=card.trained_on,
+        output=card.output,
     )
 
 
@@ -150,12 +156,48 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"{folder}: weights are missing, expected {ONNX}, or {' and '.join(IR)}; export again")
 
 
-def hash_weights(files: list[Path]) -> str:
-    """What a ``model_id`` is the beginning of."""
+def hash_model(files: list[Path], preprocess: Preprocess, embedding_dim: int, output: str | None) -> str:
+    """What a ``model_id`` is the beginning of: the weights, and what of the card changes what comes out of them.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    digest = _hash(files)
+    numbers = {name: [float(n) for n in getattr(preprocess, name)] for name in ("mean", "std")}  # 0 is 0.0
+    card = {"preprocess": asdict(preprocess) | numbers, "embedding_dim": embedding_dim, "output": output}
+    digest.update(json.dumps(card, sort_keys=True).encode())
+    return str(digest.hexdigest())
+
+
+def check_model_id(folder: Path, manifest: ModelManifest) -> None:
+    """Refuse a folder whose weights or card are not those that its ``model_id`` was made from.
+
+    Raises:
+        ModelError: they differ, or cannot be read.
+    """
+    files = weight_files(folder)
+    found = hash_model(files, manifest.preprocess, manifest.embedding_dim, manifest.output)
+    if found.startswith(manifest.model_id):
+        return
+    if manifest.output is None and _hash(files).hexdigest().startswith(manifest.model_id):
+        log.warning(
+            "%s: its model_id is of its weights alone, as 0.1 made them: a change of the sizes and numbers in %s would "
+            "go unnoticed; export it again, and 'reindex' its galleries",
+            folder,
+            MANIFEST,
+        )
+        return
+    raise ModelError(
+        f"{folder}: weights and card are not those of its model_id, got {found[:ID_DIGITS]}, expected "
+        f"{manifest.model_id}; {MANIFEST} was changed, or the folder is damaged or mixed: export again"
+    )
+
+
+def _hash(files: list[Path]) -> Any:
     digest = hashlib.sha256()
     for file in files:
         try:
             digest.update(file.read_bytes())
         except OSError as error:
             raise ModelError(f"{file}: cannot be read ({error.strerror}); check the file") from None
-    return digest.hexdigest()
+    return digest

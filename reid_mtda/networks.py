@@ -35,6 +35,10 @@ _PROVIDERS = {
 }
 # A GPU's short floats would make results depend on the device.
 _PROVIDER_OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"use_tf32": 0}}
+_FLOATS = ("float16", "float32", "float64")
+_ONNX_TYPES = {"tensor(float16)": "float16", "tensor(float)": "float32", "tensor(double)": "float64"} | {
+    f"tensor({name})": name for name in ("uint8", "int8", "int32", "int64")
+}
 _IR_DEVICES = {"gpu": "GPU", "npu": "NPU", "cpu": "CPU"}
 
 
@@ -42,13 +46,17 @@ _IR_DEVICES = {"gpu": "GPU", "npu": "NPU", "cpu": "CPU"}
 class Network:
     """An opened network; ``run`` may be called from several threads.
 
-    ``inputs``: the shape of each input, None where a side is open. ``run``: one array for each input -> all outputs.
+    ``inputs``: the shape of each input, None where a side is open; ``types``: their numbers, as NumPy names them.
+    ``outputs``: name and shape of each. ``run``: one array for each input -> all outputs; floats of another length are
+    converted.
     """
 
     path: Path
     device: str
     inputs: tuple[Shape, ...]
     run: Callable[..., Outputs]
+    types: tuple[str, ...] = ()
+    outputs: tuple[tuple[str, Shape], ...] = ()
 
 
 def open_network(path: Path, *, device: str = "cpu", threads: int | None = None, any_batch: bool = False) -> Network:
@@ -59,7 +67,8 @@ def open_network(path: Path, *, device: str = "cpu", threads: int | None = None,
         device: ``cpu``; for ONNX also ``cuda``, ``tensorrt`` or ``coreml``, for OpenVINO ``gpu`` or ``npu``; ``auto``:
             the first of these that is there.
         threads: CPU threads of one call; None takes all this process may use.
-        any_batch: makes the first side of an OpenVINO network's input open; ONNX keeps what the file says.
+        any_batch: makes the first side of an OpenVINO network's input open where the network allows it; ONNX keeps what
+            the file says.
 
     Raises:
         ConfigError: a device that is not there; the message names those that are.
@@ -129,7 +138,7 @@ def check_parity(network: Network, reference: Network) -> None:
             ``PARITY`` of its length.
     """
     rng = np.random.default_rng(0)
-    inputs = [_trial(shape, rng) for shape in network.inputs]
+    inputs = [_trial(shape, rng) for shape in network.inputs]  # floats: whole numbers are the caller's to make
     try:
         got, expected = network.run(*inputs), reference.run(*inputs)
     except Exception as error:
@@ -187,13 +196,28 @@ def _open_onnx(path: Path, device: str, threads: int) -> Network:
         raise ConfigError(
             f"{path}: device {device} is installed but did not start; check its driver and libraries, or use device cpu"
         )
-    inputs = session.get_inputs()
-    names = [item.name for item in inputs]
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names, types = [item.name for item in inputs], tuple(_ONNX_TYPES.get(item.type, item.type) for item in inputs)
 
     def run(*arrays: FloatArray) -> Outputs:
-        return tuple(session.run(None, dict(zip(names, arrays, strict=True))))
+        return tuple(session.run(None, dict(zip(names, _as_typed(arrays, types), strict=True))))
 
-    return Network(path, device, tuple(_sides(item.shape) for item in inputs), run)
+    return Network(
+        path,
+        device,
+        tuple(_sides(item.shape) for item in inputs),
+        run,
+        types,
+        tuple((item.name, _sides(item.shape)) for item in outputs),
+    )
+
+
+def _as_typed(arrays: Sequence[npt.NDArray[Any]], types: Sequence[str]) -> list[npt.NDArray[Any]]:
+    """Floats as long as a network wants them; other numbers as they are."""
+    return [
+        array.astype(wanted) if array.dtype.kind == "f" and wanted in _FLOATS and array.dtype != wanted else array
+        for array, wanted in zip(arrays, types, strict=True)
+    ]
 
 
 def _open_ir(path: Path, device: str, threads: int, any_batch: bool) -> Network:
@@ -206,21 +230,54 @@ def _open_ir(path: Path, device: str, threads: int, any_batch: bool) -> Network:
         core = openvino.Core()
         model = core.read_model(path)
         if any_batch:
-            shape = list(model.input(0).get_partial_shape())
-            model.reshape({model.input(0): openvino.PartialShape([openvino.Dimension(), *shape[1:]])})
+            model = _with_free_batch(model, openvino)
         compiled = core.compile_model(model, _IR_DEVICES[device], settings)
     except Exception as error:
         raise ModelError(
             f"{path}: OpenVINO cannot open it ({first_line(error)}); get it, or export it, again"
         ) from None
-    shapes = [[n.get_length() if n.is_static else None for n in item.partial_shape] for item in compiled.inputs]
+    types = tuple(_ir_type(item) for item in compiled.inputs)
 
     def run(*arrays: FloatArray) -> Outputs:
         # A request of its own per call keeps concurrent calls apart.
-        found = compiled.create_infer_request().infer(dict(enumerate(arrays)))
+        found = compiled.create_infer_request().infer(dict(enumerate(_as_typed(arrays, types))))
         return tuple(np.array(found[number]) for number in range(len(compiled.outputs)))
 
-    return Network(path, device, tuple(_sides(shape) for shape in shapes), run)
+    return Network(
+        path,
+        device,
+        tuple(_ir_sides(item) for item in compiled.inputs),
+        run,
+        types,
+        tuple((_ir_name(item, number), _ir_sides(item)) for number, item in enumerate(compiled.outputs)),
+    )
+
+
+def _with_free_batch(model: Any, openvino: Any) -> Any:
+    """The network with its first side open; as it was where something in it holds on to its batch size."""
+    shape = list(model.input(0).get_partial_shape())
+    freed = model.clone()
+    try:
+        freed.reshape({freed.input(0): openvino.PartialShape([openvino.Dimension(), *shape[1:]])})
+    except RuntimeError:
+        return model
+    return freed
+
+
+def _ir_sides(item: Any) -> Shape:
+    # Of a network that was loaded without a rank nothing is known.
+    sides = item.partial_shape if item.partial_shape.rank.is_static else ()
+    return _sides([n.get_length() if n.is_static else None for n in sides])
+
+
+def _ir_type(item: Any) -> str:
+    return {"f16": "float16", "f32": "float32", "f64": "float64", "u8": "uint8"}.get(
+        item.element_type.get_type_name(), str(item.element_type.get_type_name())
+    )
+
+
+def _ir_name(item: Any, number: int) -> str:
+    return str(min(item.get_names())) if item.get_names() else str(number)
 
 
 def _openvino(path: Path) -> Any:

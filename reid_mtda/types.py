@@ -266,13 +266,18 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class ModelManifest:
-    """The card that travels with exported weights; ``model_id`` is a hash of them and binds a gallery."""
+    """The card that travels with exported weights.
+
+    ``model_id`` binds a gallery: a hash of the weights and of all in the card that changes what comes out of them.
+    ``output`` names the embedding among a network's outputs; None: it has one alone.
+    """
 
     model_id: str
     arch: str
     embedding_dim: int
     preprocess: Preprocess
     trained_on: str
+    output: str | None = None
 
 
 @dataclass(frozen=True)

@@ -99,15 +99,15 @@ def add(
     name: Annotated[str, typer.Option(help="What camera files and --model call it.")],
     task: Annotated[str, typer.Option(help="detector (finds people in frames) or reid (tells people apart).")],
     licence: Annotated[str | None, typer.Option(help="Its terms, noted for those who ask later.")] = None,
-    height: Annotated[int, typer.Option(min=8, help="With reid: crop height.")] = 256,
-    width: Annotated[int, typer.Option(min=8, help="With reid: crop width.")] = 128,
+    height: Annotated[int | None, typer.Option(min=8, help="With reid: crop height; else as the file says.")] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="With reid: crop width; else as the file says.")] = None,
     bgr255: Annotated[bool, typer.Option("--bgr255", help="With reid: it takes BGR in 0..255.")] = False,
+    output: Annotated[str | None, typer.Option(help="With reid: which output is the embedding, of several.")] = None,
     arch: Annotated[str | None, typer.Option(help="With reid, torchreid's weights: the network.")] = None,
     crops: Annotated[Path | None, typer.Option(help="With reid: real crops to compare an export with.")] = None,
 ) -> None:
     """Take a network of your own into the models folder, try it, and note its hash and terms."""
     from reid_mtda.workflow.add_model import UNSTATED, add_model
-    from reid_mtda.zoo.table import CropInput
 
     if task not in ("detector", "reid"):
         raise ConfigError(f"--task: got {task!r}, expected detector or reid")
@@ -115,7 +115,10 @@ def add(
         file,
         name,
         task="reid" if task == "reid" else "detector",
-        crop=CropInput(height=height, width=width, bgr255=bgr255),
+        height=height,
+        width=width,
+        bgr255=bgr255,
+        output=output,
         arch=arch,
         crops=crops,
         licence=licence,

@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reid_mtda.arrays import read_arrays
-from reid_mtda.errors import DataError, ModelError
+from reid_mtda.errors import ModelError
 from reid_mtda.files import atomic_write
 from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
@@ -97,35 +95,10 @@ def load_embedder(path: Path, *, run: Run | None = None) -> Embedder:
     return load_network(path, EmbedderSpec, build_embedder, kind="embedder", run=run)
 
 
-def load_zoo_weights(model: Embedder, path: Path) -> None:
-    """Fill the backbone of ``model`` with weights in torchreid's parameter names (.npz or .safetensors).
-
-    Classifier weights in the file are left out; everything else must fit.
-
-    Raises:
-        ModelError: missing or unreadable file, or a weight of the backbone missing or of another shape.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weights file; check the path")
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one that ``save_tensors`` wrote, of whatever kind, or a damaged one of that ending."""
     try:
-        if path.suffix == ".npz":
-            arrays = read_arrays(path, expected="expected weights")
-            found = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        else:
-            with safe_open(path, framework="pt") as file:
-                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (DataError, SafetensorError, OSError, TypeError) as error:
-        raise ModelError(f"{path}: not readable weights ({error}); expected .npz or .safetensors") from None
-    inner = getattr(model.backbone, "model", model.backbone)
-    if not isinstance(inner, nn.Module):
-        raise ModelError(f"{path}: {model.spec.arch} takes no outside weights")
-    wanted = inner.state_dict()
-    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
-    unfit = [name for name in wanted if name in found and found[name].shape != wanted[name].shape]
-    if missing or unfit:
-        raise ModelError(
-            f"{path}: does not fit {model.spec.arch}: missing {missing[:3]}, of another shape {unfit[:3]}; "
-            "choose the arch the weights were made for"
-        )
-    inner.load_state_dict({name: found.get(name, value) for name, value in wanted.items()})
+        with safe_open(path, framework="pt") as file:
+            return _KIND in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return path.suffix == ".safetensors"

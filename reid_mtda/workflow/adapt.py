@@ -19,8 +19,9 @@ from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError, ReidError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
-from reid_mtda.models.checkpoint import load_embedder, load_zoo_weights, save_embedder
+from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
+from reid_mtda.models.foreign_weights import load_zoo_weights
 from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.site import Site

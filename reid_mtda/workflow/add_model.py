@@ -8,11 +8,12 @@ from pathlib import Path
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import SUFFIXES
+from reid_mtda.onnx_file import whole_onnx
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import card_path
 from reid_mtda.workflow.export import export_weights
 from reid_mtda.zoo.folder import NAME, find_installed, models_folder, write_origin
-from reid_mtda.zoo.table import CropInput, Task, load_table
+from reid_mtda.zoo.table import Task, load_table
 
 UNSTATED = "not stated"
 
@@ -22,7 +23,10 @@ def add_model(
     name: str,
     *,
     task: Task,
-    crop: CropInput | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    bgr255: bool = False,
+    output: str | None = None,
     arch: str | None = None,
     crops: Path | None = None,
     licence: str | None = None,
@@ -35,7 +39,10 @@ def add_model(
             'reid-mtda export' reads, which are exported.
         name: what camera files and ``--model`` call it.
         task: what it is for.
-        crop: what a re-identification network takes; None takes 256x128, RGB.
+        height: of the crops that a re-identification network takes; None: as its file says, else 256.
+        width: None: as its file says, else 128.
+        bgr255: it takes BGR in 0..255.
+        output: which output is the embedding, where it has several.
         arch: the network of weights in torchreid's names.
         crops: real crops to compare an export with.
         licence: its terms, for people; None notes that they are not known.
@@ -60,10 +67,7 @@ def add_model(
     place = (folder or models_folder()) / name
     with new_model_folder(place) as part:
         if task == "reid":
-            given = crop or CropInput(height=256, width=128)
-            export_weights(
-                file, part, crops=crops, arch=arch, height=given.height, width=given.width, bgr255=given.bgr255
-            )
+            export_weights(file, part, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255, output=output)
         else:
             _add_detector(file, part)
         write_origin(part, task=task, source=file.name, licence=licence or UNSTATED)
@@ -75,8 +79,10 @@ def _add_detector(file: Path, part: Path) -> None:
     if file.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{file}: not a detector, expected a file ending in {' or '.join(SUFFIXES)}")
     load_detector(str(file), threads=1)
-    sources = [file] if file.suffix.lower() == ".onnx" else [file, file.with_suffix(".bin")]
-    for source in sources:
-        shutil.copyfile(source, part / f"model{source.suffix.lower()}")
+    if file.suffix.lower() == ".onnx":
+        (part / "model.onnx").write_bytes(whole_onnx(file))
+    else:
+        for source in (file, file.with_suffix(".bin")):
+            shutil.copyfile(source, part / f"model{source.suffix.lower()}")
     if card_path(file).is_file():
         shutil.copyfile(card_path(file), part / "model.json")

@@ -10,8 +10,9 @@ from builders import same_weights
 from safetensors.torch import save_file
 
 from reid_mtda.errors import ModelError, StorageError
-from reid_mtda.models.checkpoint import load_embedder, load_tensors, load_zoo_weights, save_embedder, save_tensors
+from reid_mtda.models.checkpoint import load_embedder, load_tensors, save_embedder, save_tensors
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.models.foreign_weights import load_zoo_weights
 from reid_mtda.runs import Run, open_run
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=3, embedding_dim=8)
@@ -162,7 +163,7 @@ def test_zoo_weights_that_do_not_fit_change_nothing(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"no archive", b"\x93NUMPY"])
 def test_unreadable_zoo_weights_are_refused(tmp_path, content):
     (tmp_path / "w.npz").write_bytes(content)
-    with pytest.raises(ModelError, match=r"w\.npz: not readable weights .*expected \.npz or \.safetensors"):
+    with pytest.raises(ModelError, match=r"w\.npz: not readable weights .*expected \.npz, \.safetensors"):
         load_zoo_weights(build_embedder(SPEC, seed=0), tmp_path / "w.npz")
 
 
