@@ -99,6 +99,11 @@ class Camera(Strict):
         description="Whether the running service keeps the best crops of this camera to adapt to later.",
         examples=[False],
     )
+    pictures_in_events: bool = Field(
+        default=False,
+        description="Whether a sighting's picture goes to those whom the service tells of events (MQTT, webhooks).",
+        examples=[False],
+    )
     neighbours: dict[str, Travel] = Field(
         default={},
         description="Travel times to other cameras of the site, by name; a search from a sighting leaves out what "
@@ -111,7 +116,7 @@ class Camera(Strict):
 
         Those of the service alone are not among them, nor is the device: all devices give what the CPU gives.
         """
-        return self.model_dump(exclude={"device", "keep_for_adaptation", "neighbours"})
+        return self.model_dump(exclude={"device", "keep_for_adaptation", "neighbours", "pictures_in_events"})
 
 
 class SiteSettings(Strict):

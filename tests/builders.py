@@ -112,7 +112,7 @@ def adapt_street(folder: Path) -> Street:
 
 
 def is_required(part: str) -> bool:
-    """Whether tests that need ``part`` may not be skipped; ``REID_MTDA_REQUIRE="chromium rtsp"`` names both parts."""
+    """Whether tests that need ``part`` may not be skipped; ``REID_MTDA_REQUIRE="chromium rtsp"`` names two parts."""
     return part in os.environ.get("REID_MTDA_REQUIRE", "").split()
 
 

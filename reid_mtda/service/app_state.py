@@ -21,6 +21,7 @@ from reid_mtda.service.erasure import Erasures
 from reid_mtda.service.live_pictures import LivePictures
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.model_registry import ModelRegistry
+from reid_mtda.service.notify.notifier import Notifier
 from reid_mtda.service.queries import Queries
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
@@ -49,6 +50,7 @@ class AppState:
     cameras: Cameras
     times: SiteTime
     erasures: Erasures
+    notifier: Notifier | None = None
     live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -60,8 +62,9 @@ class AppState:
     def close(self) -> None:
         """Close the service's files; the live system is stopped by whoever started it."""
         self.closing.set()
-        for part in (self.auth, self.audit, self.reviews, self.cameras):
-            part.close()
+        for part in (self.auth, self.audit, self.reviews, self.cameras, self.notifier):
+            if part is not None:
+                part.close()
 
 
 def make_app_state(
@@ -108,6 +111,10 @@ def make_app_state(
         times=site_time(system.follower.site.timezone),
         erasures=Erasures(system, state, audit, reviews, searches, queries),
     )
+    if not settings.notify.is_empty:
+        service.notifier = Notifier(system, state, settings.notify, service.closing)
+        service.erasures.holders.append(service.notifier.outbox)
+        metrics.follow_outbox(service.notifier.counts)
     _follow_retention(service)
     system.periodic_checks.append(lambda: _check_audit(service))
     return service

@@ -8,10 +8,10 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from reid_mtda.errors import ReidError
 from reid_mtda.files import write_json
@@ -29,6 +29,19 @@ log = logging.getLogger(__name__)
 FILE = "erasures.json"
 _AGAIN_S = 10.0
 _LATER_S = 30.0
+
+
+class Holder(Protocol):
+    """A file that holds something of sightings, by key, and must let go of it with them."""
+
+    left: str
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """Remove what is held of these sightings."""
+
+    def finish_forgetting(self) -> str:
+        """Remove the bytes of what was removed, as far as they can be; what is left, or ''."""
+
 
 Choose = Callable[[Gallery], Mapping[int, Sighting]]
 """gallery -> the sightings that go, by number."""
@@ -65,6 +78,7 @@ class Erasures:
     ) -> None:
         self._system, self._file, self._audit = system, Path(state) / FILE, audit
         self._reviews, self._searches, self._queries = reviews, searches, queries
+        self.holders: list[Holder] = []  # others that let go with them
         self._lock = threading.Lock()
         self._due = 0.0
         self._not_before: dict[str, float] = {}  # of those of this process: under way, or failed and perhaps repeated
@@ -112,6 +126,8 @@ class Erasures:
         self._reviews.forget(keys, prefixes)
         self._searches.forget(keys, prefixes)
         self._queries.forget(prefixes)
+        for holder in self.holders:
+            holder.forget(keys)
 
     def poll(self) -> None:
         """Complete what a kill interrupted, and remove what of earlier erasures is still on the disk."""
@@ -154,8 +170,12 @@ class Erasures:
         reviews = self._reviews.forget(keys, prefixes, camera)
         self._searches.forget(keys, prefixes)
         self._queries.forget(prefixes)
+        for holder in self.holders:
+            holder.forget(keys)
         removed = set(system.gallery.delete(rows))
         reviews += self._reviews.forget(keys, prefixes)  # of those proposed meanwhile
+        for holder in self.holders:
+            holder.forget(keys)
         left = self._left()
         entry = self._audit.add(
             user,
@@ -190,7 +210,9 @@ class Erasures:
     def _left(self) -> list[str]:
         """What of deleted things is still on the disk, as was seen at the last try."""
         galleries = (self._system.gallery, self._system.model_server.previous_gallery)
-        return [text for text in (*(g.left_of_deleted for g in galleries if g is not None), self._reviews.left) if text]
+        of_galleries = (gallery.left_of_deleted for gallery in galleries if gallery is not None)
+        of_holders = (holder.left for holder in self.holders)
+        return [text for text in (*of_galleries, self._reviews.left, *of_holders) if text]
 
     def _finish(self) -> list[str]:
         with self._system.model_server.galleries_lock:  # no gallery is closed meanwhile
@@ -198,6 +220,8 @@ class Erasures:
                 if gallery is not None:
                     gallery.finish_deleting()
         self._reviews.finish_forgetting()
+        for holder in self.holders:
+            holder.finish_forgetting()
         return self._left()
 
     def _keep_begun(self, name: str, asked: dict[str, Any]) -> None:

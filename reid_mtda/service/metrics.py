@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.calibration import Calibration
+from reid_mtda.service.notify.outbox import SinkCounts
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -34,6 +35,10 @@ class Metrics:
         self._requests = CounterRequests()
         self.registry.register(_Live(system, calibration))
         self.registry.register(self._requests)
+
+    def follow_outbox(self, counts: Callable[[], Mapping[str, SinkCounts]]) -> None:
+        """Tell of the events that wait for others."""
+        self.registry.register(_Outbox(counts))
 
     def searched(self, seconds: float) -> None:
         """A search took so long."""
@@ -65,6 +70,24 @@ class CounterRequests(Collector):
         for kind, count in sorted(self._counts.items()):
             family.add_metric([kind], count)
         yield family
+
+
+class _Outbox(Collector):
+    def __init__(self, counts: Callable[[], Mapping[str, SinkCounts]]) -> None:
+        self._counts = counts
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("reid_events_waiting", "Events that wait to be told.", labels=["sink"])
+        dropped = CounterMetricFamily("reid_events_dropped", "Events dropped before they were told.", labels=["sink"])
+        refused = CounterMetricFamily("reid_events_refused", "Events that the receiver refused.", labels=["sink"])
+        for sink, counts in self._counts().items():
+            waiting.add_metric([sink], counts.waiting)
+            dropped.add_metric([sink], counts.dropped)
+            refused.add_metric([sink], counts.refused)
+        yield from (waiting, dropped, refused)
 
 
 class _Live(Collector):

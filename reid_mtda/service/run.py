@@ -194,6 +194,8 @@ def running_service(
         log.info("started; audit head %s", head_text(service.last_head))
         system.expire_sightings(accept=accept_retention)  # what waits for a yes is told from the start
         system.start()
+        if service.notifier is not None:
+            service.notifier.start()
         yield service
     finally:
         service.closing.set()

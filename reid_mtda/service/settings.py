@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.schema import Strict
+from reid_mtda.service.notify.settings import NotifySettings
 
 
 class ServiceSettings(Strict):
@@ -19,6 +20,7 @@ class ServiceSettings(Strict):
         description="Where the model runs: cpu; for ONNX also cuda, tensorrt or coreml, for OpenVINO gpu or npu; auto: "
         "the first of these that is there. Cameras' detectors have a device of their own.",
     )
+    notify: NotifySettings = Field(default_factory=NotifySettings, description="Who is told of events.")
     false_match_rate: float = Field(
         default=0.001, gt=0, lt=0.5, description="Share of comparisons between different people that may match."
     )

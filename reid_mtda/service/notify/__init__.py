@@ -1,0 +1,1 @@
+"""Events told to other systems: an outbox on disk, and those who empty it: MQTT, webhooks, logs."""
