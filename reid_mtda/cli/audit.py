@@ -16,15 +16,21 @@ def verify(
     head: Annotated[
         str | None, typer.Option(help="NUMBER:HASH as printed before; shows that no entries were cut off since.")
     ] = None,
+    anchors: Annotated[
+        Path | None,
+        typer.Option(help="File of lines that end in NUMBER:HASH, as 'audit_anchor' writes; all must stand."),
+    ] = None,
 ) -> None:
     """Walk the whole chain: intact, with its count and last hash, or the first entry that was changed."""
     from reid_mtda.service.audit import FILE, head_text, parse_head, verify_audit
+    from reid_mtda.service.audit_anchor import read_anchors
 
     try:
         noted = None if head is None else parse_head(head)
     except ValueError as error:
         raise ConfigError(f"--head: {error} as 'reid-mtda audit verify' printed it") from None
-    report = verify_audit(state, head=noted)
+    heads = ([] if noted is None else [noted]) + ([] if anchors is None else read_anchors(anchors))
+    report = verify_audit(state, heads=heads)
     if not report.is_sound:
         raise StorageError(f"{state / FILE}: {report.fault}; keep the folder as it is and compare with a backup")
     for doubt in report.doubts:

@@ -129,7 +129,9 @@ class SiteReloader:
     def __init__(self, site: Site, pool: CameraPool, alerts: Alerts) -> None:
         self._watch, self._pool, self._alerts = SiteWatcher(site), pool, alerts
         self._refused: dict[str, str] = {}
+        self._owed: dict[str, SiteChange] = {}
         self._told: set[str] = set()
+        self.before_change: Callable[[SiteChange], None] = lambda change: None
         self.on_change: Callable[[SiteChange, str], None] = lambda change, problem: None
 
     @property
@@ -138,8 +140,25 @@ class SiteReloader:
         return self._watch.site
 
     def follow(self) -> None:
-        """Look at the files once; ``on_change`` is told of each change, and why it could not be followed, if so."""
+        """Look at the files once.
+
+        ``before_change`` is told of each change: what it refuses to note is not followed, but at a later look.
+        ``on_change`` is told afterwards, and why a change could not be followed, if so.
+        """
         for change in self._watch.poll():
+            self._refused.pop(change.name, None)
+            if joined := _joined(self._owed.pop(change.name, None), change):
+                self._owed[change.name] = joined
+        for change in list(self._owed.values()):
+            try:
+                self.before_change(change)
+            except ReidError as error:
+                self._refused[change.name] = (
+                    f"camera {change.name}: its file was {change.kind}, but that cannot be recorded ({error}); it is "
+                    "followed once it can be"
+                )
+                continue
+            del self._owed[change.name]
             self._refused.pop(change.name, None)
             if problem := self._apply(change):
                 self._refused[change.name] = problem
@@ -147,8 +166,8 @@ class SiteReloader:
                 log.info("camera %s: its file was %s", change.name, change.kind)
             try:
                 self.on_change(change, problem)
-            except ReidError as error:  # the file was followed all the same, and so must the others be
-                log.error("camera %s: file %s, but that could not be recorded: %s", change.name, change.kind, error)
+            except ReidError as error:  # the file was followed, and so must the others be
+                log.error("camera %s: file %s, but not all of it is kept: %s", change.name, change.kind, error)
         wrong = self._refused | self._watch.wrong
         for name in self._told | wrong.keys():
             self._alerts.put(f"camera {name}", wrong.get(name, ""))
@@ -174,6 +193,20 @@ class SiteReloader:
         except ConfigError as error:
             return str(error)
         return ""
+
+
+def _joined(first: SiteChange | None, then: SiteChange) -> SiteChange | None:
+    """Two changes of one file as one; None where it is as it was."""
+    if first is None:
+        return then
+    if first.before == then.after:
+        return None
+    kind: Literal["added", "changed", "removed"] = "changed"
+    if then.after is None:
+        kind = "removed"
+    elif first.before is None:
+        kind = "added"
+    return SiteChange(kind, then.name, first.before, then.after)
 
 
 def _stamps(folder: Path) -> dict[Path, _Stamp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from pathlib import Path
 
 from fastapi import Request
 
+from reid_mtda.errors import StorageError
 from reid_mtda.live.holdout import load_holdout
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.service.access_log import AccessLog
 from reid_mtda.service.audit import FIRST_HASH, Audit, Head
+from reid_mtda.service.audit_anchor import AuditAnchor
 from reid_mtda.service.auth import Auth, Principal, Role, Throttle
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
@@ -30,6 +33,8 @@ from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import SiteTime, site_time
 from reid_mtda.types import Detect, ImageArray
 from reid_mtda.vision.crops import encode_jpeg
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -54,6 +59,7 @@ class AppState:
     live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
     closing: threading.Event = field(default_factory=threading.Event)
+    anchor: AuditAnchor | None = None
     listeners: int = 0
     secure_cookies: bool = False
     last_head: Head = (0, FIRST_HASH)  # of the audit, at start and stop
@@ -110,6 +116,7 @@ def make_app_state(
         cameras=Cameras(system, state, policy, audit),
         times=site_time(system.follower.site.timezone),
         erasures=Erasures(system, state, audit, reviews, searches, queries),
+        anchor=AuditAnchor(settings.audit_anchor, state) if settings.audit_anchor else None,
     )
     if not settings.notify.is_empty:
         service.notifier = Notifier(system, state, settings.notify, service.closing)
@@ -120,8 +127,21 @@ def make_app_state(
     return service
 
 
+def note_head(service: AppState, *, at_once: bool) -> None:
+    """Note the audit's head outside, where the settings name a place; an alert as long as that fails."""
+    if service.anchor is None:
+        return
+    try:
+        (service.anchor.note if at_once else service.anchor.follow)(service.audit.head)
+        service.system.alerts.put("audit anchor", "")
+    except StorageError as error:
+        log.error("%s", error)
+        service.system.alerts.put("audit anchor", str(error))
+
+
 def _check_audit(service: AppState) -> None:
-    """Walk what came to the audit, and say for as long as it is so what is wrong with it."""
+    """Walk what came to the audit, note its head, and say for as long as it is so what is wrong with it."""
+    note_head(service, at_once=False)
     service.audit.check()
     service.system.alerts.put("audit", "; ".join(service.audit.doubts()))
 

@@ -184,13 +184,14 @@ class Audit:
             for r in self._database.read(query, (*values, limit))
         ]
 
-    def verify(self, *, head: Head | None = None) -> AuditReport:
+    def verify(self, *, heads: Sequence[Head] = ()) -> AuditReport:
         """Walk the whole chain, from its lowest number on.
 
         Args:
-            head: number and hash noted earlier, which must still stand, as must those in the file beside the audit.
+            heads: numbers and hashes noted earlier, which must still stand, as must those in the file beside the audit.
         """
-        noted = [one for one in (read_head(self._folder), head) if one is not None]
+        beside = read_head(self._folder)
+        noted = [*heads, *([] if beside is None else [beside])]
         outside, began_s = self._outside(), time.monotonic()
         report = self._walk(AuditReport(0, FIRST_HASH, ""), noted)
         # What was added during the walk is walked at the next check.
@@ -215,6 +216,11 @@ class Audit:
 
     def _walk(self, start: AuditReport, noted: Sequence[Head]) -> AuditReport:
         before, count = start.head, start.entries
+        expected: dict[int, set[str]] = {}
+        for number, there in noted:
+            expected.setdefault(number, set()).add(there)
+        if expected.get(0, {FIRST_HASH}) != {FIRST_HASH}:
+            return AuditReport(count, before, "entry 0: is not the one noted; a chain begins with entry 1")
         for row in self._rows(None if count == 0 else count):
             count += 1
             where = f"entry {row['number']}"
@@ -226,7 +232,7 @@ class Audit:
             digest = entry_hash(row["number"], row["time_s"], row["user"], row["action"], row["detail"], before)
             if digest != row["hash"]:
                 return AuditReport(count, before, f"{where}: its content does not match its hash; it was changed")
-            if any(number == count and there != digest for number, there in noted):
+            if expected.get(count, {digest}) != {digest}:
                 return AuditReport(count, before, f"{where}: is not the one noted; the chain was written anew")
             before = digest
         newest = max((number for number, _ in noted), default=0)
@@ -313,7 +319,7 @@ def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, 
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def verify_audit(folder: Path, *, head: Head | None = None) -> AuditReport:
+def verify_audit(folder: Path, *, heads: Sequence[Head] = ()) -> AuditReport:
     """Verify the audit of a service's state ``folder``.
 
     Raises:
@@ -325,6 +331,6 @@ def verify_audit(folder: Path, *, head: Head | None = None) -> AuditReport:
         raise StorageError(f"{folder}: holds no {FILE}{lost}; expected the state folder of a service")
     audit = Audit(folder)
     try:
-        return audit.verify(head=head)
+        return audit.verify(heads=heads)
     finally:
         audit.close()

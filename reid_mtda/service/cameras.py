@@ -71,6 +71,7 @@ class Cameras:
     def __init__(self, system: LiveSystem, state: Path, policy: UrlPolicy, audit: Audit) -> None:
         self._system, self._policy, self._audit = system, policy, audit
         self._database = Database(Path(state) / FILE, _SCHEMA)
+        system.follower.before_change = self._note_file
         system.follower.on_change = self._file_changed
         self.refused: set[str] = set()  # kept, but not taken up again; they can be removed
 
@@ -118,14 +119,19 @@ class Cameras:
         self._policy.check(camera.url)
         return camera
 
+    def _note_file(self, change: SiteChange) -> None:
+        """A camera file of the site changed: audited before it is followed."""
+        self._audit.add("service", f"site_file_{change.kind}", camera=change.name)
+
     def _file_changed(self, change: SiteChange, problem: str) -> None:
-        """A camera file of the site changed: audited; how long the sightings of one that went are kept stays known."""
+        """How long the sightings of a camera that went are kept stays known; a file not followed is audited as that."""
         if change.after is not None and not problem:
             self._remember_retention(change.name, change.after)
         elif change.kind == "removed" and change.before is not None and change.name not in self._system.pool.states():
             with self._database.write() as connection:
                 connection.execute(_SET, (change.name, None, change.before.retention_days, 0, 0))
-        self._audit.add("service", f"site_file_{change.kind}", camera=change.name, problem=problem)
+        if problem:
+            self._audit.add("service", "site_file_not_followed", camera=change.name, reason=problem)
 
     # What cannot be is refused first. Then a change is kept, audited and done, in this order and in one transaction:
     # when the disk or the audit refuses, nothing is kept and nothing is done.

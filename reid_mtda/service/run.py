@@ -23,7 +23,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
-from reid_mtda.service.app_state import AppState, make_app_state
+from reid_mtda.service.app_state import AppState, make_app_state, note_head
 from reid_mtda.service.audit import head_text
 from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
@@ -192,6 +192,7 @@ def running_service(
         )
         service.last_head = service.audit.head
         log.info("started; audit head %s", head_text(service.last_head))
+        note_head(service, at_once=True)
         system.expire_sightings(accept=accept_retention)  # what waits for a yes is told from the start
         system.start()
         if service.notifier is not None:
@@ -206,6 +207,8 @@ def running_service(
             service.last_head = service.audit.head
         # A warning, so that it is seen: whoever notes the last head elsewhere sees an end that was cut off since.
         log.warning("stopped; audit head %s", head_text(service.last_head))
+        with contextlib.suppress(ReidError):
+            note_head(service, at_once=True)
         service.close()
 
 

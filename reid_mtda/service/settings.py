@@ -66,6 +66,11 @@ class ServiceSettings(Strict):
     holdout_tolerance: float = Field(
         default=0.01, ge=0, le=1, description="By how much mAP of a camera may fall on the check set."
     )
+    audit_anchor: str | None = Field(
+        default=None,
+        description="Where the audit's last number and hash are noted at start and stop, and every hour in which "
+        "something was done: a file outside of the state folder, syslog, or syslog://HOST[:PORT].",
+    )
     first_token_days: float = Field(default=30.0, gt=0, description="Life of the first admin token, in days.")
 
     @field_validator("trusted_proxies")

@@ -183,21 +183,51 @@ def test_cameras_added_or_removed_while_running_are_left_as_they_are(
     assert list(system.pool.states()) == ["market", "yard"] and system.alerts.all() == {}
 
 
-def test_a_change_that_cannot_be_recorded_keeps_no_other_from_being_followed(
-    make: Callable[..., LiveSystem], folder: Path
-) -> None:
-    system, told = make(load_site(folder).cameras, site=load_site(folder)), list[str]()
+def test_what_cannot_be_recorded_is_not_followed_until_it_can(make: Callable[..., LiveSystem], folder: Path) -> None:
+    system, noted = make(load_site(folder).cameras, site=load_site(folder)), list[tuple[str, str]]()
+    days = lambda: {n: state.settings.retention_days for n, state in system.pool.states().items()}  # noqa: E731
+    follow, full = system.follower.follow, {"gate", "plaza"}
 
-    def refuse(change: SiteChange, problem: str) -> None:
-        told.append(change.name)
-        raise StorageError("audit: no space left")
+    def note(change: SiteChange) -> None:
+        if change.name in full:
+            raise StorageError("audit: no space left")
+        noted.append((change.kind, change.name))
 
-    system.follower.on_change = refuse
-    for name in ("gate", "market"):
+    system.follower.before_change = note
+    for name in ("gate", "market", "plaza"):
         write(folder, f"{name}.yaml", "retention_days: 1\n")
-    system.follower.follow(), system.follower.follow()
-    assert sorted(told) == ["gate", "market"]
-    assert {state.settings.retention_days for state in system.pool.states().values()} == {1.0}
+    follow(), follow()
+    assert days() == {"gate": 30.0, "market": 1.0} and noted == [("changed", "market")]
+    assert "cannot be recorded (audit: no space left); it is followed once it can be" in system.alerts.of("camera gate")
+    write(folder, "gate.yaml", "retention_days: 2\n")
+    write(folder, "plaza.yaml", "retention_days: 3\n")
+    follow(), follow()
+    full.clear()
+    follow()
+    assert days() == {"gate": 2.0, "market": 1.0, "plaza": 3.0} and system.alerts.all() == {}
+    assert noted[1:] == [("changed", "gate"), ("added", "plaza")]
+
+
+def test_a_change_taken_back_before_it_could_be_recorded_is_none(make: Callable[..., LiveSystem], folder: Path) -> None:
+    system = make(load_site(folder).cameras, site=load_site(folder))
+    full = [True]
+
+    def note(change: SiteChange) -> None:
+        if full:
+            raise StorageError("audit: no space left")
+        raise AssertionError(change)
+
+    system.follower.before_change = note
+    follow = system.follower.follow
+    write(folder, "gate.yaml", "retention_days: 1\n")
+    write(folder, "plaza.yaml")
+    follow(), follow()
+    write(folder, "gate.yaml")
+    (folder / "plaza.yaml").unlink()
+    follow(), follow()
+    full.clear()
+    follow()
+    assert system.alerts.all() == {} and list(system.pool.states()) == ["gate", "market"]
 
 
 def test_an_editors_lock_is_no_camera(watch: SiteWatcher, folder: Path) -> None:

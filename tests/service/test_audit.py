@@ -72,12 +72,12 @@ def test_an_entry_rewritten_with_a_fitting_hash_breaks_the_next(filled: Path) ->
 
 def test_a_noted_head_shows_a_cut_end_and_a_new_chain(filled: Path) -> None:
     head = (20, verify_audit(filled).head)
-    assert verify_audit(filled, head=head).is_sound
-    assert "not the one noted" in verify_audit(filled, head=(20, "0" * 64)).fault
+    assert verify_audit(filled, heads=[head]).is_sound
+    assert "not the one noted" in verify_audit(filled, heads=[(20, "0" * 64)]).fault
     tamper(filled, "DELETE FROM audit WHERE number > 15")
     (filled / HEAD_FILE).unlink()  # whoever cuts may remove what was noted beside, but not what was noted elsewhere
     assert verify_audit(filled).is_sound
-    assert "cut off" in verify_audit(filled, head=head).fault
+    assert "cut off" in verify_audit(filled, heads=[head]).fault
 
 
 @pytest.mark.parametrize(
