@@ -6,11 +6,26 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called after each step with (part, steps done, steps in all)."""
+    """Called after each step; the command line shows it with the time that remains."""
 
     def __call__(self, part: str, done: int, total: int) -> None:
-        """Show it."""
+        """Show how far ``part`` is.
+
+        Args:
+            part: of the job, in words.
+            done: steps that are over.
+            total: steps in all; where that is not known, or turns out too few, those that are over.
+        """
 
 
 def silent(part: str, done: int, total: int) -> None:
     """The progress of a job nobody watches."""
+
+
+def named(progress: Progress, name: str) -> Progress:
+    """Report every part to ``progress`` as ``name``."""
+
+    def show(part: str, done: int, total: int) -> None:
+        progress(name, done, total)
+
+    return show

@@ -295,6 +295,11 @@ class Sighting:
     thumbnail: Path
     added_s: float | None = None
 
+    @property
+    def key(self) -> str:
+        """Its name for good: its number changes when the gallery is made anew."""
+        return f"{self.camera}/{self.track_id}/{self.start_s:.3f}"
+
 
 @dataclass(frozen=True)
 class SearchHit:

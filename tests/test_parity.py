@@ -108,7 +108,7 @@ def test_offline_crops_equal_live_crops(tmp_path: Path, exported: Model, crops: 
     from reid_mtda.data.footage import harvest_crops
 
     frames = read_frames(URL, camera="gate", fps=5)
-    report = harvest_crops("gate", frames, load_detector("motion"), tmp_path / "crops", fps=5)
+    report = harvest_crops(frames, load_detector("motion"), TrackletBuilder("gate", fps=5), tmp_path / "crops")
     harvested = sorted((tmp_path / "crops" / "gate").glob("*.jpg"))
     assert report.crops == len(harvested) == len(crops)
     # JPEG is the one thing between the two paths.

@@ -16,7 +16,7 @@ from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.models.merge import merge_networks
-from reid_mtda.progress import Progress
+from reid_mtda.progress import Progress, named
 from reid_mtda.runs import Run, stage
 from reid_mtda.schema import Strict
 from reid_mtda.synthetic.street import draw_crops
@@ -115,7 +115,7 @@ def train_blending(
         config.input.preprocess(),
         _blending_settings(config),
         run.child("blending"),
-        lambda part, done, total: progress("blending", done, total),
+        named(progress, "blending"),
     )
     save_embedder(path, model, run=run, input=(config.input.height, config.input.width))
 
@@ -234,6 +234,6 @@ def train_oracle(
         config.input.preprocess(),
         settings,
         step,
-        lambda part, done, total: progress("oracle", done, total),
+        named(progress, "oracle"),
     )
     save_embedder(path, model, run=run, input=(config.input.height, config.input.width))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 from reid_mtda.data.crop_table import COLUMNS, Row, write_crop_table
 from reid_mtda.errors import DataError, StorageError
 from reid_mtda.files import write_json
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import Detect, Frame, Tracklet
 from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.tracklets import TrackletBuilder
+from reid_mtda.vision.video import frames_to_come
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +42,13 @@ class HarvestReport:
 
 
 def harvest_crops(
-    camera_name: str,
     frames: Iterable[Frame],
     detect: Detect,
+    builder: TrackletBuilder,
     folder: Path,
     *,
-    max_crops: int = 8,
-    fps: float = 5.0,
     made_from: Mapping[str, Any] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> HarvestReport:
     """Detect and track people in ``frames`` and write the best crops of each tracklet.
 
@@ -58,30 +58,28 @@ def harvest_crops(
     valid, empty harvest with a warning in its report.
 
     Args:
-        camera_name: name of the camera and of its folder.
-        frames: frames of that camera in order.
+        frames: frames of one camera in order.
         detect: the detector.
+        builder: follows people; fresh, and for this camera alone, after which its folder is named.
         folder: where the folders of all cameras stand.
-        max_crops: crops kept per tracklet.
-        fps: frames per second that ``frames`` holds.
         made_from: what else decides the result (address, detector ...), recorded; a harvest that was made from
             something else is refused.
-        progress: called with the number of frames done, after each.
+        progress: told of every frame.
 
     Raises:
         DataError: the folder stands there but is no finished harvest, or one made with other settings.
         StorageError: the disk refused; nothing half-written is left.
     """
-    target = Path(folder) / camera_name
-    settings = {"max_crops": max_crops, "fps": fps, **(made_from or {})}
+    target = Path(folder) / builder.camera
+    settings = {"max_crops": builder.max_crops, "fps": builder.fps, **(made_from or {})}
     if target.exists():
         return _finished(target, settings)
-    part = target.with_name(f".{camera_name}.part")
+    part = target.with_name(f".{builder.camera}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # what a killed harvest left
         with _writing(target):
             part.mkdir(parents=True)
-        report = _harvest(camera_name, frames, detect, part, max_crops, fps, progress)
+        report = _harvest(frames, detect, builder, part, progress)
         with _writing(target):
             write_json(part / _REPORT, {"report": asdict(report), "settings": settings})
             part.rename(target)
@@ -104,23 +102,20 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 def _harvest(
-    camera: str,
     frames: Iterable[Frame],
     detect: Detect,
+    builder: TrackletBuilder,
     folder: Path,
-    max_crops: int,
-    fps: float,
-    progress: Callable[[int], None] | None,
+    progress: Progress,
 ) -> HarvestReport:
-    builder = TrackletBuilder(camera, fps=fps, max_crops=max_crops)
+    camera, expected = builder.camera, frames_to_come(frames)
     table: list[Row] = []
     seen = found = too_low = 0
     for frame in frames:
         detections = detect(frame.image)
         table += write_crops(builder.update(frame, detections), folder)
         seen, found, too_low = seen + 1, found + len(detections), too_low + detections.too_low
-        if progress is not None:
-            progress(seen)
+        progress(f"harvest {camera}", seen, max(seen, expected))
     table += write_crops(builder.flush(), folder)
     write_crop_table(folder, table)
     crops, tracks = len(table), len({row["tracklet"] for row in table})

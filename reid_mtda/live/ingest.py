@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,10 @@ from reid_mtda.errors import GalleryError, ShapeError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import Detect, FloatArray, Frame, ImageArray, Tracklet, check_array
 from reid_mtda.vision.tracklets import TrackletBuilder
+from reid_mtda.vision.video import frames_to_come
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +48,15 @@ def ingest_camera(
     model: Model,
     gallery: Gallery,
     *,
-    replace: bool = True,
     former: Collection[tuple[float, float]] = (),
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = silent,
 ) -> IngestReport:
     """Turn the frames of one camera into sightings of ``gallery``.
 
     Footage can be ingested again: with the same settings nothing changes, with others the new sightings take the
     place of the old ones. A sighting is safe as soon as its tracklet has ended, so a pass that was stopped leaves
-    what it found, and the next pass mends the rest.
+    what it found, and the next pass mends the rest. After the last frame this camera's sightings that lie wholly in
+    the time of this footage and were not seen in this pass are removed.
 
     Args:
         frames: frames in time order, all of ``builder.camera``; none at all is fine.
@@ -62,11 +64,8 @@ def ingest_camera(
         builder: follows them; fresh, and for this camera alone.
         model: that which ``gallery`` was built with.
         gallery: where sightings go.
-        replace: after the last frame, remove this camera's sightings that lie wholly in the time of this footage and
-            were not seen in this pass.
-        former: (first, last) times that this footage had in earlier passes; with ``replace`` its sightings of then
-            go, too.
-        progress: called with the number of frames done, after each.
+        former: (first, last) times that this footage had in earlier passes; its sightings of then go, too.
+        progress: told of every frame.
 
     Raises:
         GalleryError: ``gallery`` was built with another model.
@@ -78,7 +77,7 @@ def ingest_camera(
             f"gallery {gallery.folder} was built with model {gallery.model_id}, this is {model.model_id}: "
             "run 'reid-mtda index' into a new folder"
         )
-    camera = builder.camera
+    camera, expected = builder.camera, frames_to_come(frames)
     count = detections = tracklets = too_low = 0
     start_s = end_s = float("nan")
     numbers: set[int] = set()
@@ -97,12 +96,11 @@ def ingest_camera(
         found = detect(frame.image)
         keep(builder.update(frame, found))
         count, detections, too_low = count + 1, detections + len(found), too_low + found.too_low
-        if progress is not None:
-            progress(count)
+        progress(f"index {camera}", count, max(count, expected))
     keep(builder.flush())
 
     removed: tuple[int, ...] = ()
-    if replace and count:
+    if count:
         removed = gallery.delete(
             number
             for first_s, last_s in ((start_s, end_s), *former)

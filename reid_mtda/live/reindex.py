@@ -12,6 +12,7 @@ import numpy as np
 from reid_mtda.errors import GalleryError, ImageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import Model
+from reid_mtda.progress import Progress, silent
 from reid_mtda.types import ImageArray, Sighting
 from reid_mtda.vision.preprocess import read_image
 
@@ -19,18 +20,11 @@ log = logging.getLogger(__name__)
 
 _BATCH = 32
 
-Key = tuple[str, int, float]
-
-
-def key_of(sighting: Sighting) -> Key:
-    """What names a sighting in every gallery."""
-    return sighting.camera, sighting.track_id, sighting.start_s
-
 
 def drop_gone(old: Gallery, new: Gallery) -> None:
     """Remove from ``new`` what ``old`` has not: erased there meanwhile, it must not stand up again."""
-    alive = {key_of(row) for row in old.sightings().values()}
-    gone = [number for number, row in new.sightings().items() if key_of(row) not in alive]
+    alive = {row.key for row in old.sightings().values()}
+    gone = [number for number, row in new.sightings().items() if row.key not in alive]
     if gone:
         new.delete(gone)
 
@@ -42,7 +36,7 @@ def carry_over(
     *,
     lock: AbstractContextManager[Any] | None = None,
     stopped: Callable[[], bool] = lambda: False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> dict[int, int]:
     """Add to ``new`` what ``old`` has more. Can be stopped and repeated.
 
@@ -52,7 +46,7 @@ def carry_over(
         model: embeds them.
         lock: held for each batch; whoever deletes from the galleries holds it, too.
         stopped: asked before each batch; True: leave off.
-        progress: called with (done, total).
+        progress: told how many are carried over, after each batch.
 
     Returns:
         New number by old number, of all sightings that stand in both.
@@ -63,9 +57,9 @@ def carry_over(
     """
     if new.model_id != model.model_id:
         raise GalleryError(f"gallery {new.folder} holds model {new.model_id}, got {model.model_id} to re-index with")
-    there = {key_of(row): number for number, row in new.sightings().items()}
+    there = {row.key: number for number, row in new.sightings().items()}
     wanted = old.sightings()
-    missing = [number for number, row in sorted(wanted.items()) if key_of(row) not in there]
+    missing = [number for number, row in sorted(wanted.items()) if row.key not in there]
     for start in range(0, len(missing), _BATCH):
         if stopped():
             break
@@ -76,7 +70,7 @@ def carry_over(
             rows = model.embed(list(readable.values()))
             for (number, picture), vector in zip(readable.items(), rows, strict=True):
                 row = batch[number]
-                there[key_of(row)] = new.add(
+                there[row.key] = new.add(
                     np.asarray(vector, np.float32),
                     row.camera,
                     row.track_id,
@@ -85,12 +79,12 @@ def carry_over(
                     picture,
                     added_s=row.end_s if row.added_s is None else row.added_s,
                 )
-        progress(min(start + _BATCH, len(missing)), len(missing))
+        progress("embedding anew", min(start + _BATCH, len(missing)), len(missing))
     known = new.footage()
     for (camera, fingerprint), span in old.footage().items():
         if (camera, fingerprint) not in known:
             new.note_footage(camera, fingerprint, *span)
-    return {number: there[key_of(row)] for number, row in wanted.items() if key_of(row) in there}
+    return {number: there[row.key] for number, row in wanted.items() if row.key in there}
 
 
 def _read(sighting: Sighting) -> ImageArray | None:

@@ -13,7 +13,6 @@ from collections import OrderedDict
 
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.auth import Principal
-from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.searches import KEPT_S, Searches
 from reid_mtda.types import Sighting
 
@@ -40,7 +39,7 @@ class AccessLog:
         if principal.session is not None:
             return
         found_by = self._searches.that_found(principal, number)
-        key = (principal.token_id, sighting_key(sighting), found_by)
+        key = (principal.token_id, sighting.key, found_by)
         if self._is_noted(key):
             return
         # One at a time for one key alone: a picture is given once its entry stands, and others' do not wait for it.

@@ -17,7 +17,7 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service.app_state import AppState, service_of
 from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.middleware import Who
-from reid_mtda.service.queries import SearchError, sighting_key
+from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import Proposal, Review
 from reid_mtda.service.searches import Asked, Reason, Search, seen_by
 from reid_mtda.types import Sighting
@@ -179,7 +179,7 @@ def propose_review(parts: AppState, who: Principal, made: Search, number: int, d
         query_key=made.query.key,
         query_id=made.query.sighting_id,
         query_camera=made.query.camera,
-        candidate_key=sighting_key(candidate),
+        candidate_key=candidate.key,
         candidate_id=number,
         candidate_camera=candidate.camera,
         score=judged.hit.score,

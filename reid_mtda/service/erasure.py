@@ -19,7 +19,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.audit import Audit, AuditEntry
 from reid_mtda.service.auth import Principal
-from reid_mtda.service.queries import Queries, live_prefix, live_prefixes, sighting_key
+from reid_mtda.service.queries import Queries, live_prefix, live_prefixes
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.searches import Searches
 from reid_mtda.types import Sighting
@@ -103,7 +103,7 @@ class Erasures:
         """
         with self._system.writes_paused():
             rows = choose(self._system.gallery)
-            keys = sorted(sighting_key(row) for row in rows.values())
+            keys = sorted(row.key for row in rows.values())
             name = secrets.token_hex(4)
             self._keep_begun(name, {"keys": keys, "camera": camera, "reason": reason})
             try:
@@ -121,7 +121,7 @@ class Erasures:
 
     def forget(self, rows: Collection[Sighting]) -> None:
         """Remove what hangs on sightings that go: reviews, kept answers, people picked; of retention, too."""
-        keys = {sighting_key(row) for row in rows}
+        keys = {row.key for row in rows}
         prefixes = live_prefixes(keys)
         self._reviews.forget(keys, prefixes)
         self._searches.forget(keys, prefixes)
@@ -157,7 +157,7 @@ class Erasures:
     ) -> Receipt:
         """What hangs on the sightings first, themselves last; called while no gallery is written to."""
         system = self._system
-        keys = {sighting_key(row) for row in rows.values()}
+        keys = {row.key for row in rows.values()}
         prefixes = (*live_prefixes(keys), *(() if camera is None else (live_prefix(camera),)))
         if (aside := system.model_server.previous_gallery) is not None:
             aside.delete(number for row in rows.values() for number in _of_key(aside, row))
@@ -264,8 +264,8 @@ class Erasures:
 
 def _called(gallery: Gallery, key: str) -> dict[int, Sighting]:
     camera, track, _ = key.rsplit("/", 2)
-    return {n: row for n, row in gallery.of_track(camera, int(track)).items() if sighting_key(row) == key}
+    return {n: row for n, row in gallery.of_track(camera, int(track)).items() if row.key == key}
 
 
 def _of_key(gallery: Gallery, sighting: Sighting) -> list[int]:
-    return list(_called(gallery, sighting_key(sighting)))
+    return list(_called(gallery, sighting.key))

@@ -204,9 +204,9 @@ class ModelRegistry:
         except StorageError as error:  # that it was begun is noted, and nothing was changed
             log.error("changing the model: %s", error)
 
-    def _progress(self, done: int, total: int) -> None:
+    def _progress(self, part: str, done: int, total: int) -> None:
         if self.job is not None:
-            self.job = Job(self.job.candidate, "running", "embedding anew", done, total)
+            self.job = Job(self.job.candidate, "running", part, done, total)
 
     def _change(self, user: Actor, name: str, model: Path, gallery: Path | None = None) -> None:
         new = load_model(model, device=self._device)

@@ -69,11 +69,6 @@ class Pick:
     crop: ImageArray = field(repr=False)
 
 
-def sighting_key(sighting: Sighting) -> str:
-    """A sighting's name for good; its number changes when the gallery is made anew."""
-    return f"{sighting.camera}/{sighting.track_id}/{sighting.start_s:.3f}"
-
-
 def live_prefix(camera: str, track_id: int | None = None) -> str:
     """How the keys of queries begin that were picked from a camera's live picture: of one track, or of any."""
     return f"live/{camera}/" if track_id is None else f"live/{camera}/{track_id}/"
@@ -93,7 +88,7 @@ def number_of(gallery: Gallery, key: str) -> int | None:
     """The number that the sighting called ``key`` has in ``gallery``; None for one that is not in it, or an upload."""
     camera, *track = key.rsplit("/", 2)
     rows = gallery.of_track(camera, int(track[0])) if len(track) == 2 else {}
-    return max((number for number, row in rows.items() if sighting_key(row) == key), default=None)
+    return max((number for number, row in rows.items() if row.key == key), default=None)
 
 
 class Queries:
@@ -252,9 +247,7 @@ class Queries:
             picture = sighting.thumbnail.read_bytes()
         except OSError:  # stored without one while the disk was full: its vector can be searched for all the same
             picture = encode_jpeg(np.full((96, 48, 3), 128, np.uint8), longest_px=THUMBNAIL_PX)
-        return Query(
-            sighting_key(sighting), vector, picture, gallery.model_id, number, sighting.camera, Seen.of(sighting)
-        )
+        return Query(sighting.key, vector, picture, gallery.model_id, number, sighting.camera, Seen.of(sighting))
 
     def sighting(self, principal: Principal, number: int) -> Sighting:
         """A sighting that this person may see.

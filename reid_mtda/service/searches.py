@@ -15,7 +15,7 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.auth import Principal, Role
-from reid_mtda.service.queries import Query, SearchError, sighting_key
+from reid_mtda.service.queries import Query, SearchError
 from reid_mtda.service.transition_times import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 
@@ -219,7 +219,7 @@ class Searches:
             for number in dropped:
                 del self._kept[number]
             for number, one in self._kept.items():
-                hits = tuple(judged for judged in one.hits if sighting_key(judged.hit.sighting) not in gone)
+                hits = tuple(judged for judged in one.hits if judged.hit.sighting.key not in gone)
                 if len(hits) < len(one.hits):
                     self._kept[number] = replace(one, hits=hits)
         return len(dropped)

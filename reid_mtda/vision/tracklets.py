@@ -14,6 +14,8 @@ from reid_mtda.types import Detections, FloatArray, Frame, ImageArray, Tracklet
 from reid_mtda.vision.crops import crop_box
 
 _FAIR = 0.4  # of the best crop's quality: what is worse shows others, an edge or a blur, and is not handed out
+MAX_ACTIVE = 128
+"""Tracks of one camera that are held at once."""
 _SLACK_S = 1.0  # clocks that step back by less are taken as jitter
 
 
@@ -69,6 +71,8 @@ class TrackletBuilder:
     whoever groups by track_id still sees one person. A camera's clock that steps back, or a gap longer than
     ``lost_s``, ends all tracks.
 
+    Of more than ``MAX_ACTIVE`` tracks at once the one unseen for longest ends early.
+
     Args:
         camera: name that the tracklets carry.
         fps: frames per second that ``update`` will see.
@@ -76,7 +80,6 @@ class TrackletBuilder:
         min_hits: tracklets seen in fewer frames are dropped as false alarms.
         lost_s: seconds without being seen after which a tracklet ends; None: 1, or three frames where that is longer.
         max_age_s: seconds after which a lasting tracklet is handed out, but not before ``min_hits`` frames went by.
-        max_active: tracks held at once; beyond it the one unseen for longest ends early.
         first_track_id: number of the first track, for a camera that is opened again.
 
     Raises:
@@ -92,11 +95,10 @@ class TrackletBuilder:
         min_hits: int = 3,
         lost_s: float | None = None,
         max_age_s: float = 60.0,
-        max_active: int = 128,
         first_track_id: int = 0,
     ) -> None:
         where = f"tracklets of camera {camera!r}"
-        for name, value in (("max_crops", max_crops), ("min_hits", min_hits), ("max_active", max_active)):
+        for name, value in (("max_crops", max_crops), ("min_hits", min_hits)):
             if value < 1:
                 raise ConfigError(f"{where}: {name} must be >= 1, got {value}")
         for name, seconds in (("fps", fps), ("lost_s", lost_s), ("max_age_s", max_age_s)):
@@ -104,10 +106,10 @@ class TrackletBuilder:
                 raise ConfigError(f"{where}: {name} must be > 0, got {seconds}")
         self.camera = camera
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-        self._fps, self._max_crops, self._min_hits = fps, max_crops, min_hits
+        self.fps, self.max_crops, self._min_hits = fps, max_crops, min_hits
         # Below a frame a second every frame would come after a gap, and nobody would be seen min_hits times.
         self._lost_s = max(1.0, 3 / fps) if lost_s is None else lost_s
-        self._max_age_s, self._max_active = max(max_age_s, min_hits / fps), max_active
+        self._max_age_s = max(max_age_s, min_hits / fps)
         self._tracker = _make_tracker(fps, self._lost_s)
         self._first_id = first_track_id
         self._next_id = first_track_id
@@ -127,15 +129,15 @@ class TrackletBuilder:
             self._now = max(frame.time_s, self._now + 1e-3)  # the tracker wants time to go on
         self.active = self._track(detections)
         for row, track_id in enumerate(self.active.track_id.tolist() if self.active.track_id is not None else ()):
-            piece = self._pieces.setdefault(track_id, _Piece(self._now, self._now, 1 / self._fps))
-            piece.add(self._crop(frame, row), self._max_crops)
+            piece = self._pieces.setdefault(track_id, _Piece(self._now, self._now, 1 / self.fps))
+            piece.add(self._crop(frame, row), self.max_crops)
         return ended + self._end_old()
 
     def flush(self) -> list[Tracklet]:
         """End all tracks and return their tracklets; the builder can go on with new ones."""
         ended = [self._tracklet(track_id, piece) for track_id, piece in self._pieces.items()]
         self._pieces.clear()
-        self._tracker = _make_tracker(self._fps, self._lost_s)
+        self._tracker = _make_tracker(self.fps, self._lost_s)
         self._first_id = self._next_id
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         return [tracklet for tracklet in ended if tracklet is not None]
@@ -162,7 +164,7 @@ class TrackletBuilder:
         over = [key for key, piece in self._pieces.items() if self._now - piece.end_s > self._lost_s]
         over += [key for key, piece in self._pieces.items() if piece.end_s - piece.start_s >= self._max_age_s]
         kept = sorted(self._pieces.keys() - set(over), key=lambda key: (self._pieces[key].end_s, key))
-        over += kept[: max(0, len(kept) - self._max_active)]
+        over += kept[: max(0, len(kept) - MAX_ACTIVE)]
         ended = [self._tracklet(key, self._pieces.pop(key)) for key in dict.fromkeys(over)]
         return [tracklet for tracklet in ended if tracklet is not None]
 

@@ -6,7 +6,7 @@ Colours become RGB where frames are decoded; everything behind works in RGB.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, VideoError
@@ -57,6 +57,11 @@ class FrameSource(Iterator[Frame]):
         if close := getattr(self._frames, "close", None):
             close()
         self._release()
+
+
+def frames_to_come(frames: Iterable[Frame]) -> int:
+    """About how many frames there will be; 0 where that is not known."""
+    return (frames.expected or 0) if isinstance(frames, FrameSource) else 0
 
 
 def read_frames(url: str, *, camera: str, fps: float | None = None, start_time_s: float | None = None) -> FrameSource:

@@ -22,7 +22,7 @@ from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.models.foreign_weights import load_zoo_weights
-from reid_mtda.progress import Progress, silent
+from reid_mtda.progress import Progress, named, silent
 from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.site import Site
 from reid_mtda.train import find_method, find_objectives
@@ -310,7 +310,7 @@ def pretrain(
     if network.weights:
         load_zoo_weights(model, Path(network.weights))
     if source is not None:
-        model = train_source(model, source, size.preprocess(), settings, step, _named(progress, path.stem))
+        model = train_source(model, source, size.preprocess(), settings, step, named(progress, path.stem))
     save_embedder(path, model, run=run, input=(size.height, size.width))
     return model
 
@@ -345,7 +345,7 @@ def adapt_teachers(
                 config.teacher_preprocess(),
                 config.adapt.parsed(),
                 run.child(f"{folder}_{camera}", drawn_as=f"teachers_{camera}"),
-                _named(progress, f"teacher {camera}"),
+                named(progress, f"teacher {camera}"),
             )
         except ReidError as error:
             failures[camera] = str(error)
@@ -374,7 +374,7 @@ def distil_student(
     if path.exists():
         return load_embedder(path, run=run)
     outputs = collect_teacher_outputs(run, targets, config, progress, folder=teachers)
-    step, told = run.child(f"{path.stem}_training", drawn_as="student_training"), _named(progress, path.stem)
+    step, told = run.child(f"{path.stem}_training", drawn_as="student_training"), named(progress, path.stem)
     seen = config.input.preprocess()
     if config.distillation == "camera_proxies":
         student = distil_camera_proxies(student_source, outputs, targets, seen, config.camera_proxies, step, told)
@@ -385,13 +385,6 @@ def distil_student(
         student = distil(student_source, outputs, targets, source, seen, config.distil, step, told, objectives=own)
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student
-
-
-def _named(progress: Progress, name: str) -> Progress:
-    def show(part: str, done: int, total: int) -> None:
-        progress(name, done, total)
-
-    return show
 
 
 def _described(site: Site) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -28,14 +28,8 @@ from reid_mtda.vision.video import FrameSource, read_frames
 log = logging.getLogger(__name__)
 
 
-def site_frames(site: Site, name: str) -> tuple[FrameSource, int | None]:
-    """The frames of one camera as its file describes them, and how many to expect (None: not known)."""
-    source = _opened(site, name, None)
-    return source, source.expected
-
-
-def _opened(site: Site, name: str, known_start_s: float | None) -> FrameSource:
-    """One camera's frames; ``known_start_s`` is when they began, where its file does not say."""
+def _opened(site: Site, name: str, known_start_s: float | None = None) -> FrameSource:
+    """One camera's frames as its file describes them; ``known_start_s`` is when they began, where that does not say."""
     camera = site.cameras[name]
     where = f"{site.folder / name}.yaml: start_time"
     start_s = known_start_s if camera.start_time is None else iso_time_s(camera.start_time, where=where)
@@ -123,16 +117,13 @@ def harvest_site(
     reports, failures = {}, {}
     for name, camera in site.cameras.items():
         try:
-            frames, total = site_frames(site, name)
             reports[name] = harvest_crops(
-                name,
-                frames,
+                _opened(site, name),
                 camera_detector(site, name),
+                TrackletBuilder(name, fps=camera.fps, max_crops=max_crops),
                 out,
-                max_crops=max_crops,
-                fps=camera.fps,
                 made_from={"camera": redacted(camera)},
-                progress=counted(progress, f"harvest {name}", total),
+                progress=progress,
             )
         except ReidError as error:
             log.info("camera %s: %s", name, error)
@@ -143,15 +134,6 @@ def harvest_site(
 def redacted(camera: Camera) -> dict[str, object]:
     """A camera's settings for a record: no password in its address."""
     return {**camera.for_footage(), "url": redact_url(camera.url)}
-
-
-def counted(progress: Progress, part: str, total: int | None) -> Callable[[int], None]:
-    """A progress of one number for ``part``; an unknown total grows with what is done."""
-
-    def show(done: int) -> None:
-        progress(part, done, max(done, total or 0))
-
-    return show
 
 
 def index_site(
@@ -175,7 +157,7 @@ def index_site(
                         model,
                         gallery,
                         former=footage.former,
-                        progress=counted(progress, f"index {name}", footage.source.expected),
+                        progress=progress,
                     )
             except (ConfigError, DataError, ImageError, ModelError, VideoError) as error:
                 log.info("camera %s: %s", name, error)

@@ -8,7 +8,7 @@ from colour_model import write_colour_model
 
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.live.reindex import carry_over, drop_gone, key_of
+from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.model import load_model
 
 
@@ -34,10 +34,10 @@ def old(tmp_path: Path, models) -> Gallery:
 
 def test_everything_is_carried_over_and_answers_alike(tmp_path: Path, models, old: Gallery) -> None:
     new, told = Gallery.open(tmp_path / "new", models[1]), []
-    numbers = carry_over(old, new, models[1], progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (40, 40) and len(numbers) == len(new) == 40
+    numbers = carry_over(old, new, models[1], progress=lambda *step: told.append(step))
+    assert told[-1] == ("embedding anew", 40, 40) and len(numbers) == len(new) == 40
     was, now = old.lookup(numbers), new.lookup(numbers.values())
-    assert all(key_of(was[a]) == key_of(now[b]) for a, b in numbers.items())
+    assert all(was[a].key == now[b].key for a, b in numbers.items())
     for number in list(numbers)[:10]:
         before = [numbers[hit.sighting_id] for hit in old.search(old.vector(number), 3).hits]
         after = [hit.sighting_id for hit in new.search(new.vector(numbers[number]), 3).hits]
@@ -54,12 +54,12 @@ def test_stopped_and_repeated_it_adds_what_is_missing_and_removes_what_went(tmp_
     carry_over(old, new, models[1], stopped=stopped)
     assert len(new) == 32
     gone = next(iter(old.sightings()))
-    key = key_of(old.lookup([gone])[gone])
+    key = old.lookup([gone])[gone].key
     old.delete([gone])
     drop_gone(old, new)
     numbers = carry_over(old, new, models[1])
     assert len(new) == len(numbers) == 39
-    assert key not in {key_of(row) for row in new.sightings().values()}
+    assert key not in {row.key for row in new.sightings().values()}
 
 
 def test_a_damaged_thumbnail_costs_its_own_sighting_alone(tmp_path: Path, models, old) -> None:

@@ -18,7 +18,6 @@ from reid_mtda.live.model_gate import GateSample
 from reid_mtda.model import load_model
 from reid_mtda.service import model_registry
 from reid_mtda.service.auth import Principal, Role
-from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.review import Proposal
 from reid_mtda.service.run import running_service
 from reid_mtda.site import Camera, Site
@@ -38,7 +37,7 @@ def see(running: RunningService, camera: str, track_id: int, days_ago: float) ->
 def propose(running: RunningService, query: int, candidate: int) -> int:
     """A review of two sightings."""
     rows = running.service.system.gallery.lookup([query, candidate])
-    asked, found = sighting_key(rows[query]), sighting_key(rows[candidate])
+    asked, found = rows[query].key, rows[candidate].key
     proposal = Proposal(asked, query, rows[query].camera, found, candidate, rows[candidate].camera, 0.9, "x-1", b"jpeg")
     return running.service.reviews.propose(ANN, proposal, "same", audit=lambda number: None).id
 
@@ -70,7 +69,7 @@ def test_each_turn_that_let_somebody_go_has_a_receipt(running: RunningService, m
 
 def test_a_review_of_somebody_who_was_not_carried_over_shows_nobody_else(running: RunningService) -> None:
     review = propose(running, running.numbers[0, "gate"], running.numbers[0, "market"])
-    key = sighting_key(next(iter(running.service.system.gallery.lookup([running.numbers[0, "gate"]]).values())))
+    key = next(iter(running.service.system.gallery.lookup([running.numbers[0, "gate"]]).values())).key
     running.service.reviews.renumber({key: 7}.get)
     moved = running.service.reviews.get(ANN, review)
     assert (moved.query_id, moved.candidate_id) == (7, 0)

@@ -117,8 +117,9 @@ def test_somebody_who_stays_is_handed_out_in_pieces_of_one_track() -> None:
     assert len(set(indices.tolist())) == len(indices)
 
 
-def test_memory_is_bounded_by_max_active() -> None:
-    builder = TrackletBuilder("gate", max_active=3, min_hits=2, lost_s=100.0)
+def test_memory_is_bounded_by_max_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid_mtda.vision.tracklets.MAX_ACTIVE", 3)
+    builder = TrackletBuilder("gate", min_hits=2, lost_s=100.0)
     for number in range(12):  # one after the other appears at another place for three frames
         for step in range(3):
             x = 20.0 * number
