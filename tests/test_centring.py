@@ -3,7 +3,7 @@ import pytest
 
 from reid_mtda.centring import SHRINKAGE, camera_means, centre
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluation.ranking import rank_scores
 
 
 def unit(rows):
@@ -28,7 +28,7 @@ def means_of(rows, cams, people):
 
 
 def scores(rows, pids, cams):
-    return rank_scores(rows, pids, cams, rows, pids, cams).mAP
+    return rank_scores((rows, pids, cams), (rows, pids, cams)).mAP
 
 
 def test_centring_finds_people_across_cameras():

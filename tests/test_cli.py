@@ -20,7 +20,7 @@ from PIL import Image
 from reid_mtda import cli
 from reid_mtda.camera_means import write_cameras
 from reid_mtda.centring import camera_means, centre
-from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluation.ranking import rank_scores
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
@@ -289,7 +289,7 @@ def test_a_centred_search_and_evaluation(run, town, picture, tmp_path):
     (tmp_path / "set" / "bounding_box_train").mkdir()
     sides = [centre(rows[name], [name] * 6, means) for name in rows]
     truth = [(np.arange(6), np.full(6, side)) for side in (0, 1)]
-    expected = rank_scores(sides[0], *truth[0], sides[1], *truth[1]).mAP
+    expected = rank_scores((sides[0], *truth[0]), (sides[1], *truth[1])).mAP
     code, out, err = run(*score, "--centred", "--json")
     assert code == 0 and json.loads(out)["mAP"] == pytest.approx(expected), err
     assert json.loads(run(*score, "--json")[1])["mAP"] != pytest.approx(expected)

@@ -75,8 +75,8 @@ def draw(folder: Path, options: argparse.Namespace) -> None:
 
 def measure(way: str, folder: Path) -> dict[str, object]:
     """Rank in this process: seconds, megabytes beyond what stood in memory before, and the scores."""
-    from reid_mtda.evaluate.ranking import rank_matrix, rank_scores
-    from reid_mtda.evaluate.retrieval import load_features
+    from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
+    from reid_mtda.evaluation.retrieval import load_features
 
     features = load_features(folder / "features.npz")
     qp, qc, gp, gc = features.query_pids, features.query_camids, features.gallery_pids, features.gallery_camids
@@ -91,9 +91,9 @@ def measure(way: str, folder: Path) -> dict[str, object]:
         evaluate = importlib.import_module("rank_cy").evaluate_cy
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     if way == WAYS[0]:
-        scores = rank_scores(*vars(features).values())
+        scores = rank_scores(features.query, features.gallery)
     elif way == WAYS[1]:
-        scores = rank_matrix(dist, qp, qc, gp, gc, is_dist=True)
+        scores = rank_matrix(dist, (qp, qc), (gp, gc), is_dist=True)
     else:
         cmc, mean_ap = evaluate(dist, qp, gp, qc, gc, 50)
     seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

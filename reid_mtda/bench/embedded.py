@@ -11,7 +11,7 @@ import torch
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.errors import DataError
-from reid_mtda.evaluate.retrieval import Features, name_cameras
+from reid_mtda.evaluation.retrieval import Features, name_cameras
 from reid_mtda.model import Model
 from reid_mtda.models.device import device_of
 from reid_mtda.models.embedder import Embedder

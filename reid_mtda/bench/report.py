@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from reid_mtda.bench.charts import curve_chart, heat_table, time_bars
-from reid_mtda.evaluate.rank_plots import draw_contact_sheet as draw_contact_sheet
-from reid_mtda.evaluate.rank_plots import draw_retrieval as draw_retrieval
+from reid_mtda.evaluation.rank_plots import draw_contact_sheet as draw_contact_sheet
+from reid_mtda.evaluation.rank_plots import draw_retrieval as draw_retrieval
 from reid_mtda.files import atomic_write, write_json
 
 _STYLE = """

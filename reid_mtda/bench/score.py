@@ -26,8 +26,8 @@ from reid_mtda.config import AdaptConfig, Variant
 from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.bootstrap import people_to_json
-from reid_mtda.evaluate.retrieval import evaluate_features, name_cameras
+from reid_mtda.evaluation.bootstrap import people_to_json
+from reid_mtda.evaluation.retrieval import evaluate_features, name_cameras
 from reid_mtda.files import write_json
 from reid_mtda.model import Model, load_model
 from reid_mtda.models.checkpoint import load_embedder

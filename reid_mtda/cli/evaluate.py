@@ -24,8 +24,8 @@ def evaluate(
     json_: JsonOpt = False,
 ) -> None:
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
-    from reid_mtda.evaluate.bootstrap import MEASURES, interval
-    from reid_mtda.evaluate.retrieval import scores_to_json
+    from reid_mtda.evaluation.bootstrap import MEASURES, interval
+    from reid_mtda.evaluation.retrieval import scores_to_json
     from reid_mtda.workflow.evaluate import evaluate_model
 
     with Bars() as bars:

@@ -47,7 +47,7 @@ def search(
     json_: JsonOpt = False,
 ) -> None:
     """Where else was this person seen? Ranked sightings of a gallery, or of a running service."""
-    from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet
+    from reid_mtda.evaluation.rank_plots import check_sheet, draw_contact_sheet
     from reid_mtda.gallery.filter import Filter
     from reid_mtda.vision.preprocess import read_image
     from reid_mtda.workflow.footage import iso_time_s

@@ -26,15 +26,14 @@ def match_cameras(
     embeddings: Mapping[str, FloatArray],
     tracklets: Mapping[str, IntArray],
     *,
-    supported: bool = True,
     normalised: bool = True,
     spans: Mapping[str, DoubleArray] | None = None,
 ) -> dict[str, IntArray]:
     """Give tracklets of different cameras one pseudo-identity where they are each other's nearest neighbour.
 
     Embeddings are normalised per camera and averaged per tracklet; two tracklets of different cameras match when each
-    is the other's nearest in that camera (mutual nearest neighbours), and, with ``supported``, when a tracklet of a
-    third camera is matched with both. Matched tracklets form one identity; a tracklet without a match is its own.
+    is the other's nearest in that camera (mutual nearest neighbours), and, with three cameras or more, when a tracklet
+    of a third camera is matched with both. Matched tracklets form one identity; a tracklet without a match is its own.
     Matches that would make one person of two tracklets which one camera saw at the same time are all undone.
 
     Args:
@@ -42,7 +41,6 @@ def match_cameras(
         tracklets: per camera int64 (N,); -1 where a crop has none.
         normalised: standardise each camera's embeddings first; off only to measure what it brings.
         spans: per camera (N, 2), from when to when a crop's tracklet was in view; NaN where nobody knows.
-        supported: ask for a third camera's agreement; needs three cameras or more, else it is not asked for.
 
     Returns:
         Per camera int64 (N,): pseudo-identities, numbered over all cameras; -1 where there is no tracklet.
@@ -64,7 +62,7 @@ def match_cameras(
         return result
     cameras = np.unique([camera for camera, _ in owners], return_inverse=True)[1]
     joined = _mutual_neighbours(np.stack(means), cameras)
-    if supported and cameras.max() >= 2:
+    if cameras.max() >= 2:
         joined = joined.multiply(joined @ joined)
     components = connected_components(joined, directed=False)[1].astype(np.int64)
     identity = _without_contradictions(components, cameras, np.stack(times))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reid_mtda.data.reid import DATASETS
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.retrieval import evaluate_split
+from reid_mtda.evaluation.retrieval import evaluate_split
 from reid_mtda.model import Model
 from reid_mtda.types import RetrievalSplit
 

@@ -13,8 +13,8 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate.ranking import rank_scores
-from reid_mtda.evaluate.retrieval import (
+from reid_mtda.evaluation.ranking import rank_scores
+from reid_mtda.evaluation.retrieval import (
     centre_named,
     evaluate_features,
     evaluate_split,
@@ -87,4 +87,4 @@ def score_tracklets(
     if centring is not None:
         rows = centre_named(rows, labelled.camids, labelled.cameras, centring)
     truth = (labelled.pids, labelled.camids)
-    return rank_scores(rows, *truth, rows, *truth, rerank=rerank)
+    return rank_scores((rows, *truth), (rows, *truth), rerank=rerank)

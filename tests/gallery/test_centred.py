@@ -11,7 +11,7 @@ import pytest
 from reid_mtda.camera_means import read_centring, write_cameras
 from reid_mtda.centring import CameraMeans, camera_means, centre
 from reid_mtda.errors import ConfigError, GalleryError
-from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluation.ranking import rank_scores
 from reid_mtda.gallery import gallery as gallery_module
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
@@ -221,6 +221,6 @@ def test_centring_finds_people_of_six_real_cameras(data_folder: Path, tmp_path: 
                 if (same & counted).any():
                     right.append(same[counted][0])
         rank1[centred] = float(np.mean(right))
-    plain = rank_scores(rows, pid[test], cam[test], rows, pid[test], cam[test])
+    plain = rank_scores((rows, pid[test], cam[test]), (rows, pid[test], cam[test]))
     assert rank1["off"] == pytest.approx(plain.cmc[0], abs=0.002)
     assert rank1["on"] >= rank1["off"] + 0.03, (rank1, people)

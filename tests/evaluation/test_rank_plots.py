@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluate import rank_plots
-from reid_mtda.evaluate.rank_plots import check_sheet, draw_contact_sheet, draw_retrieval, score_texts
+from reid_mtda.evaluation import rank_plots
+from reid_mtda.evaluation.rank_plots import check_sheet, draw_contact_sheet, draw_retrieval, score_texts
 from reid_mtda.types import IdentitySet, RetrievalSplit, SearchAnswer, SearchHit, Sighting
 
 STEP = rank_plots._CROP[0] + 2 * rank_plots._FRAME + rank_plots._GAP

@@ -17,33 +17,30 @@ Person Re-identification: A Survey and Outlook, TPAMI 2022, equation 2.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluate.cosine import Floats, as_floats, cosine_scores, unit_rows
-from reid_mtda.evaluate.rerank import rerank_dist
+from reid_mtda.evaluation.cosine import Floats, as_floats, cosine_scores, unit_rows
+from reid_mtda.evaluation.ground_truth import GroundTruth, Ids, check_ground_truth
+from reid_mtda.evaluation.rerank import rerank_dist
 from reid_mtda.types import CameraScores, DoubleArray, IntArray, PersonScores, RetrievalScores
 
 log = logging.getLogger(__name__)
 
-MAX_TABLE_CAMERAS = 1024
-"""Gallery cameras up to which the camera-pair table is made; its cost grows with their number."""
 TIES_SAID_FROM = 0.01
 """Share of right answers tied with wrong ones from which a warning says so."""
 _CHUNK_BYTES = 32 * 2**20
 
+Side = tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+"""Embeddings (N, D), identities (N,) and cameras (N,) of query or gallery."""
+
 
 def rank_scores(
-    query_embeddings: npt.ArrayLike,
-    query_pids: npt.ArrayLike,
-    query_camids: npt.ArrayLike,
-    gallery_embeddings: npt.ArrayLike,
-    gallery_pids: npt.ArrayLike,
-    gallery_camids: npt.ArrayLike,
+    query: Side,
+    gallery: Side,
     *,
     max_rank: int = 50,
     per_camera: bool = True,
@@ -52,65 +49,70 @@ def rank_scores(
     """Rank the gallery by cosine for each query and score the ranking; rows are normalised here.
 
     Args:
-        query_embeddings: (Q, D) float; float64 is kept, everything else becomes float32. A row of zeros scores 0.
-        query_pids: (Q,) integers.
-        query_camids: (Q,) integers.
-        gallery_embeddings: (G, D) float.
-        gallery_pids: (G,) integers; identities that no query has are distractors and stay. Leave out Market-1501's
+        query: embeddings (Q, D) float, identities (Q,) and cameras (Q,) integers. float64 is kept, everything else
+            becomes float32; a row of zeros scores 0.
+        gallery: the same of G pictures. Identities that no query has are distractors and stay. Leave out Market-1501's
             junk (-1) when loading: the number has no special meaning here.
-        gallery_camids: (G,) integers.
         max_rank: length R of the CMC curve; a gallery of fewer rows makes it shorter.
         per_camera: fill the tables per query camera and per camera pair; the second stays empty, which is logged,
             beyond 1024 gallery cameras.
-        rerank: rank by k-reciprocal distances (`reid_mtda.evaluate.rerank`) instead of cosine.
+        rerank: rank by k-reciprocal distances (`reid_mtda.evaluation.rerank`) instead of cosine.
 
     Raises:
         ShapeError: dimensions or lengths that do not fit, ids that are not integers, embeddings that are not finite.
         DataError: a side is empty or has nothing but zeros, or no query has a right answer in another camera.
 
-    >>> scores = rank_scores([[1.0, 0.0]], [7], [0], [[0.0, 1.0], [1.0, 0.1]], [7, 8], [1, 1])
+    >>> scores = rank_scores(([[1.0, 0.0]], [7], [0]), ([[0.0, 1.0], [1.0, 0.1]], [7, 8], [1, 1]))
     >>> scores.mAP, scores.cmc.tolist()
     (0.5, [0.0, 1.0])
     """
-    query = unit_rows("query embeddings", query_embeddings)
-    gallery = unit_rows("gallery embeddings", gallery_embeddings)
-    for side, rows in (("query", query), ("gallery", gallery)):
+    query_rows = unit_rows("query embeddings", query[0])
+    gallery_rows = unit_rows("gallery embeddings", gallery[0])
+    for side, rows in (("query", query_rows), ("gallery", gallery_rows)):
         if len(rows) and not rows.any():
             raise DataError(
                 f"{side} embeddings: all rows are zero, expected directions; look at the model that made them"
             )
-    if query.shape[1] != gallery.shape[1]:
+    if query_rows.shape[1] != gallery_rows.shape[1]:
         raise ShapeError(
-            f"embeddings: query rows have {query.shape[1]} numbers, gallery rows {gallery.shape[1]}, expected the "
-            "same; embed both sides with one model"
+            f"embeddings: query rows have {query_rows.shape[1]} numbers, gallery rows {gallery_rows.shape[1]}, "
+            "expected the same; embed both sides with one model"
         )
-    truth = _check_truth((len(query), len(gallery)), query_pids, query_camids, gallery_pids, gallery_camids, per_camera)
+    truth = check_ground_truth((len(query_rows), len(gallery_rows)), query[1:], gallery[1:], per_camera=per_camera)
     if rerank:
-        dist = rerank_dist(query, gallery)
+        dist = rerank_dist(query_rows, gallery_rows)
         return _rank(lambda rows: -dist[rows][:, truth.order], truth, max_rank)
-    return _rank(cosine_scores(query, gallery[truth.order]), truth, max_rank)
+    return _rank(cosine_scores(query_rows, gallery_rows[truth.order]), truth, max_rank)
 
 
 def rank_matrix(
     matrix: npt.ArrayLike,
-    query_pids: npt.ArrayLike,
-    query_camids: npt.ArrayLike,
-    gallery_pids: npt.ArrayLike,
-    gallery_camids: npt.ArrayLike,
+    query: Ids,
+    gallery: Ids,
     *,
     is_dist: bool,
     max_rank: int = 50,
     per_camera: bool = True,
 ) -> RetrievalScores:
-    """Score a ranking given as a matrix (Q, G): of scores, larger is better, or with ``is_dist`` of distances.
+    """Score a ranking given as a matrix.
 
-    Other arguments and refusals as for `rank_scores`.
+    Args:
+        matrix: (Q, G) numbers.
+        query: identities (Q,) and cameras (Q,), integers.
+        gallery: those (G,) of the gallery.
+        is_dist: they are distances, smaller is better; False: scores, larger is better.
+        max_rank: as for `rank_scores`.
+        per_camera: as for `rank_scores`.
 
-    >>> rank_matrix([[0.2, 0.1]], [7], [0], [7, 8], [1, 1], is_dist=True).mAP
+    Raises:
+        ShapeError: lengths that do not fit, or values that are not finite.
+        DataError: a side is empty, or no query has a right answer in another camera.
+
+    >>> rank_matrix([[0.2, 0.1]], ([7], [0]), ([7, 8], [1, 1]), is_dist=True).mAP
     0.5
     """
     values = as_floats("matrix", matrix)
-    truth = _check_truth(values.shape, query_pids, query_camids, gallery_pids, gallery_camids, per_camera)
+    truth = check_ground_truth(values.shape, query, gallery, per_camera=per_camera)
 
     def scores(rows: slice) -> Floats:
         chunk = values[rows][:, truth.order]
@@ -121,97 +123,7 @@ def rank_matrix(
     return _rank(scores, truth, max_rank)
 
 
-@dataclass(frozen=True, eq=False)
-class _Truth:
-    """Who is where, with the gallery in the order its columns are scored in: by camera if pairs are wanted.
-
-    ``order`` (G,) gallery index of each column; ``block`` (G,) block number of each column; ``starts`` (C + 1,)
-    first column of each block; ``by_pid`` (G,) columns grouped by identity, those of query q being
-    ``by_pid[first[q]:last[q]]``.
-    """
-
-    query_pids: IntArray
-    query_camids: IntArray
-    gallery_camids: IntArray
-    order: IntArray
-    block: IntArray
-    starts: IntArray
-    by_pid: IntArray
-    first: IntArray
-    last: IntArray
-    with_tables: bool
-    with_pairs: bool
-
-
-def _check_truth(
-    shape: tuple[int, ...],
-    query_pids: npt.ArrayLike,
-    query_camids: npt.ArrayLike,
-    gallery_pids: npt.ArrayLike,
-    gallery_camids: npt.ArrayLike,
-    per_camera: bool,
-) -> _Truth:
-    qp, qc = (_ids(n, a, shape[0]) for n, a in (("query_pids", query_pids), ("query_camids", query_camids)))
-    gp, gc = (_ids(n, a, shape[1]) for n, a in (("gallery_pids", gallery_pids), ("gallery_camids", gallery_camids)))
-    for side, count in zip(("query", "gallery"), shape, strict=True):
-        if count == 0:
-            raise DataError(f"{side}: got no pictures, expected at least one; choose a split that has both sides")
-    cameras, block = np.unique(gc, return_inverse=True)
-    with_pairs = per_camera and len(cameras) <= MAX_TABLE_CAMERAS
-    if not with_pairs:
-        block = np.zeros_like(block)
-    if per_camera and not with_pairs:
-        log.warning(
-            "camera pairs are left out: %d gallery cameras, expected at most %d; the table per query camera is made",
-            len(cameras),
-            MAX_TABLE_CAMERAS,
-        )
-    order = np.argsort(block, kind="stable")
-    gp, gc, block = gp[order], gc[order], block[order]
-    by_pid = np.argsort(gp, kind="stable")
-    first, last = (np.searchsorted(gp[by_pid], qp, side=side) for side in ("left", "right"))
-    _check_answers(qp, qc, gp, gc, by_pid, first, last)
-    starts = np.searchsorted(block, np.arange(block[-1] + 2))
-    return _Truth(qp, qc, gc, order, block, starts, by_pid, first, last, per_camera, with_pairs)
-
-
-def _ids(name: str, array: npt.ArrayLike, length: int) -> IntArray:
-    ids = np.asarray(array)
-    if ids.shape != (length,) or (ids.dtype.kind not in "iu" and length):
-        raise ShapeError(f"{name}: got {ids.dtype} {ids.shape}, expected integers ({length},), one for each row")
-    if length and int(ids.max()) > np.iinfo(np.int64).max:
-        raise ShapeError(f"{name}: got {ids.max()}, expected numbers below 2**63; renumber them")
-    return ids.astype(np.int64)
-
-
-def _check_answers(
-    qp: IntArray, qc: IntArray, gp: IntArray, gc: IntArray, by_pid: IntArray, first: IntArray, last: IntArray
-) -> None:
-    """Refuse when not one query has a right answer, and say which of the two causes it is."""
-    shared = last > first
-    if not shared.any():
-        raise DataError(
-            f"query and gallery share no identity: query has {_some(qp)}, gallery has {_some(gp)}; "
-            "take both sides from the same data set"
-        )
-    for q in np.flatnonzero(shared):
-        if np.any(gc[by_pid[first[q] : last[q]]] != qc[q]):
-            return
-    cameras = sorted({(int(p), int(c)) for p, c in zip(qp[shared], qc[shared], strict=True)})
-    seen = ", ".join(f"{p} in camera {c}" for p, c in cameras[:5]) + (", ..." if len(cameras) > 5 else "")
-    raise DataError(
-        f"no identity is seen in two cameras: query and gallery hold identity {seen} alone, and answers from the "
-        f"query's own camera do not count; query cameras are {_some(qc)}, gallery cameras {_some(gc)}; "
-        "add pictures of the same people from another camera"
-    )
-
-
-def _some(ids: Iterable[int]) -> str:
-    unique = sorted({int(i) for i in ids})
-    return ", ".join(map(str, unique[:5])) + (f", ... ({len(unique)} in all)" if len(unique) > 5 else "")
-
-
-def _rank(score_rows: Callable[[slice], Floats], truth: _Truth, max_rank: int) -> RetrievalScores:
+def _rank(score_rows: Callable[[slice], Floats], truth: GroundTruth, max_rank: int) -> RetrievalScores:
     """Score the ranking in chunks; ``score_rows(slice)`` gives new scores (rows, G), columns as ``truth.order``."""
     if max_rank < 1:
         raise ShapeError(f"max_rank: got {max_rank}, expected at least 1")
@@ -253,7 +165,7 @@ def _add_pairs(pairs: DoubleArray, within: DoubleArray, camera: IntArray) -> Non
     np.add.at(pairs[2], camera, valid)
 
 
-def _same_identity(truth: _Truth, rows: slice) -> tuple[IntArray, IntArray]:
+def _same_identity(truth: GroundTruth, rows: slice) -> tuple[IntArray, IntArray]:
     """Every (row within the chunk, column) whose identities are equal, as two flat arrays (P,)."""
     first, last = truth.first[rows], truth.last[rows]
     count = last - first
@@ -263,7 +175,7 @@ def _same_identity(truth: _Truth, rows: slice) -> tuple[IntArray, IntArray]:
 
 
 def _count_not_below(
-    scores: Floats, truth: _Truth, row: IntArray, block: IntArray, value: Floats
+    scores: Floats, truth: GroundTruth, row: IntArray, block: IntArray, value: Floats
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Count gallery entries beside right answers (P,).
 
@@ -336,7 +248,9 @@ def _per_list(list_id: IntArray, value: Floats, not_below: IntArray, num_lists: 
     return result, same
 
 
-def _summary(truth: _Truth, overall: DoubleArray, pairs: DoubleArray, max_rank: int, tied: float) -> RetrievalScores:
+def _summary(
+    truth: GroundTruth, overall: DoubleArray, pairs: DoubleArray, max_rank: int, tied: float
+) -> RetrievalScores:
     ap, inp, first = overall[:, ~np.isnan(overall[0])]
     hits = np.bincount(np.minimum(first.astype(np.int64), max_rank), minlength=max_rank + 1)[:max_rank]
     per_camera: list[CameraScores] = []

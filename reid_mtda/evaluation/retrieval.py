@@ -14,9 +14,9 @@ import numpy.typing as npt
 from reid_mtda.arrays import read_arrays
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluate.bootstrap import MEASURES, interval
-from reid_mtda.evaluate.cosine import Floats, as_floats
-from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluation.bootstrap import MEASURES, interval
+from reid_mtda.evaluation.cosine import Floats, as_floats
+from reid_mtda.evaluation.ranking import Side, rank_scores
 from reid_mtda.junk import is_person
 from reid_mtda.model import Model
 from reid_mtda.progress import Progress, silent
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Embeddings of both sides with their truth, the arguments of `rank_scores` in its order."""
+    """Embeddings of both sides with their truth, as a file of features holds them."""
 
     query_embeddings: Floats
     query_pids: npt.NDArray[np.integer[Any]]
@@ -35,6 +35,16 @@ class Features:
     gallery_embeddings: Floats
     gallery_pids: npt.NDArray[np.integer[Any]]
     gallery_camids: npt.NDArray[np.integer[Any]]
+
+    @property
+    def query(self) -> Side:
+        """The queries."""
+        return self.query_embeddings, self.query_pids, self.query_camids
+
+    @property
+    def gallery(self) -> Side:
+        """The gallery."""
+        return self.gallery_embeddings, self.gallery_pids, self.gallery_camids
 
 
 def embed_split(
@@ -66,7 +76,7 @@ def centre_named(rows: FloatArray, camids: IntArray, camera_names: Sequence[str]
 
 def evaluate_features(features: Features, *, max_rank: int = 50, rerank: bool = False) -> RetrievalScores:
     """Score embeddings; refusals as for `rank_scores`."""
-    return rank_scores(*vars(features).values(), max_rank=max_rank, rerank=rerank)
+    return rank_scores(features.query, features.gallery, max_rank=max_rank, rerank=rerank)
 
 
 def evaluate_split(

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from reid_mtda.evaluate import rerank
-from reid_mtda.evaluate.cosine import unit_rows
-from reid_mtda.evaluate.ranking import rank_matrix, rank_scores
-from reid_mtda.evaluate.rerank import rerank_dist
+from reid_mtda.evaluation import rerank
+from reid_mtda.evaluation.cosine import unit_rows
+from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
+from reid_mtda.evaluation.rerank import rerank_dist
 
 
 def people(seed, queries=40, gallery=150, ids=15, dim=16, spread=0.5):
@@ -37,9 +37,9 @@ def test_equals_torchreid(k1, k2, weight, monkeypatch):
 
 def test_helps_where_people_form_clusters():
     query, gallery = people(11, spread=1.2)
-    plain, better = rank_scores(*query, *gallery), rank_scores(*query, *gallery, rerank=True)
+    plain, better = rank_scores(query, gallery), rank_scores(query, gallery, rerank=True)
     assert better.mAP > plain.mAP + 0.05
-    again = rank_matrix(rerank_dist(query[0], gallery[0]), *query[1:], *gallery[1:], is_dist=True)
+    again = rank_matrix(rerank_dist(query[0], gallery[0]), query[1:], gallery[1:], is_dist=True)
     assert again.mAP == better.mAP
 
 

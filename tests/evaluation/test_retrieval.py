@@ -7,8 +7,8 @@ from PIL import Image
 
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.errors import DataError, ReidError
-from reid_mtda.evaluate.ranking import rank_scores
-from reid_mtda.evaluate.retrieval import (
+from reid_mtda.evaluation.ranking import rank_scores
+from reid_mtda.evaluation.retrieval import (
     embed_split,
     evaluate_features,
     evaluate_split,
@@ -84,7 +84,8 @@ def test_features_file_gives_the_same_scores(tmp_path):
     features = load_features(save(tmp_path / "features.npz", values))
     del values["note"]
     for rerank in (False, True):
-        got, wanted = evaluate_features(features, rerank=rerank), rank_scores(*values.values(), rerank=rerank)
+        query, gallery = tuple(values.values())[:3], tuple(values.values())[3:]
+        got, wanted = evaluate_features(features, rerank=rerank), rank_scores(query, gallery, rerank=rerank)
         assert scores_to_json(got) == scores_to_json(wanted)
 
 
@@ -169,7 +170,7 @@ def test_a_centred_split_is_ranked_by_centred_rows(split, caplog):
         (centre(MODEL.embed(one.paths), [("gate", "yard")[camid] for camid in one.camids], means), one.pids, one.camids)
         for one in (split.query, split.gallery)
     ]
-    expected, found = rank_scores(*sides[0], *sides[1]), evaluate_split(MODEL, split, centring=means)
+    expected, found = rank_scores(sides[0], sides[1]), evaluate_split(MODEL, split, centring=means)
     assert found.mAP == expected.mAP and list(found.cmc) == list(expected.cmc)
     features = embed_split(MODEL, split, centring=means)
     np.testing.assert_allclose(features.query_embeddings, sides[0][0], atol=1e-6)

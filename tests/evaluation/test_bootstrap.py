@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ShapeError
-from reid_mtda.evaluate.bootstrap import interval, paired_interval
-from reid_mtda.evaluate.ranking import rank_scores
+from reid_mtda.evaluation.bootstrap import interval, paired_interval
+from reid_mtda.evaluation.ranking import rank_scores
 from reid_mtda.types import PersonScores
 
 
@@ -55,12 +55,12 @@ def test_scores_of_a_ranking_tell_each_persons_share():
     rng = np.random.default_rng(0)
     pids, cams = np.repeat(np.arange(12), 4), np.tile([0, 1], 24)
     rows = rng.standard_normal((48, 8)).astype(np.float32) + np.repeat(rng.standard_normal((12, 8)), 4, axis=0)
-    scores = rank_scores(rows, pids, cams, rows, pids, cams)
+    scores = rank_scores((rows, pids, cams), (rows, pids, cams))
     found = scores.per_person
     assert found.pids.tolist() == list(range(12)) and found.queries.sum() == scores.num_valid_queries == 48
     np.testing.assert_allclose(found.ap.sum() / 48, scores.mAP)
     np.testing.assert_allclose(found.rank1.sum() / 48, scores.cmc[0])
-    alone = rank_scores(rows[:4], pids[:4], cams[:4], rows, pids, cams)
+    alone = rank_scores((rows[:4], pids[:4], cams[:4]), (rows, pids, cams))
     np.testing.assert_allclose(found.ap[0] / 4, alone.mAP)
     low, high = interval([found], "ap")
     assert low < scores.mAP < high
@@ -68,7 +68,7 @@ def test_scores_of_a_ranking_tell_each_persons_share():
 
 def test_a_person_without_a_right_answer_has_no_share():
     rows = np.eye(3, 4, dtype=np.float32)
-    scores = rank_scores(rows, [1, 2, 1], [0, 0, 1], rows, [1, 2, 1], [0, 0, 1])
+    scores = rank_scores((rows, [1, 2, 1], [0, 0, 1]), (rows, [1, 2, 1], [0, 0, 1]))
     assert scores.per_person.pids.tolist() == [1] and scores.per_person.queries.tolist() == [2]
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluate import ranking
-from reid_mtda.evaluate.cosine import unit_rows
-from reid_mtda.evaluate.ranking import rank_matrix, rank_scores
+from reid_mtda.evaluation import ranking
+from reid_mtda.evaluation.cosine import unit_rows
+from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def test_equals_the_loop(seed, queries, gallery, people, cameras, levels, max_ra
         patch.setattr(ranking, "_CHUNK_BYTES", chunk_bytes)
         if wanted is None:
             with pytest.raises(DataError):
-                rank_matrix(matrix, q_pids, q_camids, g_pids, g_camids, is_dist=is_dist)
+                rank_matrix(matrix, (q_pids, q_camids), (g_pids, g_camids), is_dist=is_dist)
             return
-        got = rank_matrix(matrix, q_pids, q_camids, g_pids, g_camids, is_dist=is_dist, max_rank=max_rank)
+        got = rank_matrix(matrix, (q_pids, q_camids), (g_pids, g_camids), is_dist=is_dist, max_rank=max_rank)
     assert (got.num_queries, got.num_valid_queries) == (queries, wanted[3])
     assert got.mAP == pytest.approx(wanted[0], abs=1e-12)
     assert got.mINP == pytest.approx(wanted[1], abs=1e-12)
@@ -117,7 +117,7 @@ def test_cosine_of_rows_of_any_length(rng, dtype):
     exact /= np.linalg.norm(query.astype(np.float64), axis=1)[:, None]
     exact /= np.linalg.norm(gallery.astype(np.float64), axis=1)
     wanted = loop(exact, q_pids, q_camids, g_pids, g_camids)
-    got = rank_scores(query, q_pids.astype(np.int32), q_camids.astype(np.uint8), gallery, list(g_pids), g_camids)
+    got = rank_scores((query, q_pids.astype(np.int32), q_camids.astype(np.uint8)), (gallery, list(g_pids), g_camids))
     assert (got.mAP, got.mINP) == pytest.approx(wanted[:2], abs=1e-12)
 
 
@@ -125,7 +125,7 @@ def test_cosine_of_rows_of_any_length(rng, dtype):
 def test_of_equal_embeddings_wrong_ones_come_first_and_a_row_of_zeros_scores_zero(order):
     gallery = np.array([[0.0, 0.0], [1, 0], [1, 0], [1, 0], [-1, 0]], np.float32)[order]
     pids, camids = np.array([1, 2, 1, 3, 1])[order], np.array([1, 1, 2, 2, 3])[order]
-    got = rank_scores(np.array([[3.0, 0]]), [1], [0], gallery, pids, camids)
+    got = rank_scores((np.array([[3.0, 0]]), [1], [0]), (gallery, pids, camids))
     assert got.mAP == pytest.approx((1 / 3 + 2 / 4 + 3 / 5) / 3)
     assert (got.mINP, got.tied) == (pytest.approx(3 / 5), pytest.approx(1 / 3))
 
@@ -135,7 +135,7 @@ def test_a_collapsed_embedder_is_worth_the_same_in_any_order_and_is_told(rng, ca
     pids, camids = np.arange(40) % 4, np.arange(40) // 20
     found = set()
     for order in [np.arange(40), np.arange(40)[::-1], rng.permutation(40), np.argsort(pids)]:
-        got = rank_scores(np.ones((4, 3)), np.arange(4), [9] * 4, np.ones((40, 3)), pids[order], camids[order])
+        got = rank_scores((np.ones((4, 3)), np.arange(4), [9] * 4), (np.ones((40, 3)), pids[order], camids[order]))
         found.add((round(got.mAP, 12), got.mINP, float(got.cmc[0]), got.tied))
     assert found == {(round(sum((i + 1) / (31 + i) for i in range(10)) / 10, 12), 10 / 40, 0.0, 1.0)}
     assert caplog.messages[0].startswith("100.0 % of the right answers score exactly as a wrong one does")
@@ -145,19 +145,19 @@ def test_few_ties_are_counted_but_not_told(rng, caplog):
     gallery = rng.standard_normal((300, 8))
     pids = np.arange(300)
     gallery[1] = gallery[0]
-    got = rank_scores(gallery + 0.0, pids, np.zeros(300, int), gallery, pids, np.ones(300, int))
+    got = rank_scores((gallery + 0.0, pids, np.zeros(300, int)), (gallery, pids, np.ones(300, int)))
     assert got.tied == pytest.approx(2 / 300) and not caplog.messages
     assert got.cmc[0] == pytest.approx(298 / 300)
 
 
 def test_right_answers_that_tie_among_themselves_are_no_ties():
-    got = rank_scores([[1.0, 0]], [1], [0], [[1.0, 0], [1.0, 0], [0, 1.0]], [1, 1, 2], [1, 1, 1])
+    got = rank_scores(([[1.0, 0]], [1], [0]), ([[1.0, 0], [1.0, 0], [0, 1.0]], [1, 1, 2], [1, 1, 1]))
     assert (got.mAP, got.tied) == (1.0, 0.0)
 
 
 def test_junk_and_unmatched_queries_by_hand():
     scores = [[0.9, 0.8, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4]]
-    got = rank_matrix(scores, [1, 9], [0, 0], [1, 2, 1, 3], [0, 1, 1, 1], is_dist=False)
+    got = rank_matrix(scores, ([1, 9], [0, 0]), ([1, 2, 1, 3], [0, 1, 1, 1]), is_dist=False)
     # query 0: entry 0 is its own camera's, then 1 (wrong), 2 (right), 3 (wrong); query 1 has no answer
     assert (got.num_queries, got.num_valid_queries) == (2, 1)
     assert (got.mAP, got.mINP) == (0.5, 0.5)
@@ -169,11 +169,11 @@ def test_junk_and_unmatched_queries_by_hand():
 def test_tables_of_many_cameras_are_kept_and_what_is_left_out_is_said(rng, caplog):
     query, q_pids, _, gallery, g_pids, _ = problem(rng, 10, 2000, 5, 1)
     camids = np.arange(2000)
-    hundred = rank_scores(query, q_pids, np.full(10, 3000), gallery, g_pids, camids % 100)
+    hundred = rank_scores((query, q_pids, np.full(10, 3000)), (gallery, g_pids, camids % 100))
     assert len(hundred.per_camera) == 1 and len(hundred.per_camera_pair) == 100 and not caplog.messages
-    without = rank_scores(query, q_pids, np.full(10, 3000), gallery, g_pids, camids % 64, per_camera=False)
+    without = rank_scores((query, q_pids, np.full(10, 3000)), (gallery, g_pids, camids % 64), per_camera=False)
     assert not (without.per_camera or without.per_camera_pair or caplog.messages)
-    beyond = rank_scores(query, q_pids, np.full(10, 3000), gallery, g_pids, camids % 1025)
+    beyond = rank_scores((query, q_pids, np.full(10, 3000)), (gallery, g_pids, camids % 1025))
     assert len(beyond.per_camera) == 1 and not beyond.per_camera_pair
     assert caplog.messages == [
         "camera pairs are left out: 1025 gallery cameras, expected at most 1024; the table per query camera is made"
@@ -214,19 +214,24 @@ def test_refusals_say_what_is_wrong(change, error, message):
         "gallery_pids": [1, 2, 3],
         "gallery_camids": [5, 6, 6],
     }
-    assert rank_scores(**good).mAP == 1.0
+
+    def scores(max_rank=50, **sides):
+        values = list(sides.values())
+        return rank_scores(tuple(values[:3]), tuple(values[3:]), max_rank=max_rank)
+
+    assert scores(**good).mAP == 1.0
     with pytest.raises(error, match=message):
-        rank_scores(**{**good, **change})
+        scores(**{**good, **change})
 
 
 def test_many_ids_at_fault_are_cut_short():
     with pytest.raises(DataError, match=r"query has 0, 1, 2, 3, 4, \.\.\. \(9 in all\), gallery has 50;"):
-        rank_scores(np.eye(9), range(9), [0] * 9, np.eye(1, 9), [50], [1])
+        rank_scores((np.eye(9), range(9), [0] * 9), (np.eye(1, 9), [50], [1]))
 
 
 def test_matrix_that_is_not_finite_is_refused():
     with pytest.raises(ShapeError, match="matrix: holds values that are not finite"):
-        rank_matrix([[0.0, np.inf]], [1], [0], [1, 2], [1, 1], is_dist=True)
+        rank_matrix([[0.0, np.inf]], ([1], [0]), ([1, 2], [1, 1]), is_dist=True)
 
 
 def test_input_is_left_as_it_was(rng):
@@ -234,7 +239,7 @@ def test_input_is_left_as_it_was(rng):
     before = matrix.copy()
     pids, camids = rng.integers(0, 2, 20), rng.integers(0, 2, 20)
     for is_dist in (False, True):
-        rank_matrix(matrix, pids[:5], camids[:5], pids, camids, is_dist=is_dist)
+        rank_matrix(matrix, (pids[:5], camids[:5]), (pids, camids), is_dist=is_dist)
     np.testing.assert_array_equal(matrix, before)
 
 
@@ -250,8 +255,8 @@ def test_equals_torchreid(rng):
     dist = 1 - unit_rows("q", query) @ unit_rows("g", gallery).T
     cmc, mean_ap = eval_market1501(dist, q_pids, g_pids, q_camids, g_camids, 50)
     for got in (
-        rank_matrix(dist, q_pids, q_camids, g_pids, g_camids, is_dist=True),
-        rank_scores(query, q_pids, q_camids, gallery, g_pids, g_camids),
+        rank_matrix(dist, (q_pids, q_camids), (g_pids, g_camids), is_dist=True),
+        rank_scores((query, q_pids, q_camids), (gallery, g_pids, g_camids)),
     ):
         assert got.mAP == pytest.approx(mean_ap, abs=1e-12)
         np.testing.assert_array_equal(got.cmc, cmc)
@@ -264,7 +269,7 @@ def test_the_oracle_notices(fault):
     scores = np.array([[0.9, 0.8, 0.8, 0.7], [0.1, 0.2, 0.3, 0.4]])
     q_pids, q_camids, g_pids, g_camids = [1, 9], [0, 0], [1, 2, 1, 3], [0, 1, 1, 1]
     by_order = scores - np.array([0, 2, 1, 3]) * 1e-9
-    got = rank_matrix(scores, q_pids, q_camids, g_pids, g_camids, is_dist=False)
+    got = rank_matrix(scores, (q_pids, q_camids), (g_pids, g_camids), is_dist=False)
     mutant = {
         "junk kept": lambda: loop(scores, q_pids, [5, 5], g_pids, g_camids)[0],
         "ties by order": lambda: loop(by_order, q_pids, q_camids, g_pids, g_camids)[0],

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_mtda.errors import ShapeError
-from reid_mtda.evaluate.cosine import as_floats, cosine_scores, unit_rows
+from reid_mtda.evaluation.cosine import as_floats, cosine_scores, unit_rows
 
 
 @settings(max_examples=60, deadline=None)

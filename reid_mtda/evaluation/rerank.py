@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reid_mtda.evaluate.cosine import Floats
+from reid_mtda.evaluation.cosine import Floats
 from reid_mtda.k_reciprocal import encode_rows, nearest_rows, overlaps
 from reid_mtda.types import FloatArray, IntArray
 

@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from reid_mtda.errors import ShapeError
-from reid_mtda.evaluate.accuracy import accuracy, certainty, mutual_information
+from reid_mtda.evaluation.accuracy import accuracy, certainty, mutual_information
 
 
 def test_accuracy_agrees_with_scikit_learn():

@@ -1,0 +1,1 @@
+"""Ranking and scoring of people: NumPy in, numbers out; no torch, no training."""
