@@ -17,7 +17,6 @@ from reid_mtda.service.notify.messages import Message
 from reid_mtda.service.notify.notifier import Notifier
 from reid_mtda.service.notify.outbox import FILE, Outbox
 from reid_mtda.service.notify.settings import NotifySettings
-from reid_mtda.service.queries import sighting_key
 from reid_mtda.service.settings import ServiceSettings
 
 
@@ -192,14 +191,14 @@ def test_the_erased_are_not_told_of_any_more(running: RunningService) -> None:
     gone, stays = publish(running, 0, "gate"), publish(running, 1, "gate")
     feeder.turn()
     row = system.gallery.lookup([gone])[gone]
-    assert sighting_key(row).encode() in b"".join(p.read_bytes() for p in outbox._database.path.parent.glob(f"{FILE}*"))
+    assert row.key.encode() in b"".join(p.read_bytes() for p in outbox._database.path.parent.glob(f"{FILE}*"))
     late = publish(running, 0, "market")  # happened, but is not in the outbox yet
     answer = running.client("admin").post("/api/v1/erasures", json={"sighting_ids": [gone, late], "reason": "asked"})
     assert answer.status_code == 201 and answer.json()["left"] == []
     feeder.turn()
     assert [body["after"]["sighting_id"] for body in sightings_in(outbox)] == [stays]
     files = b"".join(p.read_bytes() for p in outbox._database.path.parent.glob(f"{FILE}*"))
-    assert sighting_key(row).encode() not in files
+    assert row.key.encode() not in files
 
 
 def test_alerts_are_told_without_the_servers_paths(running: RunningService) -> None:

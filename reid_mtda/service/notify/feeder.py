@@ -10,7 +10,6 @@ from reid_mtda.live.events import Event
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.notify.messages import Message, told_in_brief, told_of
 from reid_mtda.service.notify.outbox import Mark, Outbox
-from reid_mtda.service.queries import sighting_key
 from reid_mtda.types import Sighting
 
 _ALIVE_EVERY_S = 10.0
@@ -120,7 +119,7 @@ class Feeder:
 
     def _of_sighting(self, number: int, row: Sighting) -> list[Message]:
         return [
-            Message("sighting", row.camera, told_in_brief("sighting", camera=row.camera, **told), sighting_key(row))
+            Message("sighting", row.camera, told_in_brief("sighting", camera=row.camera, **told), row.key)
             for told in self._describe(number, row)
         ]
 
