@@ -76,13 +76,17 @@ def clustered(count: int, dim: int = 64, seed: int = 0) -> FloatArray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-@pytest.mark.parametrize("is_clustered", [False, True])
-def test_faiss_equals_exact(is_clustered: bool) -> None:
+@pytest.mark.parametrize("has_codes", [False, True])
+def test_the_index_equals_exact(has_codes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if has_codes:
+        monkeypatch.setattr("reid_mtda.gallery.index.CODED_FROM", 1000)
+        monkeypatch.setattr("reid_mtda.gallery.index._CANDIDATES", 400)
     rows = clustered(4000)
     ids = np.arange(5, 4005)
-    index = Index(64, rows if is_clustered else None)
+    index = Index(64)
     times = np.zeros(4000)
     index.add(Rows(ids, rows, tuple(f"c{i % 3}" for i in range(4000)), times, times))
+    assert (index._codes is not None) == has_codes
     gone = ids[::7]
     index.remove(gone)
     allowed = ids[::3]
@@ -101,7 +105,7 @@ def test_faiss_equals_exact(is_clustered: bool) -> None:
         some = np.where(np.isin(ids, allowed), scores, -2)
         order = np.argsort(-some, kind="stable")[:10]
         np.testing.assert_array_equal(index.search(query, 10, chosen)[1], ids[order])
-    assert np.mean(recalls) == 1 if not is_clustered else np.mean(recalls) > 0.95
+    assert np.mean(recalls) == 1 if not has_codes else np.mean(recalls) > 0.95
 
 
 def test_offline_crops_equal_live_crops(tmp_path: Path, exported: Model, crops: list[ImageArray]) -> None:

@@ -30,7 +30,7 @@ from reid_mtda.gallery.given import (
     as_vectors,
     check_cameras,
 )
-from reid_mtda.gallery.index import CLUSTERED_FROM, TRAINING_ROWS, Index
+from reid_mtda.gallery.index import Index
 from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.gallery.store import Store
 from reid_mtda.model import Model
@@ -438,8 +438,6 @@ class Gallery:
             self._seen = change.changes
         else:
             self._catch_up()
-        if self._index.is_outgrown:
-            self._index, self._seen = self._fresh_index()
 
     def _catch_up(self) -> None:
         """Take in what other processes changed. In between own writes this is one look at one number."""
@@ -459,12 +457,7 @@ class Gallery:
 
     def _fresh_index(self) -> tuple[Index, int]:
         """An index of all that is stored, and the number of changes it knows of."""
-        changes, ids = self._store.changes(), self._store.ids()
-        index = Index(self.dim)
-        if len(ids) >= CLUSTERED_FROM:
-            sample = ids[:: max(1, len(ids) // TRAINING_ROWS)]
-            training = np.stack(list(self.vectors(sample.tolist(), as_compared=True).values()))
-            index = Index(self.dim, training)
+        changes, index = self._store.changes(), Index(self.dim)
         for rows in self._store.rows_after(0):
             self._put(index, rows)
         return index, changes

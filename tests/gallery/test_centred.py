@@ -12,7 +12,6 @@ from reid_mtda.camera_means import read_centring, write_cameras
 from reid_mtda.centring import CameraMeans, camera_means, centre
 from reid_mtda.errors import ConfigError, GalleryError
 from reid_mtda.evaluation.ranking import rank_scores
-from reid_mtda.gallery import gallery as gallery_module
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.thresholds import TrackRecord, simultaneous_pairs
@@ -97,15 +96,13 @@ def test_a_search_equals_brute_force_over_centred_vectors(
                 np.testing.assert_array_equal(row, rows[number])
 
 
-def test_a_large_centred_gallery_is_clustered_by_what_it_compares(
+def test_a_large_centred_gallery_has_codes_of_what_it_compares(
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("reid_mtda.gallery.gallery", "reid_mtda.gallery.index"):
-        monkeypatch.setattr(f"{place}.CLUSTERED_FROM", 200)
-    assert gallery_module.CLUSTERED_FROM == 200
+    monkeypatch.setattr("reid_mtda.gallery.index.CODED_FROM", 200)
     with Gallery.open(tmp_path / "gallery", model, centred="on") as gallery:
         rows, cameras = fill(gallery, 260)
-        assert gallery._index._is_clustered
+        assert gallery._index._codes is not None
         check(gallery, rows, cameras, "c1", Filter(["c0"]))
 
 

@@ -19,7 +19,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from reid_mtda.errors import GalleryError, ReidError, ShapeError, StorageError
-from reid_mtda.gallery import gallery as gallery_module
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.types import FloatArray, ModelManifest, Preprocess
@@ -532,15 +531,16 @@ def test_two_openings_of_one_gallery_see_each_other(gallery: Gallery, folder: Pa
 # --- large --------------------------------------------------------------------------------------------------------
 
 
-def test_a_large_gallery_is_clustered_and_filters_stay_exact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gallery_module, "CLUSTERED_FROM", 200)
-    monkeypatch.setattr("reid_mtda.gallery.index.CLUSTERED_FROM", 200)
-    monkeypatch.setattr("reid_mtda.gallery.index._PROBES", 1)
+def test_a_large_gallery_has_codes_and_filters_stay_exact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reid_mtda.gallery.index.CODED_FROM", 200)
+    monkeypatch.setattr("reid_mtda.gallery.index._UNCODED", 50)
+    monkeypatch.setattr("reid_mtda.gallery.index._CANDIDATES", 20)
+    monkeypatch.setattr("reid_mtda.gallery.index._CANDIDATES_PER_HIT", 1)
     rows = unit_rows(420)
     with Gallery.open(folder, MODEL, DIM) as gallery:
         hurry(gallery)
         ids = fill(gallery, rows)
-        assert gallery._index._is_clustered
+        assert gallery._index._codes is not None
         assert len(gallery) == 420
         gallery.delete(ids[100:110])
         query = unit_rows(1, seed=77)[0]
@@ -550,7 +550,7 @@ def test_a_large_gallery_is_clustered_and_filters_stay_exact(folder: Path, monke
         assert [hit.sighting_id for hit in answer.hits] == expected
         everything = gallery.search(query, 20, where=Filter(["c0", "c1", "c2"]))
         approximate = gallery.search(query, 20)
-        # One cluster of many is visited, so this would be the same only if nothing were clustered.
+        # As many candidates as hits: this would be the same only if codes chose none of them.
         assert approximate.hits != everything.hits
         assert gallery.search(rows[5], 1).hits[0].sighting_id == ids[5]
 
