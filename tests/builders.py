@@ -102,7 +102,7 @@ class Street:
 
 def adapt_street(folder: Path) -> Street:
     """Adapt a student to a small drawn street, the whole offline job in seconds."""
-    from reid_mtda.config import load_config
+    from reid_mtda.presets import load_config
     from reid_mtda.site import load_site
     from reid_mtda.workflow.adapt import adapt_cameras
 

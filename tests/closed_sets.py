@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reid_mtda.data.classification import ClosedDomain, LabelledPictures, ScoredPictures, UnlabelledPictures
+from reid_mtda.data.closed_domain import ClosedDomain, LabelledPictures, ScoredPictures, UnlabelledPictures
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.types import Preprocess
 

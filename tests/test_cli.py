@@ -131,7 +131,7 @@ def test_bad_overrides(run, tmp_path, setting, named):
 
 
 def test_numbers_of_overrides_are_numbers(tmp_path):
-    from reid_mtda.config import load_config
+    from reid_mtda.presets import load_config
 
     path = write_config(tmp_path / "c.yaml")
     config = load_config(path, ["distil.learning_rate=1e-3", "adapt.settings.steps=9", "baselines=[blending]"])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from builders import write_config
 
-from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError
+from reid_mtda.presets import load_config
 from reid_mtda.schema import read_yaml
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -188,7 +188,7 @@ def test_each_preset_of_the_benchmarks_names_what_there_is(name, monkeypatch):
     path = CONFIGS / "benchmark" / name
     if read_yaml(path)["kind"] == "closed_set":  # closed sets are held to theirs in tests/bench
         return
-    monkeypatch.setattr("reid_mtda.config._check_presence", lambda where, config: None)
+    monkeypatch.setattr("reid_mtda.presets._check_presence", lambda where, config: None)
     assert load_config(path).adapt.parsed()
 
 

@@ -8,9 +8,9 @@ import pytest
 from builders import write_site
 
 from reid_mtda.bench import demo as demo_module
-from reid_mtda.config import load_config
 from reid_mtda.data.reid import load_folder
 from reid_mtda.model import load_model
+from reid_mtda.presets import load_config
 from reid_mtda.site import load_site
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.workflow.adapt import adapt_cameras

@@ -65,7 +65,8 @@ def child(folder: Path, cameras: int, options: argparse.Namespace) -> Any:
 def prepare(folder: Path) -> dict[str, Any]:
     """Train both networks on the drawn lab, once."""
     from reid_mtda.runs import open_run
-    from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, load_source, pretrain
+    from reid_mtda.workflow.adapt import load_source
+    from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, pretrain
 
     config = settings(1, 1)
     run = open_run(folder / "source", seed=0, config=config.model_dump())
@@ -77,7 +78,7 @@ def prepare(folder: Path) -> dict[str, Any]:
 
 def settings(teacher_steps: int, student_steps: int) -> Any:
     """The demo's preset with fewer steps and no saved states, whose writing would be timed too."""
-    from reid_mtda.config import load_config
+    from reid_mtda.presets import load_config
 
     preset = Path(__file__).resolve().parents[1] / "configs" / "adapt" / "demo.yaml"
     changes = {
@@ -120,7 +121,8 @@ def measure(folder: Path, cameras: int, options: argparse.Namespace) -> dict[str
     """Adapt a teacher to each camera and distil the student, as ``reid-mtda adapt`` does it."""
     from reid_mtda.models.checkpoint import load_embedder
     from reid_mtda.runs import Run, open_run, peak_memory_mb, stage
-    from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student, load_source
+    from reid_mtda.workflow.adapt import load_source
+    from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
 
     config = settings(options.teacher_steps, options.student_steps * cameras)
     source = load_source(config, Run(folder / "source", 0))

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_mtda.data.batches import Pictures
-from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.files import write_json
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient

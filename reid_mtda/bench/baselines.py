@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from reid_mtda.config import AdaptConfig, Tracklets, Variant, config_of_variant
+from reid_mtda.config import AdaptConfig, Tracklets, Variant
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import Embedder, build_embedder
 from reid_mtda.models.merge import merge_networks
+from reid_mtda.presets import config_of_variant
 from reid_mtda.progress import Progress, named
 from reid_mtda.runs import Run, stage
 from reid_mtda.schema import Strict
@@ -23,8 +24,8 @@ from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train import find_method
 from reid_mtda.train.source import train_source
 from reid_mtda.types import IntArray, LabelledSet, UnlabelledSet
-from reid_mtda.workflow.adapt import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
 from reid_mtda.workflow.targets import concat_sets
+from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student
 
 
 def train_baselines(

@@ -16,12 +16,13 @@ import numpy as np
 from reid_mtda.bench.baselines import oracle_labels, train_baselines
 from reid_mtda.bench.report import write_report
 from reid_mtda.bench.score import SELECTION_RULE, load_test, score_run
-from reid_mtda.config import AdaptConfig, load_config
+from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError
 from reid_mtda.evaluation.rank_plots import draw_retrieval
 from reid_mtda.evaluation.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
 from reid_mtda.model import load_model
+from reid_mtda.presets import load_config
 from reid_mtda.progress import Progress, silent
 from reid_mtda.provenance import versions
 from reid_mtda.runs import HOST, Compute, Run, stage

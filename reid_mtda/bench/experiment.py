@@ -12,26 +12,21 @@ from reid_mtda.bench.baselines import train_baselines
 from reid_mtda.bench.demo import demo
 from reid_mtda.bench.retrieval_table import plot_seeds, read_run, seeds_table
 from reid_mtda.bench.score import score_elsewhere, score_run, students
-from reid_mtda.config import AdaptConfig, TargetData, load_config
+from reid_mtda.config import AdaptConfig, TargetData
 from reid_mtda.data.archive import names_split
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
 from reid_mtda.files import atomic_write
 from reid_mtda.models.checkpoint import load_embedder
+from reid_mtda.presets import load_config
 from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import HOST, Compute, Run, check_run_format, open_run, stage
 from reid_mtda.schema import parse
 from reid_mtda.vision.preprocess import read_image
-from reid_mtda.workflow.adapt import (
-    STUDENT_SOURCE,
-    TEACHER_SOURCE,
-    adapt_teachers,
-    distil_student,
-    load_source,
-    pretrain,
-)
+from reid_mtda.workflow.adapt import load_source
 from reid_mtda.workflow.targets import concat_sets, load_benchmark, load_pictures_of, load_targets, with_tracklets
+from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student, pretrain
 
 
 def run_seeds(

@@ -39,8 +39,8 @@ def adapt(
     threads: ThreadsOpt = None,
 ) -> None:
     """Adapt one student to every camera, without labels: of a site, a folder of crops, a data set or the preset's."""
-    from reid_mtda.config import load_config
     from reid_mtda.models.device import choose_compute
+    from reid_mtda.presets import load_config
     from reid_mtda.site import load_site
     from reid_mtda.workflow.adapt import adapt_cameras, adapt_crops
     from reid_mtda.workflow.people import PEOPLE

@@ -22,8 +22,9 @@ def verify(
     ] = None,
 ) -> None:
     """Walk the whole chain: intact, with its count and last hash, or the first entry that was changed."""
-    from reid_mtda.service.audit import FILE, head_text, parse_head, verify_audit
+    from reid_mtda.service.audit import FILE, verify_audit
     from reid_mtda.service.audit_anchor import read_anchors
+    from reid_mtda.service.audit_chain import head_text, parse_head
 
     try:
         noted = None if head is None else parse_head(head)

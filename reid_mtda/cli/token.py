@@ -18,7 +18,8 @@ def token(
 ) -> None:
     """Make an access token where the last one was lost; the service may run meanwhile."""
     from reid_mtda.service.audit import FILE, Audit
-    from reid_mtda.service.auth import Auth, Role
+    from reid_mtda.service.auth import Auth
+    from reid_mtda.service.roles import Role
     from reid_mtda.service.tokens import issue_token
 
     if not (state / FILE).is_file():

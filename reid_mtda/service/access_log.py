@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.auth import Principal
+from reid_mtda.service.roles import Principal
 from reid_mtda.service.searches import KEPT_S, Searches
 from reid_mtda.types import Sighting
 

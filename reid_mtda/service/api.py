@@ -15,10 +15,10 @@ from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.live.events import Event
 from reid_mtda.service import schemas as s
 from reid_mtda.service.app_state import AppState, service_of
-from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import Proposal, Review
+from reid_mtda.service.roles import AccessError, Principal, Role
 from reid_mtda.service.searches import Asked, Reason, Search, seen_by
 from reid_mtda.types import Sighting
 

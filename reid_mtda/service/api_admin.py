@@ -15,9 +15,9 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
 from reid_mtda.service.app_state import AppState, alerts_of
-from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
+from reid_mtda.service.roles import AccessError, Principal, Role
 from reid_mtda.service.searches import size_seen
 from reid_mtda.service.tokens import issue_token, revoke_token
 from reid_mtda.types import Sighting

@@ -14,9 +14,9 @@ from reid_mtda.live.camera import LivePicture
 from reid_mtda.service import schemas as s
 from reid_mtda.service.api import ERRORS, Parts, jpeg
 from reid_mtda.service.app_state import AppState
-from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
+from reid_mtda.service.roles import Principal, Role
 
 router = APIRouter(prefix="/api/v1", tags=["cameras"], responses=ERRORS)
 

@@ -16,10 +16,10 @@ import reid_mtda
 from reid_mtda.errors import ConfigError, GalleryError, ImageError, ModelError, ReidError, StorageError
 from reid_mtda.service import api, api_admin, api_cameras, web, web_admin
 from reid_mtda.service.app_state import AppState
-from reid_mtda.service.auth import AccessError
 from reid_mtda.service.middleware import ServiceMiddleware, error_json
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import ReviewError
+from reid_mtda.service.roles import AccessError
 
 log = logging.getLogger(__name__)
 

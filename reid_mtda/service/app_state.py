@@ -15,9 +15,10 @@ from reid_mtda.live.holdout import load_holdout
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.service.access_log import AccessLog
-from reid_mtda.service.audit import FIRST_HASH, Audit, Head
+from reid_mtda.service.audit import Audit
 from reid_mtda.service.audit_anchor import AuditAnchor
-from reid_mtda.service.auth import Auth, Principal, Role, Throttle
+from reid_mtda.service.audit_chain import FIRST_HASH, Head
+from reid_mtda.service.auth import Auth
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.erasure import Erasures
@@ -27,10 +28,12 @@ from reid_mtda.service.model_registry import ModelRegistry
 from reid_mtda.service.notify.notifier import Notifier
 from reid_mtda.service.queries import Queries
 from reid_mtda.service.review import Reviews
+from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import SiteTime, site_time
+from reid_mtda.service.throttle import Throttle
 from reid_mtda.types import Detect, ImageArray
 from reid_mtda.vision.crops import encode_jpeg
 

@@ -8,10 +8,7 @@ follow from the head noted is an entry of its own, and an alert.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from reid_mtda.errors import StorageError
-from reid_mtda.service.auth import Principal
+from reid_mtda.service.audit_chain import (
+    FIRST_HASH,
+    HEAD_FILE,
+    AuditEntry,
+    AuditReport,
+    Head,
+    entry_hash,
+    head_text,
+    read_head,
+    write_head,
+)
 from reid_mtda.service.database import Database
+from reid_mtda.service.roles import Principal
 
 FILE = "audit.sqlite"
-HEAD_FILE = "audit.head"
-FIRST_HASH = "0" * 64
 DOUBTED = "audit_doubted"
 
 _SCHEMA = """
@@ -41,43 +47,6 @@ _CHUNK = 1000
 _MOST = 2**62
 _DOUBT_SHOWN_S = 30 * 86400.0
 _WHOLE_EVERY_S = 86400.0
-
-Head = tuple[int, str]
-"""Number and hash of an entry, as noted outside of the chain."""
-
-
-@dataclass(frozen=True)
-class AuditEntry:
-    """One thing somebody did. ``detail`` never holds pictures, tokens or passwords.
-
-    ``detail["by_token"]`` is the id of the token that ``user`` showed.
-    """
-
-    number: int
-    time_s: float
-    user: str
-    action: str
-    detail: dict[str, Any]
-    before: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class AuditReport:
-    """What ``verify`` found; ``fault`` is empty when the chain is sound.
-
-    ``doubts``: what entries of the chain say about a record that was there before and is not any more.
-    """
-
-    entries: int
-    head: str
-    fault: str
-    doubts: tuple[str, ...] = ()
-
-    @property
-    def is_sound(self) -> bool:
-        """Nothing was changed."""
-        return not self.fault
 
 
 @dataclass(frozen=True)
@@ -131,7 +100,7 @@ class Audit:
                 self.doubt = ""
             entry = self._append(name, action, detail)
             # After the commit: a kill in between leaves an older head, which still stands in the chain.
-            _write_head(self._folder, (entry.number, entry.hash))
+            write_head(self._folder, (entry.number, entry.hash))
         return entry
 
     def _append(self, user: str, action: str, detail: dict[str, Any]) -> AuditEntry:
@@ -269,54 +238,9 @@ class Audit:
         return int(self._database.read("PRAGMA data_version")[0][0])
 
 
-def read_head(folder: Path) -> Head | None:
-    """The head noted beside the audit in ``folder``; None where none is, or none can be read."""
-    try:
-        return parse_head((Path(folder) / HEAD_FILE).read_text(encoding="ascii").strip())
-    except (OSError, ValueError):
-        return None
-
-
-def parse_head(text: str) -> Head:
-    """A head as it is printed, NUMBER:HASH.
-
-    >>> parse_head("3:" + "AB" * 32)[0]
-    3
-
-    Raises:
-        ValueError: it is none.
-    """
-    number, _, digest = text.partition(":")
-    is_hash = len(digest) == 64 and set(digest.lower()) <= set("0123456789abcdef")
-    if not (number.isascii() and number.isdigit() and 0 < len(number) < 16 and is_hash):
-        raise ValueError(f"got {text[:80]!r}, expected NUMBER:HASH")
-    return int(number), digest.lower()
-
-
-def head_text(head: Head) -> str:
-    """A head as it is printed and noted."""
-    return f"{head[0]}:{head[1]}"
-
-
-def _write_head(folder: Path, head: Head) -> None:
-    """Note the head. No flush: a power cut leaves an older one, or none; the entry itself is on disk already."""
-    temporary = folder / f".{HEAD_FILE}.{os.getpid()}.part"
-    with contextlib.suppress(OSError):  # a full disk: the entry stands, an older head stays
-        temporary.write_text(head_text(head) + "\n", encoding="ascii")
-        temporary.chmod(0o600)
-        temporary.replace(folder / HEAD_FILE)
-
-
 def _new_chain(folder: Path, noted: Head | None) -> str:
     before = "what it held" if noted is None else f"its {noted[0]} entries up to {head_text(noted)}"
     return f"{folder / FILE} was not there: a new chain begins, and {before} are not in it; restore it from a backup"
-
-
-def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, before: str) -> str:
-    """SHA-256 over all of an entry and the hash before it; JSON keeps the fields apart."""
-    # What was put there by other hands may be no JSON value at all; it must not match, rather than fail.
-    text = json.dumps([number, time_s, user, action, detail, before], default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def verify_audit(folder: Path, *, heads: Sequence[Head] = ()) -> AuditReport:

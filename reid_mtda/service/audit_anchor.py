@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.service.audit import Head, head_text, parse_head
+from reid_mtda.service.audit_chain import Head, head_text, parse_head
 
 _SYSLOG = re.compile(r"syslog(?:://(\[[0-9A-Fa-f:]+\]|[^:/\s]+)(?::(\d{1,5}))?)?\Z")
 _LOCAL_SYSLOG = "/dev/log"

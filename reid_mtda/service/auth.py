@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import math
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 
-from reid_mtda.errors import ReidError
 from reid_mtda.service.database import Database
+from reid_mtda.service.roles import AccessError, Principal, Role
 from reid_mtda.service.user_names import RESERVED, check_user_name, person_key
 
 _SCHEMA = """
@@ -33,90 +30,6 @@ _PREFIX = "rmt"
 _DAY_S = 86400.0
 _SESSION_S = 12 * 3600.0
 _MAX_DAYS = 3650.0
-
-
-class AccessError(ReidError):
-    """Not signed in, or not allowed; ``status`` is what HTTP calls it."""
-
-    def __init__(self, message: str, status: int, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.status, self.retry_after_s = status, retry_after_s
-
-
-class Role(IntEnum):
-    """What somebody may do; each may do all that those before it may."""
-
-    VIEWER = 1  # live pictures and camera health
-    OPERATOR = 2  # search, mark matches, pause cameras
-    REVIEWER = 3  # second pair of eyes
-    ADMIN = 4  # cameras, tokens, erasure, audit, models
-
-    @property
-    def label(self) -> str:
-        """Its name in words and JSON."""
-        return self.name.lower()
-
-    @classmethod
-    def of(cls, label: str) -> Role:
-        """The role of that name.
-
-        Raises:
-            AccessError: there is none.
-        """
-        try:
-            return cls[label.upper()]
-        except KeyError:
-            known = ", ".join(role.label for role in cls)
-            raise AccessError(f"role: got {label!r}, expected one of {known}", 422) from None
-
-
-@dataclass(frozen=True)
-class Principal:
-    """Somebody who showed a valid token. ``cameras`` None: all of them, also those still to come."""
-
-    user: str
-    role: Role
-    cameras: frozenset[str] | None
-    token_id: str
-    session: str | None = None
-
-    def need(self, role: Role) -> None:
-        """Refuse somebody of a lesser role.
-
-        Raises:
-            AccessError: 403.
-        """
-        if self.role < role:
-            raise AccessError(f"this needs the role {role.label}, you have {self.role.label}; ask an admin", 403)
-
-    def sees(self, camera: str) -> bool:
-        """Whether objects of ``camera`` exist for this person."""
-        return self.cameras is None or camera in self.cameras
-
-    def need_all_cameras(self) -> None:
-        """Refuse somebody whose rights are limited to some cameras.
-
-        Raises:
-            AccessError: 403.
-        """
-        if self.cameras is not None:
-            raise AccessError("this shows all cameras, your token is limited to some; ask an admin", 403)
-
-    def scope(self, wanted: Iterable[str] | None) -> tuple[str, ...] | None:
-        """The cameras of a request narrowed to those this person sees; None: all.
-
-        Cameras they do not see are left out silently, as if they did not exist.
-        """
-        if wanted is None:
-            return None if self.cameras is None else tuple(sorted(self.cameras))
-        return tuple(sorted(camera for camera in set(wanted) if self.sees(camera)))
-
-    @property
-    def csrf(self) -> str:
-        """What forms of this session carry; a page of another origin cannot know it."""
-        if self.session is None:
-            return ""
-        return hmac.new(self.session.encode(), b"csrf", hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -309,47 +222,6 @@ class Auth:
         """Sign out."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM sessions WHERE hash = ?", (_hash(session),))
-
-
-class Throttle:
-    """Slows down whoever guesses tokens: after ``free`` failures each further one costs twice the wait of the last.
-
-    Wrong tokens alone are counted and refused. Right ones are never asked to wait: many people may share an address,
-    and one of them must not lock out the others.
-    """
-
-    def __init__(
-        self,
-        *,
-        free: int = 5,
-        longest_s: float = 300.0,
-        size: int = 10_000,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._free, self._longest_s, self._size, self._clock = free, longest_s, size, clock
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}
-
-    def failed(self, address: str) -> None:
-        """Count a wrong token from ``address``.
-
-        Raises:
-            AccessError: 429, with the seconds to wait: there were too many too lately; this one does not count.
-        """
-        with self._lock:
-            now = self._clock()
-            count, last = self._failures.get(address, (0, now))
-            if now - last > 2 * self._longest_s:
-                count = 0
-            if count >= self._free:
-                wait = min(2.0 ** min(count - self._free, 16), self._longest_s) - (now - last)
-                if wait > 0:
-                    retry_s = float(math.ceil(wait))
-                    raise AccessError(f"too many wrong tokens; wait {retry_s:.0f} s", 429, retry_after_s=retry_s)
-            self._failures.pop(address, None)
-            self._failures[address] = (count + 1, now)
-            while len(self._failures) > self._size:
-                self._failures.pop(next(iter(self._failures)))
 
 
 def csrf_matches(principal: Principal, given: str) -> bool:

@@ -15,8 +15,8 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.auth import Principal
 from reid_mtda.service.database import Database
+from reid_mtda.service.roles import Principal
 from reid_mtda.site import Camera, check_neighbours
 from reid_mtda.vision.address import redact_url
 from reid_mtda.zoo.folder import find_installed

@@ -17,10 +17,11 @@ from reid_mtda.errors import ReidError
 from reid_mtda.files import write_json
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.service.audit import Audit, AuditEntry
-from reid_mtda.service.auth import Principal
+from reid_mtda.service.audit import Audit
+from reid_mtda.service.audit_chain import AuditEntry
 from reid_mtda.service.queries import Queries, live_prefix, live_prefixes
 from reid_mtda.service.review import Reviews
+from reid_mtda.service.roles import Principal
 from reid_mtda.service.searches import Searches
 from reid_mtda.types import Sighting
 

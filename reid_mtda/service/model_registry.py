@@ -19,9 +19,9 @@ from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import Model, load_model
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.auth import Principal
 from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
+from reid_mtda.service.roles import Principal
 from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import Place, ServingRecord, gallery_for, keep_serving
 from reid_mtda.types import ModelManifest

@@ -16,7 +16,7 @@ from reid_mtda.errors import GalleryError, ReidError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.search import is_blank, largest_person
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.transition_times import Seen
 from reid_mtda.types import Detect, FloatArray, ImageArray, Sighting
 from reid_mtda.vision.crops import THUMBNAIL_PX, encode_jpeg

@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 from starlette.responses import HTMLResponse
 
 from reid_mtda.service.app_state import AppState, service_of
-from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.site_time import SiteTime
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_mtda.errors import ReidError, StorageError
-from reid_mtda.service.auth import AccessError, Principal, Role
 from reid_mtda.service.database import Database
 from reid_mtda.service.four_eyes import Issuers, why_one_person
+from reid_mtda.service.roles import AccessError, Principal, Role
 
 SAME, DIFFERENT = "same", "different"
 OPEN, CONFIRMED, REJECTED, DISPUTED = "open", "confirmed", "rejected", "disputed"

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
-import ssl
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -24,7 +20,8 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state, note_head
-from reid_mtda.service.audit import head_text
+from reid_mtda.service.audit_chain import head_text
+from reid_mtda.service.certificate import check_pair, self_made_certificate
 from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
@@ -41,7 +38,6 @@ STREET_SETTINGS = STREET.with_name("street_settings.yaml")
 
 _DRAIN_S = 3
 _STOP_S = 6.0
-_RENEW_S = 30 * 86400.0
 
 
 def serve(
@@ -90,7 +86,7 @@ def serve(
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")
     if certificate is not None and key is not None:
-        _check_pair(certificate, key)
+        check_pair(certificate, key)
     if host not in ("127.0.0.1", "::1", "localhost") and not tls and certificate is None:
         log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
     started = running_service(load_site(site), model, gallery, state, settings, accept_retention=accept_retention)
@@ -246,81 +242,6 @@ def first_token(service: AppState) -> str | None:
         return None
     days = service.settings.first_token_days
     return issue_token(service.auth, service.audit, "admin", "admin", by="service", days=days)[0]
-
-
-def _check_pair(certificate: Path, key: Path) -> None:
-    """Refuse a certificate and key that TLS cannot use, before anything is made for the service."""
-    for path in (certificate, key):
-        if not path.is_file():
-            raise ConfigError(f"TLS: {path}: no such file; check the path")
-    try:
-        # A callback in place of a password: a prompt would wait for ever where nobody sits.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
-            f"TLS: {certificate} and {key} cannot be used ({getattr(error, 'reason', None) or error}), expected a PEM "
-            "certificate and its key without a password"
-        ) from None
-
-
-def self_made_certificate(folder: Path, hosts: Sequence[str]) -> tuple[Path, Path]:
-    """A certificate of our own for ``hosts`` and localhost, kept in ``folder``; browsers ask before they trust it.
-
-    It is made anew when it ends within 30 days or was made for other names.
-
-    Raises:
-        ConfigError: openssl is missing or fails.
-    """
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    names = {_alternative_name(host) for host in (*hosts, "localhost")}
-    if key.is_file() and _names_in(certificate) == names:
-        return certificate, key
-    new_certificate, new_key = folder / ".certificate.part", folder / ".key.part"
-    command = [
-        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-days", "397", "-subj", "/CN=reid-mtda", "-addext", f"subjectAltName={','.join(sorted(names))}",
-        "-keyout", str(new_key), "-out", str(new_certificate),
-    ]  # fmt: skip
-    try:
-        new_key.touch(mode=0o600)
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
-        certificate.unlink(missing_ok=True)  # killed in between, the next start finds none and makes both
-        new_key.replace(key)
-        new_certificate.replace(certificate)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(
-            f"TLS: no certificate could be made ({type(error).__name__}); install openssl, or give certificate and key"
-        ) from None
-    finally:
-        new_key.unlink(missing_ok=True)
-        new_certificate.unlink(missing_ok=True)
-    log.info("TLS: made a certificate for %s", ", ".join(sorted(names)))
-    return certificate, key
-
-
-def _alternative_name(host: str) -> str:
-    """``host`` as a certificate's subjectAltName has it.
-
-    >>> _alternative_name("::1"), _alternative_name("Cam.Example")
-    ('IP:::1', 'DNS:cam.example')
-    """
-    try:
-        return f"IP:{ipaddress.ip_address(host)}"
-    except ValueError:
-        return f"DNS:{host.lower()}"
-
-
-def _names_in(certificate: Path) -> set[str]:
-    """The names that a self-made certificate holds; none where it ends soon or cannot be read."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(certificate)
-    except OSError:  # ssl.SSLError is one
-        return set()
-    for held in context.get_ca_certs():
-        if ssl.cert_time_to_seconds(str(held["notAfter"])) - time.time() > _RENEW_S:
-            return {_alternative_name(str(name[1]).strip()) for name in held.get("subjectAltName", ())}
-    return set()
 
 
 @contextlib.contextmanager

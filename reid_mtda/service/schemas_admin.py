@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.model_gate import GateReport
 from reid_mtda.live.thresholds import Thresholds
-from reid_mtda.service.audit import AuditEntry
+from reid_mtda.service.audit_chain import AuditEntry
 from reid_mtda.service.auth import TokenInfo
 from reid_mtda.service.schemas import Body, Id, Name, Printable
 from reid_mtda.service.tokens import TOKEN_DAYS

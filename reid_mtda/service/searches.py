@@ -14,8 +14,8 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.queries import Query, SearchError
+from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.transition_times import LeftOut, TravelTimes, travel_times
 from reid_mtda.types import SearchHit
 

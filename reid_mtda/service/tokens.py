@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reid_mtda.service.audit import Audit
-from reid_mtda.service.auth import Auth, Principal, Role, TokenInfo
+from reid_mtda.service.auth import Auth, TokenInfo
+from reid_mtda.service.roles import Principal, Role
 
 TOKEN_DAYS = 90.0
 """Life of a token unless somebody says otherwise."""

@@ -14,11 +14,11 @@ from reid_mtda.gallery.filter import Filter
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.api import Parts, jpeg, sightings_page
 from reid_mtda.service.app_state import AppState, alerts_of, service_of
-from reid_mtda.service.auth import AccessError, Role
 from reid_mtda.service.middleware import COOKIE, Sent, Who, check_origin, checked_token, identify
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
 from reid_mtda.service.review import OPEN
+from reid_mtda.service.roles import AccessError, Role
 from reid_mtda.service.schemas import Id, Name
 from reid_mtda.service.searches import Asked, Reason, size_seen
 from reid_mtda.service.site_time import SiteTime

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
-from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss

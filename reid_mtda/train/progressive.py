@@ -22,7 +22,7 @@ from torch.optim import SGD, Optimizer
 
 from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
-from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient

@@ -10,39 +10,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reid_mtda.camera_means import write_cameras
-from reid_mtda.config import AdaptConfig, Network
+from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import decode_once
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.data.reid import load_folder
-from reid_mtda.errors import ConfigError, DataError, ReidError
+from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
-from reid_mtda.models.checkpoint import load_embedder, save_embedder
-from reid_mtda.models.embedder import Embedder, build_embedder
-from reid_mtda.models.foreign_weights import load_zoo_weights
-from reid_mtda.progress import Progress, named, silent
+from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.site import Site
-from reid_mtda.train import find_method, find_objectives
-from reid_mtda.train.camera_proxies import distil_camera_proxies
-from reid_mtda.train.distil import distil
-from reid_mtda.train.kd_reid import distil_kd_reid
-from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.people import find_too_few
 from reid_mtda.workflow.stored_crops import drop_stored_crops, import_stored_crops
 from reid_mtda.workflow.targets import load_targets
-from reid_mtda.workflow.teachers import OUTPUTS, collect_teacher_outputs, ready_made
+from reid_mtda.workflow.teachers import OUTPUTS
+from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student, pretrain
 
 log = logging.getLogger(__name__)
-
-TEACHER_SOURCE = "models/teacher_source.safetensors"
-STUDENT_SOURCE = "models/student_source.safetensors"
-STUDENT = "models/student.safetensors"
 
 
 @dataclass(frozen=True)
@@ -284,107 +273,6 @@ def adapted_targets(adapted: Adapted) -> dict[str, UnlabelledSet]:
     """The harvested crops of the cameras that did not fail: their teachers were adapted or stood ready."""
     crops = load_folder(adapted.run.folder / "crops")
     return {camera: target for camera, target in crops.items() if camera not in adapted.failures}
-
-
-def pretrain(
-    run: Run,
-    name: str,
-    network: Network,
-    settings: SourceSettings,
-    source: LabelledSet | None,
-    config: AdaptConfig,
-    progress: Progress = silent,
-) -> Embedder:
-    """Train ``network`` on the labelled source, or load it when ``run`` holds it already.
-
-    Without a source its weights are what the source left: there is nothing to train.
-    """
-    path = run.folder / name
-    if path.exists():
-        return load_embedder(path, run=run)
-    size = (config.teacher_input if name == TEACHER_SOURCE else None) or config.input
-    step = run.child(path.stem)
-    model = build_embedder(
-        network.spec(source.num_classes if source is not None else None), seed=step.child_seed("weights")
-    )
-    if network.weights:
-        load_zoo_weights(model, Path(network.weights))
-    if source is not None:
-        model = train_source(model, source, size.preprocess(), settings, step, named(progress, path.stem))
-    save_embedder(path, model, run=run, input=(size.height, size.width))
-    return model
-
-
-def adapt_teachers(
-    run: Run,
-    teacher_source: Embedder,
-    source: LabelledSet | None,
-    targets: dict[str, UnlabelledSet],
-    config: AdaptConfig,
-    progress: Progress = silent,
-    *,
-    folder: str = "teachers",
-) -> dict[str, str]:
-    """Adapt and store the teacher of every camera that has no ready-made one; nothing of them stays in memory.
-
-    Returns the message of each camera that failed; it is taken out of ``targets``.
-
-    Raises:
-        DataError: no camera is left.
-    """
-    failures = {}
-    for camera, target in list(targets.items()):
-        path = run.folder / folder / f"{camera}.safetensors"
-        if path.exists() or ready_made(config, camera):
-            continue
-        try:
-            model = find_method(config.adapt.method)[1](
-                teacher_source,
-                source,
-                target,
-                config.teacher_preprocess(),
-                config.adapt.parsed(),
-                run.child(f"{folder}_{camera}", drawn_as=f"teachers_{camera}"),
-                named(progress, f"teacher {camera}"),
-            )
-        except ReidError as error:
-            failures[camera] = str(error)
-            del targets[camera]
-        else:
-            size = config.teacher_input or config.input
-            save_embedder(path, model, run=run, input=(size.height, size.width))
-    if not targets:
-        raise DataError(f"{run.folder}: no camera could be adapted: {'; '.join(failures.values())}")
-    return failures
-
-
-def distil_student(
-    run: Run,
-    student_source: Embedder,
-    source: LabelledSet | None,
-    targets: Mapping[str, UnlabelledSet],
-    config: AdaptConfig,
-    progress: Progress = silent,
-    *,
-    name: str = STUDENT,
-    teachers: str = "teachers",
-) -> Embedder:
-    """Distil the teachers stored under ``teachers`` into the student that starts from ``student_source``."""
-    path = run.folder / name
-    if path.exists():
-        return load_embedder(path, run=run)
-    outputs = collect_teacher_outputs(run, targets, config, progress, folder=teachers)
-    step, told = run.child(f"{path.stem}_training", drawn_as="student_training"), named(progress, path.stem)
-    seen = config.input.preprocess()
-    if config.distillation == "camera_proxies":
-        student = distil_camera_proxies(student_source, outputs, targets, seen, config.camera_proxies, step, told)
-    elif config.distillation == "kd_reid":
-        student = distil_kd_reid(student_source, outputs, targets, seen, config.kd_reid, step, told)
-    else:
-        own = find_objectives(config.distil.objectives)
-        student = distil(student_source, outputs, targets, source, seen, config.distil, step, told, objectives=own)
-    save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
-    return student
 
 
 def _described(site: Site) -> dict[str, object]:

@@ -101,8 +101,8 @@ def adapt(
     """
     if teacher is None and source is None:
         raise ConfigError("adapt: got neither source nor teacher, expected one at least; name a model as teacher")
-    from reid_mtda.config import load_config
     from reid_mtda.models.device import choose_compute
+    from reid_mtda.presets import load_config
     from reid_mtda.workflow.adapt import adapt_crops
 
     values: dict[str, Any] = {"source": {"name": source or "none"}, "student": {"arch": student}}

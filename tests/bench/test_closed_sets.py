@@ -18,7 +18,7 @@ from reid_mtda.bench.closed.runner import _cost, run_benchmark
 from reid_mtda.bench.closed.settings import BenchmarkConfig
 from reid_mtda.bench.closed.table import markdown, read_trials, summarise
 from reid_mtda.bench.closed.trial import Trial
-from reid_mtda.data.classification import ClosedDomain
+from reid_mtda.data.closed_domain import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier, load_classifier
 from reid_mtda.runs import Run

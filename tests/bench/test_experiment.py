@@ -13,17 +13,18 @@ from reid_mtda.bench import baselines as baselines_module
 from reid_mtda.bench import experiment as module
 from reid_mtda.bench.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.bench.pseudo_identities import score_overlaps
-from reid_mtda.config import AdaptConfig, load_config
+from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.presets import load_config
 from reid_mtda.runs import Run
 from reid_mtda.train import METHODS
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
-from reid_mtda.workflow import adapt as adapt_module
+from reid_mtda.workflow import training as training_module
 from reid_mtda.workflow.targets import load_benchmark
 from reid_mtda.workflow.teachers import collect_teacher_outputs
 
@@ -159,9 +160,9 @@ def test_a_finished_run_is_not_made_again(place, finished, monkeypatch):
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(adapt_module, "distil", never)
-    monkeypatch.setattr(adapt_module, "train_source", never)
-    monkeypatch.setattr(adapt_module, "find_method", lambda name: (None, never))
+    monkeypatch.setattr(training_module, "distil", never)
+    monkeypatch.setattr(training_module, "train_source", never)
+    monkeypatch.setattr(training_module, "find_method", lambda name: (None, never))
     assert run_seeds(place / "preset.yaml", place / "out", [0]) == finished
     assert models_of(place / "out/0") == before
 
@@ -194,7 +195,7 @@ def test_the_leak_alone_gets_true_identities(place, finished, monkeypatch, tmp_p
     """What the loops receive as tracklets, against the identities in the files' names."""
     seen = {}
     monkeypatch.setattr(
-        adapt_module,
+        training_module,
         "distil",
         lambda student, outputs, targets, *rest, **_: seen.setdefault(rest[3].folder.name, targets) and student,
     )

@@ -15,7 +15,7 @@ import torch
 from closed_sets import PREPROCESS, bars, network, same_state
 
 from reid_mtda.bench.closed.published import QUIRKS, as_published, check_quirks
-from reid_mtda.data.classification import ClosedDomain, LabelledPictures
+from reid_mtda.data.closed_domain import ClosedDomain, LabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import ConfigError, DataError, TrainingError
 from reid_mtda.losses.adversarial import reversal_delta

@@ -11,16 +11,13 @@ from PIL import Image
 
 from reid_mtda.data.classification import (
     CLOSED_SETS,
-    LabelledPictures,
-    UnlabelledPictures,
-    blended,
     coloured,
-    joined,
     load_digits,
     load_imageclef,
     load_office31,
     load_officehome,
 )
+from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures, blended, joined
 from reid_mtda.errors import DataError, ShapeError
 
 DATA = Path(os.environ.get("REID_MTDA_DATA", Path(__file__).parents[2].parent / "shared" / "data"))

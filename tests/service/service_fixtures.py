@@ -22,7 +22,7 @@ from reid_mtda.live.camera import LivePicture
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
-from reid_mtda.service.auth import Role
+from reid_mtda.service.roles import Role
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera, Site

@@ -9,10 +9,10 @@ import pytest
 from builders import write_config, write_site
 
 from reid_mtda.camera_means import read_cameras
-from reid_mtda.config import load_config
 from reid_mtda.errors import DataError
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
+from reid_mtda.presets import load_config
 from reid_mtda.service.cameras import _SCHEMA, FILE
 from reid_mtda.service.database import Database
 from reid_mtda.service.run import running_service
@@ -72,7 +72,7 @@ def test_from_kept_crops_to_a_candidate(
         state_of_teacher = "teachers_gate/checkpoints/resume.pt"
         for error in (KeyboardInterrupt, DataError("no disk")):  # neither when it is stopped nor when it fails
             with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, DataError)):
-                patch.setattr("reid_mtda.workflow.adapt.adapt_teachers", raising(error, out / "crops" / "gate"))
+                patch.setattr("reid_mtda.workflow.training.adapt_teachers", raising(error, out / "crops" / "gate"))
                 (out / state_of_teacher).parent.mkdir(parents=True, exist_ok=True)
                 (out / state_of_teacher).write_bytes(b"of other crops")
                 adapt_cameras(site, config, out, crops=state / "crops")

@@ -8,8 +8,9 @@ import pytest
 
 from reid_mtda.errors import StorageError
 from reid_mtda.service import audit as audit_module
-from reid_mtda.service.audit import DOUBTED, FILE, FIRST_HASH, HEAD_FILE, Audit, entry_hash, verify_audit
-from reid_mtda.service.auth import Principal, Role
+from reid_mtda.service.audit import DOUBTED, FILE, Audit, verify_audit
+from reid_mtda.service.audit_chain import FIRST_HASH, HEAD_FILE, entry_hash
+from reid_mtda.service.roles import Principal, Role
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from service_fixtures import RunningService, TestClient
 from test_model_registry import watch
 
 from reid_mtda.service.audit import FILE
-from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.database import Database
+from reid_mtda.service.roles import Principal, Role
 
 API = "/api/v1"
 

@@ -20,7 +20,7 @@ from service_fixtures import PEOPLE, REASON, RunningService, crop_of, png_of
 from reid_mtda import cli
 from reid_mtda.service.app import create_app
 from reid_mtda.service.audit import FILE, Audit
-from reid_mtda.service.auth import Role
+from reid_mtda.service.roles import Role
 
 WHY = ("--purpose", REASON["purpose"], "--case", REASON["case_reference"])
 

@@ -15,8 +15,8 @@ from service_fixtures import REASON, RunningService, crop_of, png_of
 
 from reid_mtda.service import connections as module
 from reid_mtda.service.app import create_app
+from reid_mtda.service.certificate import self_made_certificate
 from reid_mtda.service.connections import Connections, Listener, Phase, Server
-from reid_mtda.service.run import self_made_certificate
 
 HALF = b"GET /login HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: "
 STRANGER, OTHER = "127.0.0.2", "127.0.0.3"

@@ -11,7 +11,7 @@ from service_fixtures import RunningService
 
 from reid_mtda.live.events import Events
 from reid_mtda.service import api
-from reid_mtda.service.auth import Principal
+from reid_mtda.service.roles import Principal
 
 
 def listen(

@@ -17,8 +17,8 @@ from reid_mtda.live.camera import AddedSighting
 from reid_mtda.live.model_gate import GateSample
 from reid_mtda.model import load_model
 from reid_mtda.service import model_registry
-from reid_mtda.service.auth import Principal, Role
 from reid_mtda.service.review import Proposal
+from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.run import running_service
 from reid_mtda.site import Camera, Site
 from reid_mtda.types import Tracklet

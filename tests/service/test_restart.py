@@ -27,9 +27,9 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model_folder import read_manifest
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState
-from reid_mtda.service.auth import Role
 from reid_mtda.service.cameras import FILE
 from reid_mtda.service.queries import number_of
+from reid_mtda.service.roles import Role
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera, Site

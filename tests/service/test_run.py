@@ -20,8 +20,9 @@ from service_fixtures import REASON
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.audit import Audit, verify_audit
+from reid_mtda.service.certificate import self_made_certificate
 from reid_mtda.service.client import Client, ServerError
-from reid_mtda.service.run import running_service, self_made_certificate, serve
+from reid_mtda.service.run import running_service, serve
 from reid_mtda.site import Site
 
 SCRIPT = """
@@ -242,9 +243,9 @@ def test_a_certificate_of_our_own_is_made_anew_for_other_names_and_before_it_end
     second = made("127.0.0.1", "cam.example")
     assert second != first
     now = time.time()
-    monkeypatch.setattr("reid_mtda.service.run.time.time", lambda: now + 366 * 86400)
+    monkeypatch.setattr("reid_mtda.service.certificate.time.time", lambda: now + 366 * 86400)
     assert made("127.0.0.1", "cam.example") == second
-    monkeypatch.setattr("reid_mtda.service.run.time.time", lambda: now + 368 * 86400)
+    monkeypatch.setattr("reid_mtda.service.certificate.time.time", lambda: now + 368 * 86400)
     third = made("127.0.0.1", "cam.example")
     assert third != second
     (tmp_path / "certificate.pem").write_text("no certificate")

@@ -51,7 +51,7 @@ def test_the_picture_is_written(tmp_path):
 
 @pytest.mark.parametrize("steps", [3, 7])
 def test_networks_and_input_are_those_of_the_demo(steps):
-    from reid_mtda.config import load_config
+    from reid_mtda.presets import load_config
 
     demo = load_config(Path(__file__).parents[2] / "configs" / "adapt" / "demo.yaml")
     ours = TOOL["settings"](steps, 2 * steps)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from reid_mtda.data.classification import LabelledPictures, UnlabelledPictures
+from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
 from reid_mtda.train.progressive import ProgressiveSettings, distil_progressively

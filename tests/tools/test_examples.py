@@ -8,11 +8,11 @@ import torch
 from builders import PREPROCESS, ROOT, source_set, target_set, write_config
 
 from reid_mtda import plugins
-from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError, ModelError, TrainingError
 from reid_mtda.models import backbones
 from reid_mtda.models.checkpoint import load_embedder, save_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.presets import load_config
 from reid_mtda.runs import Run
 from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.distil import distil

@@ -10,9 +10,9 @@ from builders import write_config, write_crops
 
 from reid_mtda import cli
 from reid_mtda.camera_means import read_centring
-from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.model import load_model
+from reid_mtda.presets import load_config
 from reid_mtda.runs import Run
 from reid_mtda.workflow.adapt import adapt_crops
 from reid_mtda.workflow.targets import choose_target, load_targets

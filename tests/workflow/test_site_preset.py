@@ -7,12 +7,12 @@ import pytest
 from builders import same_weights, write_crops, write_site
 from safetensors.torch import save_file
 
-from reid_mtda.config import load_config
 from reid_mtda.errors import ConfigError
 from reid_mtda.export import export_student
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
+from reid_mtda.presets import load_config
 from reid_mtda.site import load_site
 from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image

@@ -8,7 +8,7 @@ from reid_mtda.bench.closed.published import as_published
 from reid_mtda.bench.closed.settings import Row, row_settings, teacher_settings
 from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.batches import Pictures
-from reid_mtda.data.classification import blended, joined
+from reid_mtda.data.closed_domain import blended, joined
 from reid_mtda.models.classifier import Classifier
 from reid_mtda.models.device import placed
 from reid_mtda.models.merge import merge_networks

@@ -22,7 +22,8 @@ from reid_mtda.bench.closed.published import check_quirks
 from reid_mtda.bench.closed.settings import BenchmarkConfig, row_settings, teacher_settings
 from reid_mtda.bench.closed.table import write_tables
 from reid_mtda.bench.closed.trial import Ensemble, Trial
-from reid_mtda.data.classification import CLOSED_SETS, ClosedDomain
+from reid_mtda.data.classification import CLOSED_SETS
+from reid_mtda.data.closed_domain import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.files import write_json
 from reid_mtda.models.cost import count_macs, median_ms

@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from reid_mtda.bench.closed.settings import BenchmarkConfig, Net, Row
 from reid_mtda.data.batches import Pictures
-from reid_mtda.data.classification import ClosedDomain
+from reid_mtda.data.closed_domain import ClosedDomain
 from reid_mtda.evaluation.accuracy import VALIDATORS, accuracy
 from reid_mtda.files import write_json
 from reid_mtda.models.classifier import (
