@@ -5,20 +5,19 @@ Scores alone: labels of a finished run's targets say who is who, and nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from reid_mtda.bench.results import markdown_table
-from reid_mtda.bench.retrieval_table import read_run
+from reid_mtda.bench.results import load_json, markdown_table
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError
 from reid_mtda.runs import Run
 from reid_mtda.schema import parse
-from reid_mtda.train.camera_proxies import CameraProxySettings, site_embeddings, site_people
+from reid_mtda.train.camera_proxies import CameraProxySettings, Sites, site_embeddings, site_people
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
 from reid_mtda.types import IntArray, UnlabelledSet
 from reid_mtda.workflow.targets import load_benchmark, with_tracklets
@@ -30,34 +29,28 @@ OVERLAPS = (1.0, 0.5, 0.2)
 """Shares of the people whose crops of all cameras stay; of the others one camera's do."""
 
 
-@dataclass(frozen=True)
-class PairScores:
-    """Pairs of crops of two cameras: how many of those called one person are, and how many of a person's are found."""
-
-    overlap: float
-    crops: int
-    people: int
-    precision: float
-    recall: float
+Seek = Callable[[TargetPool, Sites], IntArray]
+"""Crops and their sites -> pseudo-identities (N,), negative: nobody."""
 
 
 def score_overlaps(
     folder: Path, overlaps: Sequence[float] = OVERLAPS, *, differing: Mapping[str, Mapping[str, object]] | None = None
 ) -> str:
-    """Markdown of the pseudo-identities that a finished run's teachers give, by the loop over camera-aware proxies.
+    """Markdown of the pseudo-identities that a run's teachers give, by the loop over camera-aware proxies.
 
     Args:
-        folder: a run of `bench.experiment` whose targets are single cameras.
+        folder: a run of `bench.experiment` whose targets are single cameras, its teachers trained.
         overlaps: shares in (0, 1].
         differing: further ways to seek them: the row's name, and the settings of ``camera_proxies`` that differ.
 
     Raises:
-        DataError: a run that is not there or not finished.
+        DataError: a run that is not there.
         ConfigError: an overlap out of range, targets that are whole sets, or an unknown setting.
     """
     if not all(0 < overlap <= 1 for overlap in overlaps):
         raise ConfigError(f"overlap: got {', '.join(map(str, overlaps))}, expected shares above 0 and up to 1")
-    card = read_run(folder)["run"]
+    remedy = "run the benchmark again"
+    card = load_json(Path(folder) / "run.json", lambda card: isinstance(card, dict) and "config" in card, remedy=remedy)
     settings = {key: value for key, value in card["config"].items() if key in AdaptConfig.model_fields}
     config = parse(AdaptConfig, settings, where=f"{folder}/run.json")
     if any(target.by == "set" for target in config.targets):
@@ -67,19 +60,23 @@ def score_overlaps(
     named = {name: own.tracklets for name, own in with_tracklets(benchmark, config.targets, "identity").items()}
     pids = {name: known for name, known in named.items() if known is not None}
     outputs = collect_teacher_outputs(run, benchmark.unlabelled, config)
-    ways = {"as trained": config.camera_proxies}
+    ways: dict[str, Seek] = {"clusters, as trained": clusters(config.camera_proxies)}
     for name, values in (differing or {}).items():
         own = {**config.camera_proxies.model_dump(), **values}
-        ways[name] = parse(CameraProxySettings, own, where=f"differing.{name}")
+        ways[f"clusters, {name}"] = clusters(parse(CameraProxySettings, own, where=f"differing.{name}"))
+    ways["mutual neighbours, as distil joins tracklets"] = mutual_neighbours
     lines = []
     for overlap in overlaps:
         kept = thin_out(pids, overlap, seed=config.seed)
         sets, said = taken(benchmark.unlabelled, outputs, kept)
         own_pids = np.concatenate([pids[name][rows] for name, rows in kept.items()])
-        for name, how in ways.items():
-            found = score_pairs(sets, said, own_pids, how, overlap)
-            shares = [f"{100 * value:.1f}" for value in (found.precision, found.recall)]
-            lines.append([name, f"{100 * overlap:.0f} %", str(found.crops), str(found.people), *shares])
+        pool = TargetPool.of(sets, said)
+        sites = np.repeat([target.site for target in sets.values()], [len(target) for target in sets.values()])
+        for name, seek in ways.items():
+            found = score_pairs(seek(pool, sites), own_pids, pool.camera)
+            people = str(len(np.unique(own_pids)))
+            shares = [f"{100 * value:.1f}" for value in found]
+            lines.append([name, f"{100 * overlap:.0f} %", str(len(own_pids)), people, *shares])
     heads = ["pseudo-identities", "people of several cameras", "crops", "people", "precision", "recall"]
     return "\n".join(markdown_table(heads, lines))
 
@@ -124,30 +121,29 @@ def taken(
     return sets, said
 
 
-def score_pairs(
-    targets: Mapping[str, UnlabelledSet],
-    outputs: Mapping[str, TeacherOutputs],
-    pids: IntArray,
-    settings: CameraProxySettings,
-    overlap: float,
-) -> PairScores:
-    """Precision and recall of the pairs between cameras among crops of true identities ``pids`` (N,).
+def clusters(settings: CameraProxySettings) -> Seek:
+    """Seek people as the loop over camera-aware proxies does."""
+    return lambda pool, sites: site_people(site_embeddings(pool, sites), pool, sites, settings)
+
+
+def mutual_neighbours(pool: TargetPool, sites: Sites) -> IntArray:
+    """Seek people as ``train.distil`` does: tracklets that are each other's nearest, without a threshold."""
+    return pool.pseudo_identities(pool.embeddings(), cross_camera=True)
+
+
+def score_pairs(found: IntArray, pids: IntArray, cameras: IntArray) -> tuple[float, float]:
+    """Precision and recall of pairs of crops of two cameras: how many called one person are, how many are found.
 
     Where no pair is claimed the precision, and where none is true the recall, is nan.
+
+    Args:
+        found: pseudo-identities (N,), negative: nobody.
+        pids: true identities (N,).
+        cameras: (N,).
     """
-    pool = TargetPool.of(targets, outputs)
-    sites = np.repeat([target.site for target in targets.values()], [len(target) for target in targets.values()])
-    found = site_people(site_embeddings(pool, sites), pool, sites, settings)
-    claimed, true, right = (
-        pairs_between(label, pool.camera) for label in (found, pids, np.where(found >= 0, pairing(found, pids), -1))
-    )
-    return PairScores(
-        overlap=overlap,
-        crops=len(pids),
-        people=len(np.unique(pids)),
-        precision=right / claimed if claimed else float("nan"),
-        recall=right / true if true else float("nan"),
-    )
+    claimed, true = pairs_between(found, cameras), pairs_between(pids, cameras)
+    right = pairs_between(np.where(found >= 0, pairing(found, pids), -1), cameras)
+    return right / claimed if claimed else float("nan"), right / true if true else float("nan")
 
 
 def pairing(first: IntArray, second: IntArray) -> IntArray:

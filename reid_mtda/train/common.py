@@ -172,6 +172,20 @@ def pass_domains(
     return [model(part) for part in torch.split(pictures, list(sizes))]
 
 
+@contextlib.contextmanager
+def batch_statistics(model: nn.Module) -> Iterator[None]:
+    """While it lasts BatchNorm uses each batch's statistics and keeps none of them; other layers stay in their mode."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    try:
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for norm, (training, tracked) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracked
+
+
 @torch.no_grad()
 def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64, seed: int = 0) -> None:
     """Set every BatchNorm's running statistics to those of ``pictures`` (AdaBN, Li et al. 2016); weights stay.
@@ -219,10 +233,23 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("factor", 1.0)
 
 
-def rate_groups(network: Classifier, *new: nn.Module, head_rate: float) -> list[dict[str, Any]]:
-    """Parameter groups of an optimiser: the backbone, and with ``factor`` head_rate the head and ``new`` modules.
+def rate_groups(
+    network: Classifier,
+    discriminator: nn.Module | None = None,
+    *,
+    head_rate: float,
+    discriminator_rate: float | None = None,
+) -> list[dict[str, Any]]:
+    """Parameter groups of an optimiser: the backbone, and with a ``factor`` each the head and the discriminator.
 
-    What starts from nothing learns faster than what was pre-trained, ten times in DAN (Long et al. 2015) and after.
+    What starts from nothing learns faster than what was pre-trained, ten times in DAN (Long et al. 2015) and after;
+    so the discriminator's factor is the head's unless another is given.
     """
-    fresh = [parameter for module in (network.head, *new) for parameter in module.parameters()]
-    return [{"params": list(network.backbone.parameters())}, {"params": fresh, "factor": head_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": list(network.backbone.parameters())},
+        {"params": list(network.head.parameters()), "factor": head_rate},
+    ]
+    if discriminator is not None:
+        factor = head_rate if discriminator_rate is None else discriminator_rate
+        groups.append({"params": list(discriminator.parameters()), "factor": factor})
+    return groups

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,9 +27,9 @@ from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
+from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
 from reid_mtda.losses.distillation.features import feature_loss
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss
-from reid_mtda.losses.mmd import mmd_loss
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.device import forked_generators, on_host, placed
 from reid_mtda.models.discriminator import Discriminator
@@ -38,6 +39,7 @@ from reid_mtda.schema import Strict
 from reid_mtda.train.common import (
     BatchNormSets,
     EpochCallback,
+    batch_statistics,
     geometric_ramp,
     inverse_decay,
     keep_last,
@@ -58,20 +60,29 @@ class ProgressiveSettings(Strict):
     MMD's weight grows with training as in the published code (DAN's ramp); the equation of P1 has no such factor.
     """
 
-    alignment: Literal["mmd", "dann"] = Field(default="dann", description="mmd: P1; dann: P2")
+    alignment: Literal["mmd", "dann", "cdan", "mcc"] = Field(
+        default="dann", description="mmd: P1; dann: P2; cdan, mcc: as in train.alignment, to tell loop from alignment"
+    )
     epochs: int = Field(default=20, ge=1)
     steps_per_epoch: int = Field(default=0, ge=0, description="0: one pass over the source")
     batch_size: int = Field(default=32, ge=2)
     teacher_learning_rate: float = Field(default=1e-3, gt=0, le=1)
     student_learning_rate: float = Field(default=1e-2, gt=0, le=1)
-    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the rate of head and discriminator")
+    head_rate: float = Field(default=1.0, gt=0, le=100, description="factor on the rate of the head")
+    discriminator_rate: float | None = Field(
+        default=None, gt=0, le=100, description="factor on the rate of the discriminator; none: as the head's"
+    )
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     temperature: float = Field(default=20.0, gt=0, description="tau")
     alpha: float = Field(default=0.5, ge=0, le=1, description="KD against CE on the source; 0.3 in P1")
     gamma: float = Field(default=0.5, ge=0, description="weight of the alignment")
     beta_start: float = Field(default=0.1, gt=0, lt=1)
     beta_end: float = Field(default=0.5, gt=0, lt=1, description="0.9 in P1, 0.5 to 0.6 in P2")
-    feature_weight: float = Field(default=0.0, ge=0, description="of feature distillation (P3's option)")
+    feature_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="of distilling the pooled feature; P3's option distils four stages, and is not here",
+    )
     discriminator_width: int = Field(default=4096, ge=1)
     augmentation: tuple[str, ...] = ()
     checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
@@ -80,6 +91,11 @@ class ProgressiveSettings(Strict):
     )
     batchnorm: BatchNormSets = Field(
         default="per_domain", description="each domain forwarded alone, as published, or both in one batch"
+    )
+    teacher_statistics: Literal["own", "mixture"] = Field(
+        default="own",
+        description="BatchNorm of a teacher that teaches: each domain's own, of the batch, as in its training, or the "
+        "running mixture of source and target; where both pass in one batch always the mixture",
     )
 
 
@@ -198,12 +214,12 @@ def teacher_parts(
 ) -> dict[str, Tensor]:
     """Weigh the teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align]."""
     source, target = outputs
-    if settings.alignment == "mmd":
-        alignment = delta * mmd_loss(source=source.feature, target=target.feature)
-    else:
+    if settings.alignment == "dann":
         alignment = domain_confusion_loss(
             **judged(teacher_state.discriminator, {"source": source, "target": target}, delta)
         )
+    else:
+        alignment = _aligned(teacher_state.discriminator, source, target, settings, delta)
     return {
         "teacher classes": (1 - beta) * functional.cross_entropy(source.logits, labels),
         "alignment": (1 - beta) * settings.gamma * alignment,
@@ -213,10 +229,20 @@ def teacher_parts(
 def teacher_targets(
     teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
 ) -> list[ClassifierOutput]:
-    """Ask the updated teacher about the same pictures, in eval mode and without a gradient."""
+    """Ask the updated teacher about the same pictures, in eval mode and without a gradient.
+
+    Where each domain passes alone its BatchNorm uses that domain's own statistics: the running ones are a mixture of
+    source and target, which fits neither.
+    """
     teacher.eval()
-    with torch.no_grad():
+    with torch.no_grad(), teaching_statistics(teacher, settings):
         return pass_domains(teacher, pictures, [sources, len(pictures) - sources], settings.batchnorm)
+
+
+def teaching_statistics(teacher: Classifier, settings: ProgressiveSettings) -> AbstractContextManager[None]:
+    """While it lasts a teacher in eval mode uses the statistics that ``settings`` want; its buffers stay."""
+    own = settings.batchnorm == "per_domain" and settings.teacher_statistics == "own"
+    return batch_statistics(teacher) if own else nullcontext()
 
 
 def student_parts(
@@ -245,6 +271,9 @@ def student_parts(
     if settings.alignment == "dann":
         confusion = student_confusion(student_state.discriminator, source, target, delta)
         parts["student confusion"] = beta * settings.alpha * confusion
+    elif settings.alignment == "cdan":
+        confusion = _aligned(student_state.discriminator, source, target, settings, delta)
+        parts["student confusion"] = beta * settings.alpha * confusion
     if settings.feature_weight:
         student_feature = torch.cat([source.feature, target.feature])
         connector = getattr(student_state.discriminator, "connector", nn.Identity())
@@ -269,6 +298,23 @@ def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput]
     return dict(zip(outputs, domain_logits, strict=True))
 
 
+def _aligned(
+    discriminator: Discriminator,
+    source: ClassifierOutput,
+    target: ClassifierOutput,
+    settings: ProgressiveSettings,
+    delta: float,
+) -> Tensor:
+    return ALIGNMENTS[settings.alignment](
+        source_features=source.feature,
+        source_logits=source.logits,
+        target_features=target.feature,
+        target_logits=target.logits,
+        discriminator=discriminator,
+        delta=delta,
+    )
+
+
 def _network_state(
     model: Classifier,
     rate: float,
@@ -281,13 +327,16 @@ def _network_state(
     network = placed(copy.deepcopy(model).requires_grad_(True), run.compute)
     with forked_generators(device):
         torch.manual_seed(run.child_seed(f"discriminator {name}"))
-        hidden = settings.discriminator_width if settings.alignment == "dann" else 1
-        discriminator = Discriminator(network.feature_dim, hidden=hidden).train()
+        hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
+        classes = network.spec.num_classes if settings.alignment == "cdan" else 0
+        discriminator = Discriminator(network.feature_dim, num_classes=classes, hidden=hidden).train()
         if connect and settings.feature_weight:
             wanted = next(iter(connect.values())).feature_dim
             discriminator.connector = nn.Linear(network.feature_dim, wanted, bias=False)
         discriminator.to(device)
-    groups = rate_groups(network, discriminator, head_rate=settings.head_rate)
+    groups = rate_groups(
+        network, discriminator, head_rate=settings.head_rate, discriminator_rate=settings.discriminator_rate
+    )
     # fused: one pass over the weights instead of five; it differs from the loop in the last bits alone
     fused = True if device.type in ("cpu", "cuda", "mps") else None
     optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)

@@ -295,7 +295,7 @@ def test_head_and_new_parts_learn_faster_and_nothing_is_left_out():
     groups = rate_groups(network, new, head_rate=10.0)
     optimiser = torch.optim.SGD(groups, lr=0.1)
     set_learning_rate(optimiser, 0.03)
-    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.03, 0.3])
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([0.03, 0.3, 0.3])
     here = [{id(p) for p in group["params"]} for group in optimiser.param_groups]
     assert here[0] == {id(p) for p in network.backbone.parameters()}
-    assert here[0] | here[1] == {id(p) for module in (network, new) for p in module.parameters()}
+    assert set().union(*here) == {id(p) for module in (network, new) for p in module.parameters()}

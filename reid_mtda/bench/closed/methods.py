@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from reid_mtda.bench.closed.published import as_published
 from reid_mtda.bench.closed.settings import Row, row_settings, teacher_settings
 from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.closed_domain import blended, joined
-from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.classifier import Classifier, load_classifier, save_classifier
 from reid_mtda.models.device import placed
 from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Run
 from reid_mtda.train.alignment import align_classifier
+from reid_mtda.train.common import EpochCallback
 from reid_mtda.train.offline_kd import classify_pictures, distil_offline
 from reid_mtda.train.progressive import distil_progressively
 
@@ -93,16 +94,32 @@ def _progressive_single(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]
     return {target: [_progress_on(trial, row, [target])] for target in trial.targets}
 
 
-def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
+def _progressive_teachers(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
+    """KD-MTDA's teachers, each on its own target: what its student had to learn from."""
+    _progress_on(trial, row, list(trial.targets))
+    place = trial.kept_run(_progress_name(trial.targets), _progress_key(trial, row)).folder
+    return {target: [load_classifier(place / f"teacher-{target}.safetensors")] for target in trial.targets}
+
+
+def _progress_name(targets: Iterable[str]) -> str:
+    return f"progressive/{'+'.join(targets)}"
+
+
+def _progress_key(trial: Trial, row: Row) -> str:
     settings, student = row_settings(trial.config, row), row.student or trial.config.student
     key = f"{settings.model_dump_json()}{student.model_dump_json()}{trial.config.teacher.model_dump_json()}"
-    key += "".join(sorted(row.quirks))
+    return key + "".join(sorted(row.quirks))
+
+
+def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
+    settings = row_settings(trial.config, row)
 
     @as_published(row.quirks)
     def train(run: Run) -> Classifier:
-        return trial.chosen(
-            set(targets),
-            lambda watch: distil_progressively(
+        taught: dict[str, Classifier] = {}
+
+        def learn(watch: EpochCallback) -> Classifier:
+            student, teachers = distil_progressively(
                 trial.student(row),
                 {target: trial.build(trial.config.teacher, f"teacher {target}") for target in targets},
                 trial.source.source,
@@ -112,10 +129,16 @@ def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
                 run,
                 trial.progress,
                 watch,
-            )[0],
-        )
+            )
+            taught.update(teachers)
+            return student
 
-    model, seconds, is_new = trial.kept(f"progressive/{'+'.join(targets)}", key, train)
+        student = trial.chosen(set(targets), learn)
+        for target, teacher in taught.items():
+            save_classifier(run.folder / f"teacher-{target}.safetensors", teacher)
+        return student
+
+    model, seconds, is_new = trial.kept(_progress_name(targets), _progress_key(trial, row), train)
     trial.reused_seconds += seconds * (not is_new)
     return model
 
@@ -155,6 +178,7 @@ KINDS: dict[str, Callable[[Trial, Row, Run], dict[str, Ensemble]]] = {
     "mean_of_teachers": _mean_of_teachers,
     "progressive": _progressive,
     "progressive_single": _progressive_single,
+    "progressive_teachers": _progressive_teachers,
     "staged": _staged,
     "oracle": _oracle,
 }

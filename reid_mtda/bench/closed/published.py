@@ -1,13 +1,13 @@
 """The quirks of KD-MTDA's public code, put in the places of ``train.progressive``'s functions for one table.
 
-The papers state the loops of ``train.progressive``; the code that was published with them departs in five places. Each
+The papers state the loops of ``train.progressive``; the code that was published with them departs in six places. Each
 is a name here, so that a row of a table can be trained with one, or with all, and the loop itself stays the papers'.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,19 +15,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from reid_mtda.errors import ConfigError
-from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta
+from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.train import progressive
 from reid_mtda.train.common import pass_domains
-from reid_mtda.train.progressive import ProgressiveSettings, judged
+from reid_mtda.train.progressive import ProgressiveSettings, judged, teaching_statistics
 
 QUIRKS = {
     "reverse_kl": "KL(student || teacher)",
     "teacher_attached": "the student's loss also runs through the teacher",
     "one_sided_confusion": "the student's discriminator sees targets only, and saturates",
     "mmd_restart_each_epoch": "MMD's weight grows anew in every epoch",
-    "teacher_bn_train": "the teacher teaches in train mode, its BatchNorm drifting",
+    "teacher_bn_train": "the teacher teaches in train mode: with dropout, its BatchNorm's running statistics drifting",
+    "discriminator_bn_per_domain": "the discriminator judges each domain alone, and its BatchNorm centres both alike: "
+    "whatever it learns, its loss is 2 ln 2 at least",
 }
 
 
@@ -50,6 +52,8 @@ def as_published(quirks: Collection[str]) -> Iterator[None]:
         patches["teacher_targets"] = _public_teacher(attached=attached, drifting=drifting)
     if "one_sided_confusion" in quirks:
         patches["student_confusion"] = _one_sided_confusion
+    if "discriminator_bn_per_domain" in quirks:
+        patches["judged"] = _judged_apart
     if "mmd_restart_each_epoch" in quirks:
         patches["alignment_strength"] = _restarting_strength
     kept = {name: getattr(progressive, name) for name in patches}
@@ -88,7 +92,10 @@ def _public_teacher(*, attached: bool, drifting: bool) -> Any:
         teacher: Classifier, pictures: Tensor, sources: int, settings: ProgressiveSettings
     ) -> list[ClassifierOutput]:
         teacher.train(drifting)
-        with torch.set_grad_enabled(attached):
+        with (
+            torch.set_grad_enabled(attached),
+            contextlib.nullcontext() if drifting else teaching_statistics(teacher, settings),
+        ):
             return pass_domains(teacher, pictures, [sources, len(pictures) - sources], settings.batchnorm)
 
     return public_teacher
@@ -98,6 +105,12 @@ def _one_sided_confusion(
     discriminator: Discriminator, source: ClassifierOutput, target: ClassifierOutput, delta: float
 ) -> Tensor:
     return domain_confusion_loss(target=judged(discriminator, {"target": target}, delta)["target"], source=None)
+
+
+def _judged_apart(
+    discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput], delta: float
+) -> dict[str, Tensor]:
+    return {name: discriminator(reverse_gradient(output.feature, delta)) for name, output in outputs.items()}
 
 
 def _restarting_strength(step: int, per_epoch: int, total: int, settings: ProgressiveSettings) -> float:

@@ -19,7 +19,7 @@ import torch
 
 from reid_mtda.bench.closed.methods import KINDS, WITHOUT_TARGETS, with_own_batchnorm
 from reid_mtda.bench.closed.published import check_quirks
-from reid_mtda.bench.closed.settings import BenchmarkConfig, row_settings, teacher_settings
+from reid_mtda.bench.closed.settings import BenchmarkConfig, row_settings, source_mass, teacher_settings
 from reid_mtda.bench.closed.table import write_tables
 from reid_mtda.bench.closed.trial import Ensemble, Trial
 from reid_mtda.data.classification import CLOSED_SETS
@@ -65,7 +65,7 @@ def run_benchmark(
         teacher_settings(settings, row)
         row_settings(settings, row, where=f"{config}: rows.{name}")
         check_quirks(row.quirks, where=f"{config}: rows.{name}.quirks")
-        if row.quirks and row.kind not in ("progressive", "progressive_single"):
+        if row.quirks and not row.kind.startswith("progressive"):
             raise ConfigError(f"{config}: rows.{name}.quirks: are of progressive rows, got a {row.kind} row; drop them")
     run = open_run(Path(out), seed=settings.seeds[0], config=settings.model_dump(mode="json"), compute=compute)
     command = " ".join(["python", *sys.argv]) if sys.argv else ""
@@ -121,6 +121,9 @@ def run_trial(
         row = config.rows[name]
         chosen = config.model_copy(update={"selection": row.selection or config.selection})
         trial = Trial(chosen, own, domains, weights, Run(place, seed, compute), progress)
+        if config.init == "source_only":  # a start that is trained is no row's own time
+            for net in (row.student or config.student, config.teacher):
+                trial.build(net, "start")
         run = trial.run.child(f"rows/{name}", drawn_as=row.kind)
         began = time.perf_counter()
         trial.forget_unfinished(run)
@@ -135,6 +138,7 @@ def run_trial(
             "seed": seed,
             "selection": "last" if row.kind in WITHOUT_TARGETS else chosen.selection,
             "accuracy": {target: trial.score(models[target], target) for target in domains},
+            "source_mass": source_mass(config, row, targets=len(domains)),
             **_cost(models, config.size),
             "wall_s": round(time.perf_counter() - began - trial.new_teacher_seconds + trial.reused_seconds, 2),
             "teachers_s": round(trial.teacher_seconds, 2),

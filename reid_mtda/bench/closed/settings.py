@@ -9,6 +9,7 @@ from pydantic import Field
 from reid_mtda.models.classifier import Arch
 from reid_mtda.schema import Strict, parse
 from reid_mtda.train.alignment import AlignmentSettings
+from reid_mtda.train.common import geometric_ramp, inverse_decay
 from reid_mtda.train.offline_kd import OfflineKDSettings
 from reid_mtda.train.progressive import ProgressiveSettings
 
@@ -32,6 +33,8 @@ class Budget(Strict):
     augmentation: tuple[str, ...] = ()
 
 
+Init = Literal["drawn", "source_only"]
+
 Selection = Literal["last", "entropy", "mutual_information", "oracle"]
 
 
@@ -47,6 +50,7 @@ class Row(Strict):
         "mean_of_teachers",
         "progressive",
         "progressive_single",
+        "progressive_teachers",
         "staged",
         "oracle",
     ]
@@ -76,6 +80,11 @@ class BenchmarkConfig(Strict):
     )
     teacher: Net = Net()
     student: Net = Net()
+    init: Init = Field(
+        default="drawn",
+        description="where every network starts: drawn (or ImageNet's weights), or trained on the source first, by the "
+        "settings of source_only and the common budget; rows of one network share one start",
+    )
     budget: Budget = Budget()
     source_only: AlignmentSettings = AlignmentSettings(alignment="none")
     alignment: AlignmentSettings = AlignmentSettings()
@@ -91,6 +100,7 @@ def row_settings(config: BenchmarkConfig, row: Row, *, where: str = "rows") -> A
         "oracle": config.source_only,
         "progressive": config.progressive,
         "progressive_single": config.progressive,
+        "progressive_teachers": config.progressive,
         "staged": config.staged,
     }.get(row.kind, config.alignment)
     return parse(type(base), {**base.model_dump(), **config.budget.model_dump(), **row.settings}, where=where)
@@ -100,3 +110,29 @@ def teacher_settings(config: BenchmarkConfig, row: Row) -> AlignmentSettings:
     """The settings of a row's teachers: the preset's, the common budget, the row's own differences."""
     values = {**config.alignment.model_dump(), **config.budget.model_dump(), **row.teacher}
     return parse(AlignmentSettings, values, where="rows.*.teacher")
+
+
+def source_settings(config: BenchmarkConfig) -> AlignmentSettings:
+    """How a start learns the source: as ``source_only`` does, within the common budget."""
+    values = {**config.source_only.model_dump(), **config.budget.model_dump()}
+    return parse(AlignmentSettings, values, where="source_only")
+
+
+def source_mass(config: BenchmarkConfig, row: Row, *, targets: int) -> float | None:
+    """How much a row's student learns from source labels: learning rate times weight, summed over its steps.
+
+    It is 1 for ``source_only`` at the preset's settings, whose budget all rows have. Rates of another optimiser than
+    SGD say nothing of its steps, so a staged row, and one without a student of its own, has None. With ``init:
+    source_only`` every row has the start's mass, 1, beside its own.
+    """
+    base = config.source_only.learning_rate
+    settings = row_settings(config, row)
+    if row.kind in ("progressive", "progressive_single"):
+        ends = settings.beta_start, settings.beta_end
+        begins = [epoch / settings.epochs for epoch in range(settings.epochs)]
+        weight = (targets if row.kind == "progressive" else 1) * (1 - settings.alpha)
+        rates = [weight * geometric_ramp(*ends, p) * inverse_decay(settings.student_learning_rate, p) for p in begins]
+        return float(sum(rates) / sum(inverse_decay(base, p) for p in begins))
+    if row.kind in ("source_only", "oracle", "blending", "per_target", "merged"):
+        return float(settings.learning_rate / base)
+    return None

@@ -62,6 +62,7 @@ def summarise(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "spread": float(np.std(means, ddof=1)) if len(means) > 1 else float("nan"),
                 "pairs": {pair: float(np.mean(values)) for pair, values in sorted(pairs.items())},
                 "below_source_only": sorted(below) if source_only else None,
+                "source_mass": members[0].get("source_mass"),
                 **{key: float(np.mean([c[key] for c in members])) for key in _COSTS},
                 **{key: sorted({str(trial.get(key, "unknown")) for trial in members}) for key in _VERSIONS},
             }
@@ -112,6 +113,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         "row",
         "accuracy",
         "below source only",
+        "source labels",
         "selection",
         "weights",
         "MACs",
@@ -125,6 +127,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             row["row"],
             spread(row["means"]),
             _below(row),
+            "" if row["source_mass"] is None else f"{100 * row['source_mass']:.0f} %",
             row["selection"],
             f"{row['weights']:,.0f}",
             f"{row['macs'] / 1e6:.1f} M",
@@ -151,6 +154,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines += [
         "",
         f"Percent, mean over all transfers ± standard deviation over seeds {over}{unequal}; "
+        f"source labels: learning rate times weight that the student's network gets of them, against source only; "
         f"ms: one picture on one target, torch; wall s: a source and seed, teachers apart. "
         f"Commit {made['commit']}, torch {made['torch']}, {made['machine']}.",
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from reid_mtda.bench.closed.settings import BenchmarkConfig, Net, Row
+from reid_mtda.bench.closed.settings import BenchmarkConfig, Net, Row, source_settings
 from reid_mtda.data.batches import Pictures
 from reid_mtda.data.closed_domain import ClosedDomain
 from reid_mtda.evaluation.accuracy import VALIDATORS, accuracy
@@ -61,7 +61,25 @@ class Trial:
         return Preprocess(size, size)
 
     def build(self, net: Net, name: str) -> Classifier:
-        """A fresh network; every row of a trial starts from the same weights."""
+        """A fresh network; every row of a trial starts from the same weights.
+
+        With ``init: source_only`` it has learnt the source, and ``name`` does not matter: one start for one network.
+        """
+        if self.config.init == "drawn":
+            return self._drawn(net, name)
+        settings = source_settings(self.config)
+        key = f"{settings.model_dump_json()}{net.model_dump_json()}"
+        source = self.source.source
+        model, _, _ = self.kept(
+            "start",
+            key,
+            lambda run: align_classifier(
+                self._drawn(net, "start"), source, None, self.preprocess, settings, run, self.progress
+            ),
+        )
+        return model
+
+    def _drawn(self, net: Net, name: str) -> Classifier:
         classes = self.source.source.num_classes
         spec = ClassifierSpec(arch=net.arch, num_classes=classes, width=net.width, dropout=net.dropout)
         model = build_classifier(spec, seed=self.run.child_seed(name))
@@ -109,8 +127,7 @@ class Trial:
 
         ``key`` tells networks of one ``name`` apart: all that they depend on.
         """
-        place = f"{name}-{Run(self.run.folder, 0).child_seed(key):08x}"
-        run = self.run.child(f"{place}-{self.config.selection}", drawn_as=name)
+        run = self.kept_run(name, key)
         path = run.folder / "network.safetensors"
         is_new = not path.exists()
         if is_new:
@@ -121,6 +138,11 @@ class Trial:
             write_json(run.folder / "seconds.json", {"seconds": time.perf_counter() - began})
         seconds = json.loads((run.folder / "seconds.json").read_text(encoding="utf-8"))["seconds"]
         return load_classifier(path), float(seconds), is_new
+
+    def kept_run(self, name: str, key: str) -> Run:
+        """Where ``kept`` keeps that network."""
+        place = f"{name}-{Run(self.run.folder, 0).child_seed(key):08x}"
+        return self.run.child(f"{place}-{self.config.selection}", drawn_as=name)
 
     def forget_unfinished(self, run: Run) -> None:
         """Begin anew where training was stopped, unless the last weights count: no other rule knows earlier epochs."""

@@ -1,4 +1,7 @@
-"""Distillation of features (P3's option beside logits)."""
+"""Distillation of the pooled feature: a hint (Romero et al. 2015), not P3's option.
+
+That one distils four stages before their ReLU through 1x1 convolutions with BatchNorm, by a partial L2 distance.
+"""
 
 from __future__ import annotations
 
