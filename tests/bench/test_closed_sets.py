@@ -16,8 +16,9 @@ from reid_mtda.bench.closed import runner as runner_module
 from reid_mtda.bench.closed.methods import KINDS
 from reid_mtda.bench.closed.runner import _cost, run_benchmark
 from reid_mtda.bench.closed.settings import BenchmarkConfig, source_mass
-from reid_mtda.bench.closed.table import markdown, read_trials, summarise
+from reid_mtda.bench.closed.table import differences, markdown, read_trials, summarise
 from reid_mtda.bench.closed.trial import Trial
+from reid_mtda.cli.table import table
 from reid_mtda.data.closed_domain import ClosedDomain
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier, load_classifier
@@ -333,6 +334,27 @@ def test_one_network_with_statistics_of_its_own_for_each_target_counts_once(tmp_
     statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
     assert cost["networks"] == 1 and cost["weights"] == alone["weights"] + statistics
     assert _cost({"dark": [model], "light": [build_classifier(spec, seed=1)]}, 28)["networks"] == 2
+
+
+def test_rows_are_compared_transfer_by_transfer_and_seed_by_seed():
+    """Seeds differ by far more than rows do: paired, that falls away."""
+    rows = [trial("base", seed, b=0.5 + seed / 10, c=0.3) for seed in range(3)]
+    rows += [trial("ours", seed, b=0.52 + seed / 10, c=0.34) for seed in range(3)]
+    rows += [trial("less", seed, b=0.49 + seed / 10, c=0.29) for seed in (0, 1)]
+    lines = differences(rows, "base").splitlines()
+    assert lines[2] == "| less | -1.0 (-1.0, -1.0) [-1.0, -1.0] |"
+    assert lines[3] == "| ours | +3.0 (+3.0, +3.0, +3.0) [2.0, 4.0] |"
+    with pytest.raises(DataError, match=r"--against: got bse, expected a row of the table: base, ours, less"):
+        differences(rows, "bse")
+
+
+def test_the_command_tells_the_differences_of_closed_sets_alone(tmp_path, small_sets, capsys):
+    rows = {name: {"kind": name} for name in ("source_only", "blending")}
+    run_benchmark(preset(tmp_path / "p.yaml", rows=rows), tmp_path / "run", root=tmp_path)
+    table([tmp_path / "run"], against="source_only")
+    assert "| minus source_only | accuracy |\n|---|---|\n| blending | " in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--against: is of a closed-set benchmark"):
+        table([tmp_path / "run"], root=tmp_path, against="source_only")
 
 
 def test_rows_of_other_seeds_and_tables_without_source_only_say_so():

@@ -14,6 +14,7 @@ import numpy as np
 from reid_mtda.bench.result_plots import plot_results
 from reid_mtda.bench.results import load_json, markdown_table, results_of_trials, spread, write_results
 from reid_mtda.errors import DataError
+from reid_mtda.evaluation.bootstrap import LEVEL, RESAMPLES
 from reid_mtda.files import atomic_write
 
 
@@ -159,6 +160,42 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         f"Commit {made['commit']}, torch {made['torch']}, {made['machine']}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def differences(trials: Sequence[dict[str, Any]], against: str) -> str:
+    """Markdown: every row minus the row ``against``, in points, paired by source, target and seed.
+
+    In square brackets is the 95 % interval of a bootstrap over transfers, each the mean of its seeds.
+
+    Raises:
+        DataError: no such row, or one that shares no trial with it.
+    """
+    by_row: dict[str, dict[tuple[str, int], float]] = defaultdict(dict)
+    for trial in trials:
+        for target, value in trial["accuracy"].items():
+            by_row[trial["row"]][f"{trial['source']}>{target}", trial["seed"]] = value
+    if against not in by_row:
+        raise DataError(f"--against: got {against}, expected a row of the table: {', '.join(by_row)}")
+    base = by_row.pop(against)
+    lines = []
+    for row, values in by_row.items():
+        both = sorted(values.keys() & base.keys())
+        if not both:
+            raise DataError(f"{row}: shares no trial with {against}; run the benchmark to its end")
+        gains = {key: 100 * (values[key] - base[key]) for key in both}
+        by_seed = [np.mean([gains[key] for key in both if key[1] == seed]) for seed in sorted({key[1] for key in both})]
+        transfers = [
+            np.mean([gains[key] for key in both if key[0] == pair]) for pair in sorted({key[0] for key in both})
+        ]
+        draw = np.random.default_rng(0).integers(len(transfers), size=(RESAMPLES, len(transfers)))
+        low, high = np.quantile(np.asarray(transfers)[draw].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        lines.append((float(np.mean(by_seed)), row, by_seed, f"[{low:.1f}, {high:.1f}]"))
+    cells = [
+        (row, f"{mean:+.1f} ({', '.join(f'{value:+.1f}' for value in by_seed)}) {bounds}")
+        for mean, row, by_seed, bounds in sorted(lines, key=lambda line: line[:2])
+    ]
+    note = "Points, mean (each seed) [95 % interval, bootstrap over transfers], paired by source, target and seed."
+    return "\n".join([*markdown_table([f"minus {against}", "accuracy"], cells), "", note])
 
 
 def _below(row: dict[str, Any]) -> str:
