@@ -30,6 +30,11 @@ class ClassifierSpec(Strict):
     num_classes: int = Field(default=10, ge=2)
     width: float = Field(default=1.0, gt=0, le=4, description="factor on all channels of lenet; 0.5: a quarter")
     dropout: float = Field(default=0.5, ge=0, lt=1, description="of lenet")
+    head_batchnorm: bool = Field(
+        default=True,
+        description="BatchNorm before the linear layer of an ImageNet head, which the papers lack; without, a "
+        "new head learns nothing in a few hundred steps from some nets' small features",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +61,8 @@ class Classifier(nn.Module):
             self.backbone, self.head, self.feature_dim = _lenet(spec)
         else:
             self.backbone, self.feature_dim = _imagenet_backbone(spec.arch)
-            # Without normalisation a new head learns nothing in a few hundred steps from some nets' small features.
-            self.head = nn.Sequential(nn.BatchNorm1d(self.feature_dim), nn.Linear(self.feature_dim, spec.num_classes))
+            norm = nn.BatchNorm1d(self.feature_dim) if spec.head_batchnorm else nn.Identity()
+            self.head = nn.Sequential(norm, nn.Linear(self.feature_dim, spec.num_classes))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pictures: Tensor) -> ClassifierOutput:

@@ -112,6 +112,18 @@ def test_the_progressive_loops_teachers_are_a_row_of_their_own(tmp_path, small_s
     assert trials["its_teachers"]["source_mass"] is None
 
 
+def test_a_row_may_have_teachers_of_another_network(tmp_path, small_sets):
+    wide = {**NET, "width": 0.2}
+    rows = {
+        "narrow": {"kind": "progressive_teachers"},
+        "wide": {"kind": "progressive_teachers", "teacher_net": wide},
+        "wide staged": {"kind": "teachers", "teacher_net": wide},
+    }
+    run_benchmark(preset(tmp_path / "p.yaml", rows=rows), tmp_path / "run", root=tmp_path)
+    weights = {trial["row"]: trial["weights"] for trial in read_trials(tmp_path / "run")}
+    assert weights["wide"] == weights["wide staged"] > weights["narrow"]
+
+
 def test_rows_of_the_progressive_loop_share_their_draws(tmp_path, small_sets):
     """A quirk that changes no weight changes no figure; unpaired, such a row once stood 0.9 lower."""
     rows = {"kd_mtda": {"kind": "progressive"}, "attached": {"kind": "progressive", "quirks": ["teacher_attached"]}}

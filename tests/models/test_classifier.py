@@ -38,6 +38,15 @@ def test_lenet_is_the_papers():
     assert count_macs(model, (28, 28)) == 24 * 24 * 64 * 75 + 8 * 8 * 50 * 64 * 25 + 800 * 100 + 100 * 100 + 100 * 10
 
 
+def test_the_heads_batchnorm_of_imagenet_networks_can_be_left_out():
+    with_, without = (
+        build_classifier(ClassifierSpec(arch="squeezenet1_1", num_classes=3, head_batchnorm=wanted), seed=0).head
+        for wanted in (True, False)
+    )
+    assert [type(part).__name__ for part in with_] == ["BatchNorm1d", "Linear"]
+    assert [type(part).__name__ for part in without] == ["Identity", "Linear"]
+
+
 def test_half_the_width_is_a_quarter_of_the_weights():
     full, half = (
         sum(weight.numel() for weight in build_classifier(ClassifierSpec(width=w), seed=0).parameters())

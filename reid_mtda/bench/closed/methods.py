@@ -76,7 +76,9 @@ def _merged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
 
 def _teachers(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = teacher_settings(trial.config, row)
-    return {target: [trial.teacher(target, settings, trial.config.teacher)] for target in trial.targets}
+    return {
+        target: [trial.teacher(target, settings, row.teacher_net or trial.config.teacher)] for target in trial.targets
+    }
 
 
 def _mean_of_teachers(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
@@ -107,7 +109,8 @@ def _progress_name(targets: Iterable[str]) -> str:
 
 def _progress_key(trial: Trial, row: Row) -> str:
     settings, student = row_settings(trial.config, row), row.student or trial.config.student
-    key = f"{settings.model_dump_json()}{student.model_dump_json()}{trial.config.teacher.model_dump_json()}"
+    teacher = row.teacher_net or trial.config.teacher
+    key = f"{settings.model_dump_json()}{student.model_dump_json()}{teacher.model_dump_json()}"
     return key + "".join(sorted(row.quirks))
 
 
@@ -121,7 +124,10 @@ def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
         def learn(watch: EpochCallback) -> Classifier:
             student, teachers = distil_progressively(
                 trial.student(row),
-                {target: trial.build(trial.config.teacher, f"teacher {target}") for target in targets},
+                {
+                    target: trial.build(row.teacher_net or trial.config.teacher, f"teacher {target}")
+                    for target in targets
+                },
                 trial.source.source,
                 {target: trial.targets[target].target for target in targets},
                 trial.preprocess,
@@ -148,7 +154,7 @@ def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     settings = teacher_settings(trial.config, row)
     teacher_outputs = {}
     for name, domain in trial.targets.items():
-        teacher = placed(trial.teacher(name, settings, trial.config.teacher), run.compute)
+        teacher = placed(trial.teacher(name, settings, row.teacher_net or trial.config.teacher), run.compute)
         teacher_outputs[name] = classify_pictures(teacher, Pictures(domain.target.pictures, trial.preprocess))
     own = row_settings(trial.config, row).batchnorm == "per_domain"
     student = trial.chosen(

@@ -122,7 +122,7 @@ def run_trial(
         chosen = config.model_copy(update={"selection": row.selection or config.selection})
         trial = Trial(chosen, own, domains, weights, Run(place, seed, compute), progress)
         if config.init == "source_only":  # a start that is trained is no row's own time
-            for net in (row.student or config.student, config.teacher):
+            for net in (row.student or config.student, row.teacher_net or config.teacher):
                 trial.build(net, "start")
         run = trial.run.child(f"rows/{name}", drawn_as=row.kind)
         began = time.perf_counter()

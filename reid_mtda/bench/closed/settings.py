@@ -21,6 +21,7 @@ class Net(Strict):
     width: float = 1.0
     dropout: float = 0.5
     weights: str | None = None
+    head_batchnorm: bool = Field(default=True, description="of an ImageNet network's head; the papers' have none")
 
 
 class Budget(Strict):
@@ -57,6 +58,7 @@ class Row(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     teacher: dict[str, Any] = Field(default_factory=dict, description="where this row's teachers differ")
     student: Net | None = Field(default=None, description="another student than the preset's")
+    teacher_net: Net | None = Field(default=None, description="another teachers' network than the preset's")
     selection: Selection | None = Field(default=None, description="another rule than the table's")
     quirks: tuple[str, ...] = Field(
         default=(), description="of the published code, by the names of bench.closed.published; progressive rows alone"

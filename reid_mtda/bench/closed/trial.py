@@ -81,7 +81,7 @@ class Trial:
 
     def _drawn(self, net: Net, name: str) -> Classifier:
         classes = self.source.source.num_classes
-        spec = ClassifierSpec(arch=net.arch, num_classes=classes, width=net.width, dropout=net.dropout)
+        spec = ClassifierSpec(num_classes=classes, **net.model_dump(exclude={"weights"}))
         model = build_classifier(spec, seed=self.run.child_seed(name))
         if net.weights:
             load_imagenet_weights(model, self.weights / net.weights)
