@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from reid_mtda.errors import ReidError, StorageError
@@ -189,3 +189,11 @@ def errors_in_words(path: Path, *, refusal: type[ReidError], restore: str) -> It
             f"{path}: could not be written ({error.strerror or error}); free space and try again; "
             "what stood there before is untouched"
         ) from error
+
+
+def batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
+    """Numbers in pieces that SQLite takes in one statement, each with its question marks."""
+    numbers = [int(number) for number in ids]
+    for start in range(0, len(numbers), 500):
+        part = numbers[start : start + 500]
+        yield ",".join("?" * len(part)), part

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from reid_mtda import sqlite
-from reid_mtda.errors import GalleryError
+from reid_mtda.errors import GalleryError, StorageError
 
 FILE = "gallery.sqlite"
 
@@ -111,3 +111,34 @@ def errors_of_gallery(folder: Path) -> AbstractContextManager[None]:
     """Turn what SQLite and the disk say of a gallery into GalleryError and StorageError."""
     restore = "restore it, or run 'reid-mtda index' into a new folder"
     return sqlite.errors_in_words(folder / FILE, refusal=GalleryError, restore=restore)
+
+
+def check_folder(folder: Path, *, may_make: bool) -> None:
+    """Refuse a folder that is not a gallery's; with ``may_make`` make that of a new one.
+
+    Raises:
+        GalleryError: it is not.
+        StorageError: it cannot be made.
+    """
+    if (folder / FILE).is_file():
+        if (folder / FILE).stat().st_size == 0:
+            raise GalleryError(
+                f"{folder}: {FILE} is empty (0 bytes), though a gallery was there; restore it from a backup, or remove "
+                "the folder to begin anew"
+            )
+        return
+    if folder.exists() and not folder.is_dir():
+        raise GalleryError(f"{folder}: a file, expected a gallery folder; choose another path")
+    if not may_make:
+        raise GalleryError(f"{folder}: no gallery there; make one with 'reid-mtda index'")
+    try:
+        if folder.is_dir() and any(not _is_part(path) for path in folder.iterdir()):
+            raise GalleryError(f"{folder}: holds other files and is not a gallery; choose another folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+def _is_part(path: Path) -> bool:
+    """What a kill left of making a gallery."""
+    return path.name.startswith(f".{FILE}.") and ".part" in path.name

@@ -7,30 +7,18 @@ numbers are never used twice. So an index of the rows is up to date exactly when
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reid_mtda import sqlite
 from reid_mtda.errors import GalleryError, StorageError
+from reid_mtda.gallery.connections import GalleryConnections
 from reid_mtda.gallery.filter import EVERYTHING, Filter
-from reid_mtda.gallery.gallery_file import (
-    FILE,
-    FORMAT,
-    bring_up_to_date,
-    check_format,
-    connect,
-    errors_of_gallery,
-    make_gallery_file,
-    write_tables,
-)
+from reid_mtda.gallery.gallery_file import FILE
 from reid_mtda.gallery.rows import Change, Rows
 from reid_mtda.gallery.thumbnails import Thumbnails
 from reid_mtda.types import FloatArray, IntArray, Sighting
@@ -56,52 +44,20 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, model_id: str | None, dim: int | None) -> None:
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
-        in_memory = folder is None
-        if folder is None:  # thumbnails are files all the same
-            self._copy = tempfile.TemporaryDirectory(prefix="reid-mtda-gallery-")
-            folder = Path(self._copy.name)
-        self.folder = folder
-        self._thumbnails = Thumbnails(folder)
+        self._file = GalleryConnections(folder, model_id, dim)
+        self._read, self._transaction = self._file.read, self._file.transaction
+        self.folder = self._file.folder
+        self._thumbnails = Thumbnails(self.folder)
         self.left = ""
-        # A folder that may only be read, such as a mount of another machine's, can still be searched.
-        self.is_read_only = (folder / FILE).is_file() and not os.access(folder, os.W_OK)
-        self._write_lock = threading.RLock()
-        # One connection has no second one to read by.
-        self._read_lock = self._write_lock if in_memory or self.is_read_only else threading.RLock()
-        with errors_of_gallery(folder):
-            if self.is_read_only:
-                self._writer, self._copy = sqlite.connect_read_only(folder / FILE)
-            else:
-                if model_id is not None and not in_memory and not (folder / FILE).exists():
-                    make_gallery_file(folder, model_id, dim)
-                self._writer = connect(None if in_memory else folder)
-            try:
-                if self.is_read_only:
-                    self._format = check_format(self._writer, folder)
-                else:
-                    if in_memory:
-                        write_tables(self._writer, model_id, dim)
-                    bring_up_to_date(self._writer, folder)
-                    self._format = FORMAT
-                self._reader = self._writer if in_memory or self.is_read_only else connect(folder)
-            except BaseException:
-                self._writer.close()
-                raise
-            self._identity = sqlite.file_identity(folder / FILE)
         ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
         self.model_id: str = model_id
         self.dim: int = dim
-        if not self.is_read_only:
+        if not self._file.is_read_only:
             self._sweep()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        with self._write_lock, self._read_lock:
-            self._reader.close()
-            self._writer.close()
-            if self._copy is not None:
-                self._copy.cleanup()
+        self._file.close()
 
     def changes(self) -> int:
         """How often the gallery was changed so far, by whomever."""
@@ -160,8 +116,8 @@ class Store:
 
     def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
         """The sightings by number; unknown numbers are left out."""
-        found, added = {}, "added_s" if self._format > 1 else "NULL"  # of one that may only be read, 1 stays 1
-        for marks, part in _batched(ids):
+        found, added = {}, "added_s" if self._file.format > 1 else "NULL"  # of one that may only be read, 1 stays 1
+        for marks, part in sqlite.batched(ids):
             query = f"SELECT id, camera, track_id, start_s, end_s, {added} FROM sightings WHERE id IN ({marks})"
             for row in self._read(query, part):
                 found[row[0]] = Sighting(row[1], row[2], row[3], row[4], self.thumbnail(row[0]), row[5])
@@ -170,7 +126,7 @@ class Store:
     def vectors(self, ids: Iterable[int]) -> dict[int, FloatArray]:
         """The vectors float32 (D,) by number; unknown numbers are left out."""
         found = {}
-        for marks, part in _batched(ids):
+        for marks, part in sqlite.batched(ids):
             for row in self._read(f"SELECT id, vector FROM sightings WHERE id IN ({marks})", part):
                 found[row[0]] = self._matrix([row[1]])[0]
         return found
@@ -211,11 +167,11 @@ class Store:
         Raises:
             StorageError: it was removed or replaced.
         """
-        sqlite.check_place(self.folder / FILE, self._identity)
+        self._file.check_place()
 
     def _read_ids(self, ids: Sequence[int]) -> list[int]:
         found: list[int] = []
-        for marks, part in _batched(ids):
+        for marks, part in sqlite.batched(ids):
             found += [row[0] for row in self._read(f"SELECT id FROM sightings WHERE id IN ({marks})", part)]
         return found
 
@@ -291,7 +247,7 @@ class Store:
         wanted = sorted(set(ids))
         with self._transaction() as connection:
             there: list[int] = []
-            for marks, part in _batched(wanted):
+            for marks, part in sqlite.batched(wanted):
                 there += [row[0] for row in connection.execute(f"SELECT id FROM sightings WHERE id IN ({marks})", part)]
             self._remove_rows(connection, there)
             changes = _count_change(connection) if there else self.changes()
@@ -311,7 +267,7 @@ class Store:
         Nothing is raised: the rows are gone, and whoever deleted them must hear what is left of them.
         """
         left: list[str] = []
-        with self._write_lock:
+        with self._file.write_lock:
             try:
                 with self._transaction() as connection:
                     for (number,) in connection.execute("SELECT id FROM doomed").fetchall():
@@ -321,9 +277,7 @@ class Store:
                             left.append(f"the picture {self.thumbnail(number)} ({error.strerror or error})")
                         else:
                             connection.execute("DELETE FROM doomed WHERE id = ?", (number,))
-                with errors_of_gallery(self.folder):
-                    is_empty = sqlite.empty_log(self._writer)
-                if not is_empty:
+                if not self._file.empty_log():
                     left.append(f"the bytes of deleted vectors in {self.folder / FILE}, which another process reads")
             except (StorageError, GalleryError) as error:
                 left.append(str(error))
@@ -345,25 +299,6 @@ class Store:
         if any(len(blob) != 4 * self.dim for blob in blobs):
             raise GalleryError(f"{self.folder}: {FILE} is damaged, a vector is not of length {self.dim}; restore it")
         return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._write_lock, errors_of_gallery(self.folder):
-            self.check_place()
-            with sqlite.transaction(self._writer) as connection:
-                yield connection
-
-    def _read(self, query: str, values: Sequence[str | float | int] = ()) -> list[Any]:
-        with errors_of_gallery(self.folder), self._read_lock:
-            return self._reader.execute(query, values).fetchall()
-
-
-def _batched(ids: Iterable[int]) -> Iterator[tuple[str, list[int]]]:
-    """Numbers in pieces that SQLite takes in one statement, each with its question marks."""
-    numbers = [int(number) for number in ids]
-    for start in range(0, len(numbers), 500):
-        part = numbers[start : start + 500]
-        yield ",".join("?" * len(part)), part
 
 
 def _count_change(connection: sqlite3.Connection) -> int:
