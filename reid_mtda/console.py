@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from reid_mtda.types import CameraScores, RetrievalScores
+from reid_mtda.scores import CameraScores, RetrievalScores
 
 console = Console(stderr=True)
 

@@ -15,15 +15,7 @@ from reid_mtda.evaluation.retrieval import Features, name_cameras
 from reid_mtda.model import Model
 from reid_mtda.models.device import device_of
 from reid_mtda.models.embedder import Embedder
-from reid_mtda.types import (
-    FloatArray,
-    IdentitySet,
-    IntArray,
-    ModelManifest,
-    Preprocess,
-    RetrievalSplit,
-    UnlabelledSet,
-)
+from reid_mtda.types import FloatArray, IdentitySet, IntArray, ModelManifest, Preprocess, RetrievalSplit, UnlabelledSet
 
 EmbedPaths = Callable[[Sequence[Path]], FloatArray]
 """Picture files -> float32 (N, D)."""

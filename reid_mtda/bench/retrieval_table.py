@@ -12,7 +12,7 @@ from reid_mtda.bench.result_plots import plot_results
 from reid_mtda.bench.results import load_json, markdown_table, results_of_runs, spread, write_results
 from reid_mtda.errors import DataError
 from reid_mtda.evaluation.bootstrap import MEASURES, interval, paired_interval, people_from_json
-from reid_mtda.types import PersonScores
+from reid_mtda.scores import PersonScores
 
 
 def read_run(folder: Path) -> dict[str, Any]:

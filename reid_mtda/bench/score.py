@@ -34,9 +34,10 @@ from reid_mtda.models.checkpoint import load_embedder
 from reid_mtda.models.device import placed
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run
+from reid_mtda.scores import RetrievalScores
 from reid_mtda.synthetic.street import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
-from reid_mtda.types import Preprocess, RetrievalScores, RetrievalSplit, UnlabelledSet
+from reid_mtda.types import Preprocess, RetrievalSplit, UnlabelledSet
 from reid_mtda.workflow.teachers import ready_made
 
 SELECTION_RULE = "last weights"

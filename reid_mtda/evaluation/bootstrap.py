@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from reid_mtda.errors import ShapeError
-from reid_mtda.types import DoubleArray, PersonScores
+from reid_mtda.scores import PersonScores
+from reid_mtda.types import DoubleArray
 
 Measure = Literal["ap", "rank1"]
 MEASURES: dict[str, Measure] = {"mAP": "ap", "rank1": "rank1"}

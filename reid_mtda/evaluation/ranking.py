@@ -26,7 +26,8 @@ from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluation.cosine import Floats, as_floats, cosine_scores, unit_rows
 from reid_mtda.evaluation.ground_truth import GroundTruth, Ids, check_ground_truth
 from reid_mtda.evaluation.rerank import rerank_dist
-from reid_mtda.types import CameraScores, DoubleArray, IntArray, PersonScores, RetrievalScores
+from reid_mtda.scores import CameraScores, PersonScores, RetrievalScores
+from reid_mtda.types import DoubleArray, IntArray
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from reid_mtda.evaluation.ranking import Side, rank_scores
 from reid_mtda.junk import is_person
 from reid_mtda.model import Model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.types import CameraScores, FloatArray, IntArray, RetrievalScores, RetrievalSplit
+from reid_mtda.scores import CameraScores, RetrievalScores
+from reid_mtda.types import FloatArray, IntArray, RetrievalSplit
 
 log = logging.getLogger(__name__)
 

@@ -33,14 +33,7 @@ from reid_mtda.gallery.rows import Rows
 from reid_mtda.gallery.store import Store
 from reid_mtda.gallery.stored_sightings import StoredSightings
 from reid_mtda.model import Model
-from reid_mtda.types import (
-    FloatArray,
-    ImageArray,
-    IntArray,
-    ModelManifest,
-    SearchAnswer,
-    SearchHit,
-)
+from reid_mtda.types import FloatArray, ImageArray, IntArray, ModelManifest, SearchAnswer, SearchHit
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from reid_mtda.evaluation.retrieval import (
 from reid_mtda.live.ingest import mean_embedding
 from reid_mtda.model import Model, load_model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.types import RetrievalScores
+from reid_mtda.scores import RetrievalScores
 
 if TYPE_CHECKING:
     pass

@@ -13,7 +13,8 @@ from reid_mtda.errors import ConfigError
 from reid_mtda.evaluation.retrieval import evaluate_split
 from reid_mtda.model import Model, load_model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.types import RetrievalScores, UnlabelledSet
+from reid_mtda.scores import RetrievalScores
+from reid_mtda.types import UnlabelledSet
 
 Targets = Mapping[str, UnlabelledSet] | UnlabelledSet | Path | str
 

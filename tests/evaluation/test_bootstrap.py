@@ -6,7 +6,7 @@ import pytest
 from reid_mtda.errors import ShapeError
 from reid_mtda.evaluation.bootstrap import interval, paired_interval
 from reid_mtda.evaluation.ranking import rank_scores
-from reid_mtda.types import PersonScores
+from reid_mtda.scores import PersonScores
 
 
 def people(ap, rank1=None, queries=None, first=0):
