@@ -32,6 +32,7 @@ from reid_mtda.gallery.index import Index
 from reid_mtda.gallery.rows import Rows
 from reid_mtda.live.batcher import Batcher, BatcherSettings
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
+from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
@@ -168,7 +169,7 @@ def soak(model: Path, hours: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         gallery = Gallery.open(Path(folder) / "gallery", opened)
         site = Site("soak", Path(folder), {"busy": Camera(url="rtsp://soak/busy", fps=1.0, min_height_px=24)})
-        holder.append(LiveSystem(site, opened, gallery, open_frames=frames))
+        holder.append(LiveSystem(site, opened, gallery, around=Surroundings(open_frames=frames)))
         with holder[0] as running:
             while not rows or rows[-1][0] == rows[-1][0]:
                 time.sleep(0.2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -180,3 +180,18 @@ def _read(file: Path | None) -> dict[str, float]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s: cannot be read (%s); what is old already waits for a yes", file, error)
         return {}
+
+
+def strays_message(cameras: Iterable[str], known: Collection[str]) -> str:
+    """What is to be said of sightings of cameras that nothing here knows: they stay until somebody says for how long.
+
+    >>> strays_message(["gate"], {"gate": 30})
+    ''
+    """
+    strays = [name for name in cameras if name not in known]
+    if not strays:
+        return ""
+    return (
+        f"sightings of {', '.join(strays)} stay, for no camera of that name is here or was: give it a file with its "
+        "retention_days, or erase them"
+    )

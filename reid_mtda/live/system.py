@@ -6,9 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
@@ -22,15 +21,16 @@ from reid_mtda.live.disk_guard import Disk, StorageLevel
 from reid_mtda.live.events import Events
 from reid_mtda.live.gallery_watch import GalleryWatch
 from reid_mtda.live.model_gate import GateSamples
-from reid_mtda.live.retention import LetGo, Turns, expire_sightings, keep_only
+from reid_mtda.live.retention import LetGo, Turns, expire_sightings, keep_only, strays_message
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import RunningCamera
 from reid_mtda.live.streams import CameraStream
+from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.model import Model
-from reid_mtda.site import Camera, Site, resolve, resolve_detector
-from reid_mtda.types import Detect, FloatArray, Frame
-from reid_mtda.vision.detect import load_detector
+from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.types import Detect, FloatArray
+from reid_mtda.vision.detect import camera_detector
 from reid_mtda.vision.motion_gate import motion_gated
 
 log = logging.getLogger(__name__)
@@ -46,13 +46,8 @@ class LiveSystem:
         model: the model.
         gallery: where sightings go; bound to the same model. The system closes it in the end.
         settings: how it works.
-        crops: folder for the crops of cameras that are opted in to be adapted to; None: none are kept.
-        references: folder for what drift is measured against, the last time known and how far retention went; None:
-            they are forgotten in the end.
         adapted: what the cameras looked like when the model was adapted to them, as in ``DriftMonitor``.
-        open_frames: (url, camera, fps) -> frames, for tests.
-        clock: seconds that never step back, for tests.
-        wall: POSIX seconds, for tests.
+        around: folders, the source of frames, clocks.
     """
 
     def __init__(
@@ -62,32 +57,26 @@ class LiveSystem:
         gallery: Gallery,
         settings: LiveSettings | None = None,
         *,
-        crops: Path | None = None,
-        references: Path | None = None,
         adapted: Mapping[str, FloatArray] | None = None,
-        open_frames: Callable[[str, str, float], Iterator[Frame]] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
+        around: Surroundings | None = None,
     ) -> None:
+        self._around = around = around or Surroundings()
         self.settings = settings or LiveSettings()
         self.events, self.samples = Events(), GateSamples()
         self.started_s = time.time()
         self.model_server = ModelServer(
-            model, gallery, self.settings.batcher, self._thread, references=references, adapted=adapted
+            model, gallery, self.settings.batcher, self._thread, references=around.references, adapted=adapted
         )
         self.disk = Disk(
             lambda: self.gallery.folder,
             pictures_mb=self.settings.min_free_pictures_mb,
             vectors_mb=self.settings.min_free_mb,
-            clock=clock,
+            clock=around.clock,
         )
-        self.kept = None if crops is None else CropStore(crops, self.settings.kept_tracklets)
-        self._open_frames, self._clock, self._wall = open_frames, clock, wall
-        self._clock_watch = ClockWatch(wall, clock, None if references is None else references / "clock.json")
-        self._turns = Turns(
-            None if references is None else references / "retention.json",
-            by_sighting=self.settings.retention_from == "sighting",
-        )
+        self.kept = None if around.crops is None else CropStore(around.crops, self.settings.kept_tracklets)
+        kept = around.references
+        self._clock_watch = ClockWatch(around.wall, around.clock, kept and kept / "clock.json")
+        self._turns = Turns(kept and kept / "retention.json", by_sighting=self.settings.retention_from == "sighting")
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         make = partial(self._make_camera, site)
@@ -183,18 +172,12 @@ class LiveSystem:
             resolve(site, camera.url),
             camera.fps,
             self.settings.streams,
-            open_frames=self._open_frames,
-            clock=self._clock,
+            open_frames=self._around.open_frames,
+            clock=self._around.clock,
         )
 
         def detector() -> Detect:
-            detect = load_detector(
-                resolve_detector(site, camera.detector),
-                min_score=camera.min_score,
-                min_height_px=camera.min_height_px,
-                threads=1,
-                device=camera.device,
-            )
+            detect = camera_detector(site, camera, threads=1)
             # A motion detector must see every frame to learn the background.
             return detect if camera.detector == "motion" else motion_gated(detect)
 
@@ -235,10 +218,10 @@ class LiveSystem:
 
     def _supervise(self) -> None:
         """Look after the cameras, let old sightings go, watch the disk."""
-        next_look = next_retention = self._clock()
+        next_look = next_retention = self._around.clock()
         while not self._stop.wait(_LOOK_S):
             guarded(self.pool.poll)
-            now = self._clock()
+            now = self._around.clock()
             if now >= next_look:
                 next_look = now + 5.0
                 guarded(self._check_disk)
@@ -284,11 +267,10 @@ class LiveSystem:
         if doubt:
             return {}
         days = self.pool.former | {name: camera.retention_days for name, camera in present.items()}
-        self._tell_of_strays(days)
-        with (
-            self.model_server.galleries_lock
-        ):  # what is added meanwhile is new, or goes at the next turn: no camera waits for this
-            gallery, now_s = self.gallery, self._wall()
+        self.alerts.put("retention", strays_message(self.gallery.cameras(), days))
+        # What is added meanwhile is new, or goes at the next turn: no camera waits for this.
+        with self.model_server.galleries_lock:
+            gallery, now_s = self.gallery, self._around.wall()
             due = self._turns.due(days, gallery, now_s, accept=accept)
             if due.counts:
                 (note or self.on_retention)(due.counts)
@@ -307,17 +289,6 @@ class LiveSystem:
         for name, count in gone.items():
             self.events.publish("retention", name, removed=count)
         return gone
-
-    def _tell_of_strays(self, days: Collection[str]) -> None:
-        """Sightings of cameras that nothing here knows stay until somebody says for how long they may."""
-        strays = [name for name in self.gallery.cameras() if name not in days]
-        self.alerts.put(
-            "retention",
-            f"sightings of {', '.join(strays)} stay, for no camera of that name is here or was: give it a file with "
-            "its retention_days, or erase them"
-            if strays
-            else "",
-        )
 
     def _refused(self, what: StorageLevel, error: StorageError) -> None:
         self.disk.refused(what, error)

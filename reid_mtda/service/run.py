@@ -16,6 +16,7 @@ from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.files import lock_folder, remove_part_files
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.app import create_app
@@ -26,9 +27,9 @@ from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.tokens import issue_token
-from reid_mtda.site import STREET, Site, is_embedded, load_site, resolve_detector
+from reid_mtda.site import STREET, Site, is_embedded, load_site
 from reid_mtda.types import Detect
-from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.detect import camera_detector
 from reid_mtda.zoo.folder import resolve_model
 
 log = logging.getLogger(__name__)
@@ -171,9 +172,8 @@ def running_service(
         serving.model,
         opened,
         settings.live,
-        crops=state / "crops",
-        references=state,
         adapted=read_cameras(serving.now.model, serving.model.manifest),
+        around=Surroundings(crops=state / "crops", references=state),
     )
     try:
         service = make_app_state(system, state, settings, serving=serving, detect=upload_detector(site))
@@ -226,13 +226,7 @@ def upload_detector(site: Site) -> Detect | None:
         if camera.detector == "motion":
             continue
         with contextlib.suppress(ReidError):
-            return load_detector(
-                resolve_detector(site, camera.detector),
-                min_score=camera.min_score,
-                min_height_px=camera.min_height_px,
-                threads=1,
-                device=camera.device,
-            )
+            return camera_detector(site, camera, threads=1)
     return None
 
 

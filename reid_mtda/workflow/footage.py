@@ -16,10 +16,10 @@ from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.model import load_model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.site import Camera, Site, resolve, resolve_detector
-from reid_mtda.types import Detect, ImageArray, SearchAnswer
+from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.types import ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
-from reid_mtda.vision.detect import load_detector
+from reid_mtda.vision.detect import camera_detector, load_detector
 from reid_mtda.vision.fingerprint import footage_fingerprint
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.vision.tracklets import TrackletBuilder
@@ -95,17 +95,6 @@ def iso_time_s(text: str, *, where: str) -> float:
     return moment.timestamp()
 
 
-def camera_detector(site: Site, name: str) -> Detect:
-    """A detector of its own for one camera: a motion detector remembers what it saw."""
-    camera = site.cameras[name]
-    return load_detector(
-        resolve_detector(site, camera.detector),
-        min_score=camera.min_score,
-        min_height_px=camera.min_height_px,
-        device=camera.device,
-    )
-
-
 def harvest_site(
     site: Site, out: Path, max_crops: int = 8, progress: Progress = silent
 ) -> tuple[dict[str, HarvestReport], dict[str, str]]:
@@ -119,7 +108,7 @@ def harvest_site(
         try:
             reports[name] = harvest_crops(
                 _opened(site, name),
-                camera_detector(site, name),
+                camera_detector(site, camera),
                 TrackletBuilder(name, fps=camera.fps, max_crops=max_crops),
                 out,
                 made_from={"camera": redacted(camera)},
@@ -152,7 +141,7 @@ def index_site(
                 with _Indexed(site, name, gallery) as footage:
                     reports[name] = footage.report = ingest_camera(
                         footage.source,
-                        camera_detector(site, name),
+                        camera_detector(site, camera),
                         TrackletBuilder(name, fps=camera.fps),
                         model,
                         gallery,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from colour_model import write_colour_model
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
+from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
 from reid_mtda.site import Camera, Site
@@ -47,10 +49,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         write_colour_model(tmp_path / "model")
         model = load_model(tmp_path / "model", threads=1)
         gallery = Gallery.open(arguments.pop("folder", tmp_path / "gallery"), model)
-        arguments.setdefault("open_frames", hurried)
+        around = {"open_frames": hurried}
+        for one in fields(Surroundings):
+            if one.name in arguments:
+                around[one.name] = arguments.pop(one.name)
         arguments.setdefault("settings", FAST)
         site = arguments.pop("site", Site("site", tmp_path, cameras))
-        system = LiveSystem(site, model, gallery, **arguments)
+        system = LiveSystem(site, model, gallery, around=Surroundings(**around), **arguments)
         made.append(system)
         return system
 

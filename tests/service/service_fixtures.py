@@ -19,6 +19,7 @@ from colour_model import write_colour_model
 
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import LivePicture
+from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState, make_app_state
@@ -93,7 +94,12 @@ def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
     gallery = Gallery.open(tmp_path / "gallery", serving.model)
     cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in CAMERAS}
     cameras["plaza"] = Camera(url=SECRET_URL)
-    system = LiveSystem(Site("running", tmp_path, cameras), serving.model, gallery, crops=tmp_path / "state" / "crops")
+    system = LiveSystem(
+        Site("running", tmp_path, cameras),
+        serving.model,
+        gallery,
+        around=Surroundings(crops=tmp_path / "state" / "crops"),
+    )
     for name in CAMERAS:
         system.pool.pause(name)
     system.start()

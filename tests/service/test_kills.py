@@ -52,13 +52,14 @@ for turn in range(10_000):
 
 def service_in(folder: Path):
     """A service's parts over a gallery, without cameras at work."""
+    from reid_mtda.live.surroundings import Surroundings
     from reid_mtda.live.system import LiveSystem
     from reid_mtda.service.settings import ServiceSettings
 
     serving = load_serving(folder / "state", folder / "model", folder / "gallery")
     gallery = Gallery.open(folder / "gallery", serving.model)
     site = Site("s", folder, {"gate": Camera(url="synthetic://street?camera=gate&duration=20")})
-    system = LiveSystem(site, serving.model, gallery, crops=folder / "state" / "crops")
+    system = LiveSystem(site, serving.model, gallery, around=Surroundings(crops=folder / "state" / "crops"))
     settings = ServiceSettings(allowed_schemes=("synthetic",))
     return make_app_state(system, folder / "state", settings, serving=serving), system
 
