@@ -11,7 +11,7 @@ from reid_mtda.cli.options import DeviceOpt, PrecisionOpt, ThreadsOpt
 from reid_mtda.console import Bars, console
 from reid_mtda.errors import ConfigError
 
-KINDS = ("closed_set", "reid")
+KINDS = ("closed_set", "reid", "objectives")
 """What a preset of a benchmark may be of, by its key ``kind``."""
 
 
@@ -32,12 +32,16 @@ def benchmark(
     export: Annotated[
         bool, typer.Option("--export", help="Re-identification: make a model folder of each row's student as well.")
     ] = False,
+    part: Annotated[
+        list[str] | None,
+        typer.Option("--part", help="Objectives: run this part of the table, again for more; else all."),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="The long table: the preset's NAME_full.yaml instead.")] = False,
     device: DeviceOpt = "auto",
     precision: PrecisionOpt = "fp32",
     threads: ThreadsOpt = None,
 ) -> None:
-    """Run a benchmark, every method under one budget: closed sets (Digits, Office31, ...) or re-identification."""
+    """Run a benchmark, every method under one budget: closed sets (Digits, ...), re-identification or objectives."""
     from reid_mtda.models.device import choose_compute
     from reid_mtda.schema import read_yaml
 
@@ -47,14 +51,28 @@ def benchmark(
             raise ConfigError(f"--full: {short} has no long table, expected {config}; leave it out")
     stated = read_yaml(config).get("kind")
     if stated not in KINDS:
-        raise ConfigError(f"{config}: kind: got {stated!r}, expected {' or '.join(KINDS)}, which its table is of")
+        raise ConfigError(f"{config}: kind: got {stated!r}, expected one of {', '.join(KINDS)}, which its table is of")
     closed = stated == KINDS[0]
     unfit = {"--seed": seeds, "--set": set_, "--targets-by": targets_by, "--export": export}
-    unfit = unfit if closed else {"--workers": workers > 1}
+    unfit = {"--workers": workers > 1} if stated == KINDS[1] else unfit
+    of_kind = dict(zip(KINDS, ("closed sets", "re-identification", "objectives"), strict=True))
     for option in (name for name, given in unfit.items() if given):
-        kind, remedy = ("closed sets", "write it into the preset") if closed else ("re-identification", "leave it out")
+        kind = of_kind[str(stated)]
+        remedy = "leave it out" if stated == KINDS[1] else "write it into the preset"
         raise ConfigError(f"{option}: {config} is a benchmark of {kind}, which does not take it; {remedy}")
+    if part and stated != KINDS[2]:
+        raise ConfigError(f"--part: {config} has no parts, expected a preset of kind {KINDS[2]}; leave it out")
     compute = choose_compute(device, precision, threads)
+    if stated == KINDS[2]:
+        from reid_mtda.bench.objectives import run_objectives
+
+        with Bars() as bars:
+            places: dict[str, Path | None] = {"root": root, "weights": weights}
+            made = run_objectives(
+                config, out, **places, parts=part or (), workers=workers, progress=bars, compute=compute
+            )
+        print(made.read_text(encoding="utf-8"))
+        return
     if closed:
         from reid_mtda.bench.closed.runner import run_benchmark
 

@@ -97,7 +97,16 @@ class PooledNet(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Map crops (B, 3, h, w) to features (B, D)."""
-        pooled: Tensor = self.pool(self.net(crops))
+        return self.pooled(self.maps(crops))
+
+    def maps(self, crops: Tensor) -> Tensor:
+        """Map crops (B, 3, h, w) to what is pooled (B, D, h', w')."""
+        maps: Tensor = self.net(crops)
+        return maps
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Pool maps (B, D, h', w') to features (B, D)."""
+        pooled: Tensor = self.pool(maps)
         return pooled.flatten(1)
 
 
@@ -110,14 +119,39 @@ class ZooNet(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Map crops (B, 3, h, w) to features (B, D)."""
-        if hasattr(self.model, "featuremaps") and hasattr(self.model, "global_avgpool"):
-            feature: Tensor = self.model.global_avgpool(self.model.featuremaps(crops)).flatten(1)
-            head = getattr(self.model, "fc", None)
-            return torch.as_tensor(head(feature)) if isinstance(head, nn.Module) else feature
+        if self.tells_maps:
+            return self.pooled(self.maps(crops))
         output = self.model(crops)
         while isinstance(output, tuple | list):  # a net with several heads gives (logits, feature)
             output = output[-1]
         return torch.as_tensor(output).flatten(1)
+
+    @property
+    def tells_maps(self) -> bool:
+        """Whether the net has one map that it pools to its feature."""
+        return hasattr(self.model, "featuremaps") and hasattr(self.model, "global_avgpool")
+
+    def maps(self, crops: Tensor) -> Tensor:
+        """Map crops (B, 3, h, w) to what is pooled (B, C, h', w')."""
+        return torch.as_tensor(self.model.featuremaps(crops))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Pool maps (B, C, h', w') to features (B, D)."""
+        feature: Tensor = self.model.global_avgpool(maps).flatten(1)
+        head = getattr(self.model, "fc", None)
+        return torch.as_tensor(head(feature)) if isinstance(head, nn.Module) else feature
+
+
+def telling_maps(backbone: nn.Module) -> PooledNet | ZooNet:
+    """Refuse a backbone that does not tell what it pools.
+
+    Raises:
+        ModelError: naming it.
+    """
+    if isinstance(backbone, PooledNet) or (isinstance(backbone, ZooNet) and backbone.tells_maps):
+        return backbone
+    name = type(backbone.model if isinstance(backbone, ZooNet) else backbone).__name__
+    raise ModelError(f"backbone: {name} does not tell its maps; take another objective or e.g. osnet_x0_25")
 
 
 def build_backbone(arch: str, *, pooling: str = "avg") -> tuple[nn.Module, int]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,7 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def run_backbone(backbone: nn.Module, pictures: Tensor, precision: str) -> Tensor:
+def run_backbone(backbone: Callable[[Tensor], Any], pictures: Tensor, precision: str) -> Tensor:
     """Pass ``pictures`` (B, 3, h, w) through ``backbone``, in bfloat16 where asked; features come back as float32."""
     if precision == "fp32":
         return torch.as_tensor(backbone(pictures))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reid_mtda.models.backbones import build_backbone
+from reid_mtda.models.backbones import build_backbone, telling_maps
 from reid_mtda.models.device import run_backbone
 from reid_mtda.schema import Strict
 
@@ -26,33 +29,47 @@ class EmbedderSpec(Strict):
 
 @dataclass(frozen=True, eq=False)
 class EmbedderOutput:
-    """``embedding`` (B, D) with rows of length 1; ``logits`` (B, C) over source identities, or None."""
+    """What a network says of B crops.
+
+    ``embedding`` (B, D) with rows of length 1; ``logits`` (B, C) over source identities, or None; ``feature`` (B, D),
+    the embedding before it is scaled, or None where only embeddings are known; ``maps`` (B, C', h, w), what is pooled,
+    or None where nobody asked.
+    """
 
     embedding: Tensor
     logits: Tensor | None
+    feature: Tensor | None = None
+    maps: Tensor | None = None
 
     def at(self, rows: Tensor) -> EmbedderOutput:
         """The output of the crops numbered ``rows`` int64 (R,), on the same device."""
-        return EmbedderOutput(self.embedding[rows], None if self.logits is None else self.logits[rows])
+        return self.each(lambda part: part[rows])
 
     def to(self, device: torch.device | str) -> EmbedderOutput:
         """The output on another device."""
-        return EmbedderOutput(self.embedding.to(device), None if self.logits is None else self.logits.to(device))
+        return self.each(lambda part: part.to(device))
 
     def split(self, sizes: list[int]) -> list[EmbedderOutput]:
         """The output of a joint batch, cut into its parts."""
-        parts = torch.split(self.embedding, sizes)
-        logits = [None] * len(sizes) if self.logits is None else torch.split(self.logits, sizes)
-        return [EmbedderOutput(embedding, own) for embedding, own in zip(parts, logits, strict=True)]
+        ends = list(itertools.accumulate(sizes, initial=0))
+        return [self.each(operator.itemgetter(slice(*cut))) for cut in itertools.pairwise(ends)]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> EmbedderOutput:
+        """The output with every tensor that it has changed in the same way."""
+        changed: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            part = getattr(self, name)
+            changed[name] = None if part is None else change(part)
+        return EmbedderOutput(**changed)
 
 
 def joined_outputs(outputs: Sequence[EmbedderOutput]) -> EmbedderOutput:
-    """Several outputs as one; without logits where one of them has none."""
-    logits = [output.logits for output in outputs if output.logits is not None]
-    return EmbedderOutput(
-        embedding=torch.cat([output.embedding for output in outputs]),
-        logits=torch.cat(logits) if len(logits) == len(outputs) else None,
-    )
+    """Several outputs as one; without the parts that one of them lacks."""
+    joined: dict[str, Any] = {}
+    for name in EmbedderOutput.__dataclass_fields__:
+        parts = [getattr(output, name) for output in outputs]
+        joined[name] = None if any(part is None for part in parts) else torch.cat(parts)
+    return EmbedderOutput(**joined)
 
 
 class Embedder(nn.Module):
@@ -81,11 +98,22 @@ class Embedder(nn.Module):
             self.classifier = nn.Linear(self.embedding_dim, spec.num_classes, bias=False)
             nn.init.normal_(self.classifier.weight, std=0.01)
 
-    def forward(self, crops: Tensor) -> EmbedderOutput:
-        """Embed crops (B, 3, h, w), preprocessed."""
-        feature = self.neck(self.project(run_backbone(self.backbone, crops, self.precision)))
+    def forward(self, crops: Tensor, *, wants_maps: bool = False) -> EmbedderOutput:
+        """Embed crops (B, 3, h, w), preprocessed; with ``wants_maps`` the output carries what is pooled.
+
+        Raises:
+            ModelError: a backbone that does not tell its maps.
+        """
+        maps = None
+        if wants_maps:
+            backbone = telling_maps(self.backbone)
+            maps = run_backbone(backbone.maps, crops, self.precision)
+            pooled = run_backbone(backbone.pooled, maps, self.precision)
+        else:
+            pooled = run_backbone(self.backbone, crops, self.precision)
+        feature = self.neck(self.project(pooled))
         logits = self.classifier(feature) if self.classifier is not None else None
-        return EmbedderOutput(embedding=functional.normalize(feature, dim=1), logits=logits)
+        return EmbedderOutput(functional.normalize(feature, dim=1), logits, feature, maps)
 
 
 def build_embedder(spec: EmbedderSpec, *, seed: int) -> Embedder:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Mapping
-
-from torch import Tensor
+from collections.abc import Callable
 
 from reid_mtda import plugins
 from reid_mtda.errors import ConfigError
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.schema import Strict
 from reid_mtda.train.cluster_contrast import ClusterContrastSettings, adapt_cluster_contrast
-from reid_mtda.train.distil_losses import Objective
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
+from reid_mtda.train.objectives.table import find_objectives
+
+__all__ = ["METHODS", "find_method", "find_objectives"]
 
 METHODS: dict[str, tuple[type[Strict], Callable[..., Embedder]]] = {
     "dmmd": (DmmdSettings, adapt_dmmd),
@@ -44,20 +44,3 @@ def find_method(name: str, where: str = "adapt.method") -> tuple[type[Strict], C
             "subclass of reid_mtda.schema.Strict"
         )
     return settings, plugins.guarded(function, name, returns=Embedder, what="method")
-
-
-def find_objectives(
-    weights: Mapping[str, float], where: str = "distil.objectives"
-) -> dict[str, tuple[Objective, float]]:
-    """Find distillation objectives, with weights: entry points of ``reid_mtda.objectives``, or ``module:function``.
-
-    Each is called as ``objective(student=EmbedderOutput, teacher=EmbedderOutput)`` and gives a tensor of one number.
-
-    Raises:
-        ConfigError: no such objective, or one that cannot be loaded.
-    """
-    found = {}
-    for name, weight in weights.items():
-        objective = plugins.find_part(plugins.OBJECTIVES, name, where=where)
-        found[name] = plugins.guarded(objective, name, returns=Tensor, what="objective"), weight
-    return found

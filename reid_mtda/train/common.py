@@ -7,6 +7,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -123,7 +124,7 @@ def telling_what_fits(batch: str) -> Callable[[Callable[Given, Result]], Callabl
 
 @torch.no_grad()
 def embed_pictures(
-    model: Embedder, pictures: Pictures, *, batch: int = 128, progress: Progress = silent
+    model: Embedder, pictures: Pictures, *, batch: int = 128, progress: Progress = silent, wants_maps: bool = False
 ) -> EmbedderOutput:
     """Embed a whole set in eval mode without augmentation, on the model's device.
 
@@ -132,17 +133,19 @@ def embed_pictures(
         pictures: N of them.
         batch: how many go through it at once.
         progress: told ("embed", pictures done, N) after each batch.
+        wants_maps: keep what is pooled, too, as float16.
 
     Returns:
-        embedding (N, D), logits (N, C) or None, on the CPU.
+        embedding (N, D), logits (N, C) or None, feature (N, D) and, where asked, maps, on the CPU.
     """
     was_training = model.training
     model.eval()
     outputs = []
     for start in range(0, len(pictures), batch):
         rows = np.arange(start, min(start + batch, len(pictures)))
-        output = model(pictures.normalised(pictures.unit(rows, device_of(model))))
-        outputs.append(output.to("cpu"))
+        shown = pictures.normalised(pictures.unit(rows, device_of(model)))
+        output: EmbedderOutput = model(shown, wants_maps=True) if wants_maps else model(shown)
+        outputs.append(output.to("cpu") if output.maps is None else replace(output, maps=output.maps.half()).to("cpu"))
         progress("embed", int(rows[-1]) + 1, len(pictures))
     model.train(was_training)
     return joined_outputs(outputs)

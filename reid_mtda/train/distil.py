@@ -9,8 +9,10 @@ The parts are functions of ``distil_losses``; what a step draws is in ``distil_b
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -37,8 +39,10 @@ from reid_mtda.train.common import (
     update_average,
 )
 from reid_mtda.train.distil_batches import Batch, PartMixBatches, SourceBatches, TargetBatches, joining_steps
-from reid_mtda.train.distil_losses import Objective, people_parts, source_parts, teacher_parts
+from reid_mtda.train.distil_losses import people_parts, source_parts, teacher_parts
+from reid_mtda.train.distil_objectives import ObjectiveCalls
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.train.resume import Resumable
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, embed_targets
@@ -58,7 +62,8 @@ def distil(
     run: Run,
     progress: Progress = silent,
     *,
-    objectives: Mapping[str, tuple[Objective, float]] | None = None,
+    objectives: Mapping[str, AskedObjective] | None = None,
+    source_logits: Tensor | None = None,
 ) -> Embedder:
     """Distil the teachers of all cameras into a copy of ``student``; its averaged last weights are the result.
 
@@ -75,7 +80,8 @@ def distil(
         settings: weights of the parts, steps and batches.
         run: gives folder, seed and device; a state in it is gone on with.
         progress: called after each step.
-        objectives: distillation objectives of one's own by name, each with its weight.
+        objectives: further objectives by name, as ``find_objectives`` gives them.
+        source_logits: the teachers' mean (N, C) for the source's crops, where an objective asks for it; on the CPU.
 
     Returns:
         The distilled copy on the CPU, in eval mode and frozen.
@@ -106,11 +112,27 @@ def distil(
     augment = build_augmentation(settings.augmentation, (preprocess.height, preprocess.width))
     student = trainable(copy.deepcopy(student), run.compute)
     averaged = frozen(copy.deepcopy(student))
-    optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     batches = _target_batches(averaged, from_source, of_target, teacher_outputs, pool, settings, run)
+    calls = ObjectiveCalls.of(
+        objectives or {},
+        averaged,
+        of_target,
+        pool,
+        batches.identities,
+        batches.part_mixes,
+        run,
+        source_logits if from_source else None,
+        from_source.labels.cpu() if from_source else None,
+    )
+    learning = [*student.parameters(), *calls.applied.parameters()]
+    optimiser = torch.optim.Adam(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     prototypes = _prototypes(averaged, of_target, pool, batches.identities, settings)
-    networks = {"student": student, "averaged": averaged} | ({"memory": prototypes.memory} if prototypes else {})
+    networks: dict[str, nn.Module] = {"student": student, "averaged": averaged} | (
+        {"memory": prototypes.memory} if prototypes else {}
+    )
+    networks |= calls.applied.networks()
     state = Resumable(run, networks, {"student": optimiser}, settings.checkpoint_seconds)
+    sees = functools.partial(student, wants_maps=True) if calls.wants_maps else student
 
     for step in range(state.start(), settings.steps):
         done = step / settings.steps
@@ -118,14 +140,16 @@ def distil(
         beta = geometric_ramp(settings.beta_start, settings.beta_end, done) if from_source else 1.0
         batch = batches.draw(step)
         with seeded_step(run, step):
-            out_s, out_t, out_x = _pass(student, from_source, of_target, batches, batch, augment, step)
+            out_s, out_t, out_x = _pass(sees, from_source, of_target, batches, batch, augment, step)
         parts: dict[str, Tensor] = {}
         if from_source and out_s:
-            parts |= source_parts(out_s, from_source.labels[from_source.pick.batch(step)], settings, 1 - beta)
+            rows = from_source.pick.batch(step)
+            parts |= source_parts(out_s, from_source.labels[rows], settings, 1 - beta)
+            parts |= calls.of_source(out_s, rows, from_source.labels[rows], (1 - beta) * settings.source_weight, done)
         parts |= people_parts(out_t, batch.rows, pool, batches.identities, prototypes, settings, beta)
-        parts |= teacher_parts(
-            out_t, out_x, batch, pool, batches.part_mixes, prototypes, objectives or {}, settings, beta
-        )
+        with seeded_step(run, step):
+            told = dataclasses.replace(calls, progress=done)
+            parts |= teacher_parts(out_t, out_x, batch, pool, batches.part_mixes, prototypes, told, settings, beta)
         numbers = optimise(optimiser, parts, where="distillation", step=step)
         if prototypes:
             prototypes.follow(out_t.embedding, batch.rows, momentum=settings.memory_momentum)
@@ -140,7 +164,7 @@ def distil(
 
 
 def _pass(
-    student: Embedder,
+    student: Callable[[Tensor], EmbedderOutput],
     source: SourceBatches | None,
     of_target: Pictures,
     batches: TargetBatches,

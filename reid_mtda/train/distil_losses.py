@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reid_mtda.errors import TrainingError
 from reid_mtda.losses.distillation.similarity import similarity_rows_loss
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.losses.identity import identity_loss, triplet_loss
 from reid_mtda.models.embedder import EmbedderOutput, joined_outputs
 from reid_mtda.train.distil_batches import Batch, PartMixBatches
+from reid_mtda.train.distil_objectives import ObjectiveCalls
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.train.teacher_outputs import TargetPool
 from reid_mtda.types import IntArray
-
-Objective = Callable[..., Tensor]
-"""A distillation objective of one's own: (student=EmbedderOutput, teacher=EmbedderOutput) of the same crops, both on
-the run's device, to a tensor of one number. Embedding sizes may differ; logits are None where a network has none."""
 
 
 def source_parts(output: EmbedderOutput, labels: Tensor, settings: DistilSettings, share: float) -> dict[str, Tensor]:
@@ -85,7 +81,7 @@ def teacher_parts(
     pool: TargetPool,
     part_mixes: Mapping[str, PartMixBatches],
     prototypes: Prototypes | None,
-    objectives: Mapping[str, tuple[Objective, float]],
+    objectives: ObjectiveCalls,
     settings: DistilSettings,
     share: float,
 ) -> dict[str, Tensor]:
@@ -98,7 +94,7 @@ def teacher_parts(
         pool: all targets' crops and what teachers say of them.
         part_mixes: what teachers say of part-mixed crops, by target.
         prototypes: centroids of people, or None.
-        objectives: further objectives by name, each with its weight.
+        objectives: further objectives, and what is known of the crops.
         settings: the weights of the built-in ones.
         share: of the targets; teachers get theirs by how many cameras of those that joined are theirs.
     """
@@ -126,21 +122,5 @@ def teacher_parts(
         parts[f"{space}/rows"] = (own * settings.rows_weight) * similarity_rows_loss(
             student=student.embedding, teacher=teacher.embedding, temperature=settings.rows_temperature
         )
-        for name, (objective, weight) in objectives.items():
-            parts[f"{space}/{name}"] = (own * weight) * checked_loss(name, objective(student=student, teacher=teacher))
-    return parts
-
-
-def checked_loss(name: str, loss: object) -> Tensor:
-    """Refuse what an objective of a user's own returned where it is no tensor of one number.
-
-    Raises:
-        TrainingError: naming the objective.
-    """
-    if not isinstance(loss, Tensor):
-        raise TrainingError(f"objective {name!r}: got {type(loss).__name__}, expected a tensor of one number")
-    if loss.ndim:
-        raise TrainingError(
-            f"objective {name!r}: got a tensor {tuple(loss.shape)}, expected one number; return the mean over the batch"
-        )
-    return loss
+        parts |= objectives.of_teacher(space, student, teacher, batch, mine, extra, own)
+    return parts | objectives.of_all(output, batch, share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -75,8 +75,13 @@ class DistilSettings(Strict):
         description="where triplets seek negatives: the anchor's own camera (pseudo-identities of two cameras may be "
         "one person), everywhere, or among the tracklets that its camera saw at the same time: certainly others",
     )
-    objectives: dict[str, float] = Field(
-        default_factory=dict, description="weights of objectives of one's own, by entry point or module:function"
+    objectives: dict[str, float | dict[str, Any]] = Field(
+        default_factory=dict,
+        description="further objectives: a weight, or settings with the weight among them, by the name of a built-in "
+        "one, an entry point or module:function",
+    )
+    outputs_mb: int = Field(
+        default=2048, ge=1, description="what teachers' maps may take on disk and in memory, over all cameras"
     )
     ema: float = Field(default=0.98, gt=0, lt=1, description="decay of the averaged student that is returned")
     augmentation: tuple[str, ...] = DEFAULT_AUGMENTATION

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.losses.mcc import class_confusion_loss
-from reid_mtda.models.classifier import Classifier
+from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.device import device_of, on_host, placed
 from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import Run
@@ -41,6 +42,8 @@ from reid_mtda.train.common import (
     set_learning_rate,
     telling_what_fits,
 )
+from reid_mtda.train.objectives.closed_sets import ClosedSetCalls, draw_mix
+from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.types import Preprocess
 
@@ -60,20 +63,34 @@ class OfflineKDSettings(Strict):
     mixup: float = Field(default=0.4, ge=0, description="a of Beta(a, a); 0: pictures stay as they are")
     confusion_weight: float = Field(default=0.0, ge=0, description="of the student's own MCC on each target")
     batchnorm: BatchNormSets = Field(default="shared", description="statistics of the batch, or of each domain in it")
+    objectives: dict[str, float | dict[str, Any]] = Field(
+        default_factory=dict,
+        description="further objectives: a weight, or settings with the weight among them, by the name of a built-in "
+        "one, an entry point or module:function",
+    )
+    logits_weight: float = Field(default=1.0, ge=0, description="of the teachers' soft targets; 0: objectives alone")
     augmentation: tuple[str, ...] = ()
     checkpoint_seconds: float = Field(default=CHECKPOINT_SECONDS, ge=0, description="between resumable states")
 
 
-@torch.no_grad()
 def classify_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> Tensor:
     """Classify a whole set in eval mode, on the model's device: logits (N, C) on the CPU."""
+    return pass_pictures(model, pictures, batch=batch).logits
+
+
+@torch.no_grad()
+def pass_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> ClassifierOutput:
+    """Pass a whole set in eval mode, on the model's device: logits (N, C) and features (N, D) on the CPU."""
     was_training = model.training
     model.eval()
     starts = range(0, len(pictures), batch)
     rows = [np.arange(start, min(start + batch, len(pictures))) for start in starts]
-    logits = torch.cat([model(pictures.normalised(pictures.unit(row, device_of(model)))).logits.cpu() for row in rows])
+    outputs = [model(pictures.normalised(pictures.unit(row, device_of(model)))) for row in rows]
     model.train(was_training)
-    return logits
+    return ClassifierOutput(
+        logits=torch.cat([output.logits.cpu() for output in outputs]),
+        feature=torch.cat([output.feature.cpu() for output in outputs]),
+    )
 
 
 @telling_what_fits("batch_size")
@@ -87,6 +104,11 @@ def distil_offline(
     run: Run,
     progress: Progress = silent,
     after_epoch: EpochCallback = keep_last,
+    *,
+    objectives: Mapping[str, AskedObjective] | None = None,
+    teacher_features: Mapping[str, Tensor] | None = None,
+    everyone: Mapping[str, Tensor] | None = None,
+    source_logits: Tensor | None = None,
 ) -> Classifier:
     """Distil finished teachers of all targets into a copy of ``student``; last weights are the result.
 
@@ -100,6 +122,10 @@ def distil_offline(
         run: gives folder, seed and device; a state in it is gone on with.
         progress: called after each step.
         after_epoch: called after each epoch with its number and the network, e.g. to keep a copy of the best.
+        objectives: further objectives by name, as ``find_objectives`` gives them.
+        teacher_features: for each target the features (M_i, D) of its teacher, where an objective asks for them.
+        everyone: for each target the logits (M_i, n, C) of all n teachers, where an objective asks for them.
+        source_logits: the teachers' mean (N, C) for the source's pictures, where an objective asks for it.
 
     Returns:
         The distilled copy on the CPU, in eval mode.
@@ -130,9 +156,21 @@ def distil_offline(
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
+    calls = ClosedSetCalls.of(
+        objectives or {},
+        model,
+        teacher_outputs,
+        teacher_features,
+        everyone,
+        run,
+        source_logits,
+        torch.from_numpy(source.labels),
+    )
     groups = rate_groups(model, head_rate=settings.head_rate)
+    groups += [{"params": calls.applied.parameters()}] if calls.applied.parameters() else []
     optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    state = Resumable(run, {"student": model}, {"student": optimiser}, settings.checkpoint_seconds)
+    networks = {"student": model, **calls.applied.networks()}
+    state = Resumable(run, networks, {"student": optimiser}, settings.checkpoint_seconds)
     per_epoch = settings.steps_per_epoch or pick_source.steps_per_epoch
     total = settings.epochs * per_epoch
 
@@ -142,23 +180,26 @@ def distil_offline(
         rows_s = pick_source.batch(step)
         rows = {name: sampler.batch(step) for name, sampler in pick.items()}
         with seeded_step(run, step):
-            units, taught = [of_source.unit(rows_s, device)], {}
+            units, taught, mixes = [of_source.unit(rows_s, device)], {}, {}
             for name, seen in rows.items():
                 said = soft_targets[name][torch.from_numpy(seen)].to(device)
-                mixed = mix(of_target[name].unit(seen, device), said, settings.mixup)
-                units.append(mixed[0])
-                taught[name] = mixed[1]
+                mixes[name] = draw_mix(len(seen), settings.mixup, device)
+                units.append(mixes[name].of(of_target[name].unit(seen, device)))
+                taught[name] = mixes[name].of(said)
             shown = of_source.normalised(augment(torch.cat(units)))
             out_s, *out_t = pass_domains(model, shown, [len(unit) for unit in units], settings.batchnorm)
         parts = {"classes": (1 - beta) * functional.cross_entropy(out_s.logits, labels[rows_s])}
         for name, out in zip(taught, out_t, strict=True):
-            parts[f"{name}/logits"] = (beta / len(rows)) * soft_target_loss(
+            parts[f"{name}/logits"] = (beta / len(rows) * settings.logits_weight) * soft_target_loss(
                 student=out.logits, probabilities=taught[name], temperature=settings.temperature
             )
             if settings.confusion_weight:
                 parts[f"{name}/confusion"] = (beta / len(rows) * settings.confusion_weight) * class_confusion_loss(
                     logits=out.logits
                 )
+        with seeded_step(run, step):
+            parts |= calls.of_source(out_s, rows_s, labels[rows_s], 1 - beta, step / total)
+            parts |= calls.parts(dict(zip(taught, out_t, strict=True)), rows, mixes, step / total, beta / len(rows))
         numbers = optimise(optimiser, parts, where="staged student", step=step)
         if (step + 1) % per_epoch == 0:
             run.record("staged", epoch=step // per_epoch + 1, beta=beta, **numbers)
@@ -167,21 +208,3 @@ def distil_offline(
         progress("staged student", step + 1, total)
     state.finish()
     return on_host(model).eval()
-
-
-def mix(unit: Tensor, soft_targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """MixUp (Zhang et al. 2018): each picture (B, 3, h, w) and its soft targets (B, C) blended with another's.
-
-    The own share is at least a half; ``strength`` 0 leaves everything as it is.
-    """
-    if not strength:
-        return unit, soft_targets
-    concentration = torch.full((len(unit),), strength)
-    share = torch.distributions.Beta(concentration, concentration).sample()
-    share = torch.maximum(share, 1 - share).to(unit.device)
-    other = torch.randperm(len(unit)).to(unit.device)
-    pictures = share.view(-1, 1, 1, 1)
-    return (
-        pictures * unit + (1 - pictures) * unit[other],
-        share[:, None] * soft_targets + (1 - share[:, None]) * soft_targets[other],
-    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -37,25 +39,48 @@ class TeacherOutputs:
     ``teacher_id`` names the space of the embeddings where one teacher serves several cameras: then similarity is taught
     across them too. Empty: the camera's own. ``part_mixed`` uint8 (M, h, w, 3) are further pictures, not of the
     target's, that the last M of the N rows speak of.
+
+    Where an objective asks for them: ``feature`` (N, D_t), embeddings before scaling; ``maps`` (N, C', h', w'),
+    float16, what the teacher pools; ``halves`` (N, 2, D_t), embeddings of each crop's upper and lower half;
+    ``everyone`` (N, n, C), the logits of all n cameras' teachers in the cameras' order.
     """
 
     embedding: Tensor
     logits: Tensor | None
     teacher_id: str = ""
     part_mixed: ImageArray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
+    feature: Tensor | None = None
+    maps: Tensor | None = None
+    halves: Tensor | None = None
+    everyone: Tensor | None = None
 
     def at(self, rows: Tensor) -> EmbedderOutput:
         """What is said of the crops numbered ``rows`` int64 (B,)."""
-        return EmbedderOutput(self.embedding[rows], None if self.logits is None else self.logits[rows])
+        logits, feature, maps = (_rows(part, rows) for part in (self.logits, self.feature, self.maps))
+        return EmbedderOutput(self.embedding[rows], logits, feature, None if maps is None else maps.float())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, those that it has."""
+        parts = {name: getattr(self, name) for name in TENSORS}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def parted(self) -> tuple[TeacherOutputs, TeacherOutputs]:
         """What is said of the target's own crops, and of the part-mixed ones."""
         count = len(self.embedding) - len(self.part_mixed)
-        own, extra = (
-            TeacherOutputs(self.embedding[rows], None if self.logits is None else self.logits[rows], self.teacher_id)
-            for rows in (slice(count), slice(count, None))
-        )
-        return own, replace(extra, part_mixed=self.part_mixed)
+        nothing = np.zeros((0, 1, 1, 3), np.uint8)
+        cut: list[TeacherOutputs] = []
+        for rows in (slice(count), slice(count, None)):
+            parts: dict[str, Any] = {name: part[rows] for name, part in self.tensors().items()}
+            cut.append(replace(self, part_mixed=nothing, **parts))
+        return cut[0], replace(cut[1], part_mixed=self.part_mixed)
+
+
+TENSORS = ("embedding", "logits", "feature", "maps", "halves", "everyone")
+"""The tensors of a teacher's output, a row each crop."""
+
+
+def _rows(part: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if part is None else part[rows]
 
 
 def compute_teacher_outputs(
@@ -66,6 +91,7 @@ def compute_teacher_outputs(
     part_mixed: int = 0,
     seed: int = 0,
     progress: Progress = silent,
+    wants: Collection[str] = (),
 ) -> TeacherOutputs:
     """Pass every crop of ``target``, and crops made of them, through the frozen ``teacher`` once.
 
@@ -76,6 +102,7 @@ def compute_teacher_outputs(
         part_mixed: how many crops to make of two people each.
         seed: of these.
         progress: told ("embed", crops done, crops in all).
+        wants: of ``feature``, ``maps`` and ``halves``, what is kept beside embeddings and logits.
 
     Returns:
         Embeddings (N + part_mixed, D) and logits, on the CPU.
@@ -83,8 +110,32 @@ def compute_teacher_outputs(
     pictures = load_pictures(target.paths, preprocess)
     extra = mix_parts(pictures.resized, part_mixed, seed)
     everything = Pictures(np.concatenate([pictures.resized, extra]), preprocess)
-    output = embed_pictures(frozen(teacher), everything, progress=progress)
-    return TeacherOutputs(embedding=output.embedding, logits=output.logits, part_mixed=extra)
+    output = embed_pictures(frozen(teacher), everything, progress=progress, wants_maps="maps" in wants)
+    return TeacherOutputs(
+        embedding=output.embedding,
+        logits=output.logits,
+        part_mixed=extra,
+        feature=output.feature if "feature" in wants else None,
+        maps=output.maps,
+        halves=_embed_halves(teacher, everything) if "halves" in wants else None,
+    )
+
+
+def _embed_halves(teacher: Embedder, pictures: Pictures) -> Tensor:
+    """Embeddings (N, 2, D) of the upper and of the lower half of each picture, stretched to a whole one's size."""
+    halves = [Pictures(half, pictures.preprocess) for half in cut_halves(pictures.resized)]
+    return torch.stack([embed_pictures(teacher, half).embedding for half in halves], dim=1)
+
+
+def cut_halves(pictures: ImageArray) -> tuple[ImageArray, ImageArray]:
+    """Cut pictures uint8 (N, h, w, 3) into upper and lower halves, each stretched to (N, h, w, 3) again."""
+    height, width = pictures.shape[1:3]
+    middle = height // 2
+    upper, lower = (
+        np.stack([cv2.resize(picture, (width, height)) for picture in half]) if len(half) else half
+        for half in (pictures[:, :middle], pictures[:, middle:])
+    )
+    return upper, lower
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +193,12 @@ class TargetPool:
         for space in dict.fromkeys(teacher_outputs[name].teacher_id or name for name in names):
             members = tuple(n for n, name in enumerate(names) if (teacher_outputs[name].teacher_id or name) == space)
             parts = [teacher_outputs[names[n]] for n in members]
-            logits = [part.logits for part in parts if part.logits is not None]
-            joined = torch.cat(logits) if len(logits) == len(parts) else None
-            spaces[space] = (
-                members,
-                TeacherOutputs(torch.cat([part.embedding for part in parts]), joined, parts[0].teacher_id),
-            )
+            found = [part.tensors() for part in parts]
+            common = {
+                name: torch.cat([own[name] for own in found]) for name in TENSORS if all(name in f for f in found)
+            }
+            whole: dict[str, Any] = {**dict.fromkeys(TENSORS), **common}
+            spaces[space] = members, replace(parts[0], **whole)
             mine = np.flatnonzero(np.isin(number, members))
             place[mine] = np.arange(len(mine))
         paths = tuple(path for target in targets.values() for path in target.paths)

@@ -16,9 +16,10 @@ from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.camera_proxies import distil_camera_proxies
 from reid_mtda.train.distil import distil
 from reid_mtda.train.kd_reid import distil_kd_reid
+from reid_mtda.train.objectives.objective import needs_of
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, UnlabelledSet
-from reid_mtda.workflow.teachers import collect_teacher_outputs, ready_made
+from reid_mtda.workflow.teachers import collect_teacher_outputs, ready_made, teachers_of_source
 
 TEACHER_SOURCE = "models/teacher_source.safetensors"
 
@@ -125,6 +126,18 @@ def distil_student(
         student = distil_kd_reid(student_source, outputs, targets, seen, config.kd_reid, step, told)
     else:
         own = find_objectives(config.distil.objectives)
-        student = distil(student_source, outputs, targets, source, seen, config.distil, step, told, objectives=own)
+        said = teachers_of_source(run, targets, source, config, teachers) if "source" in needs_of(own) else None
+        student = distil(
+            student_source,
+            outputs,
+            targets,
+            source,
+            seen,
+            config.distil,
+            step,
+            told,
+            objectives=own,
+            source_logits=said,
+        )
     save_embedder(path, student, run=run, input=(config.input.height, config.input.width))
     return student

@@ -28,6 +28,7 @@ from reid_mtda.train import offline_kd as offline_module
 from reid_mtda.train import progressive, resume
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
+from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
 from reid_mtda.train.progressive import (
     ProgressiveSettings,
@@ -65,16 +66,26 @@ def run_progressive(run, targets=TARGETS, progress=lambda *_: None, quirks=(), *
 
 
 def run_staged(run, targets=TARGETS, progress=lambda *_: None, **settings):
-    teacher_outputs = {
-        name: torch.randn(len(d.target), 3, generator=torch.Generator().manual_seed(0)) for name, d in targets.items()
-    }
+    def drawn(*shape):
+        return {name: torch.randn(len(d.target), *shape, generator=fixed()) for name, d in targets.items()}
+
+    def fixed():
+        return torch.Generator().manual_seed(0)
+
+    objectives = find_objectives(settings.get("objectives", {}))
     return [
         distil_offline(
-            network(), teacher_outputs, SOURCE.source, unlabelled(targets), PREPROCESS,
+            network(), drawn(3), SOURCE.source, unlabelled(targets), PREPROCESS,
             OfflineKDSettings(**{**BUDGET, **settings}), run, progress,
+            objectives=objectives, teacher_features=drawn(8), everyone=drawn(len(targets), 3),
         )
     ]  # fmt: skip
 
+
+CLOSED_OBJECTIVES = [
+    name for name, (_, kind) in OBJECTIVES.items() if kind.needs <= {"logits", "feature", "everyone", "people"}
+]
+"""Those that classifiers can be asked; the others need maps, halves or a student that has learnt something."""
 
 METHODS = {
     **{name: (run_alignment, {"alignment": name}) for name in ("none", "mmd", "dann", "cdan", "mcc")},
@@ -84,6 +95,7 @@ METHODS = {
     "progressive mcc": (run_progressive, {"alignment": "mcc"}),
     "progressive as published": (run_progressive, {"quirks": tuple(QUIRKS)}),
     "staged": (run_staged, {"confusion_weight": 0.5}),
+    "staged with objectives": (run_staged, {"objectives": dict.fromkeys(CLOSED_OBJECTIVES, 0.5)}),
 }
 
 

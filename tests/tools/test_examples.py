@@ -17,6 +17,7 @@ from reid_mtda.runs import Run
 from reid_mtda.train import find_method, find_objectives
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.objectives.objective import Sizes
 from reid_mtda.train.teacher_outputs import compute_teacher_outputs
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
@@ -146,9 +147,9 @@ def test_a_method_that_fails_is_named(name, message, parts, tmp_path):
 
 
 def test_an_objective_that_gives_no_tensor_is_named(parts):
-    objective, _ = find_objectives({"own_parts:text": 1.0})["own_parts:text"]
+    objective = find_objectives({"own_parts:text": 1.0})["own_parts:text"].build(Sizes(student=4, teacher=4))
     with pytest.raises(TrainingError, match="objective 'own_parts:text' returned str, expected Tensor; mend it"):
-        objective(student=None, teacher=None)
+        objective(student=None, teacher=None, context=None)
     with pytest.raises(ConfigError, match=r"distil\.objectives: got 'kd', expected one of .*module:function"):
         find_objectives({"kd": 1.0})
 

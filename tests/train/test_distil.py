@@ -18,6 +18,7 @@ from reid_mtda.train.common import embed_pictures, geometric_ramp, update_averag
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_batches import SourceBatches, TargetBatches, joining_steps
 from reid_mtda.train.distil_settings import DistilSettings
+from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
@@ -547,7 +548,7 @@ def test_an_objective_of_ones_own_joins_each_teachers_parts(sets, tmp_path):
     folder.mkdir()
     distil(
         build_embedder(SPEC, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
-        Run(folder, 0), objectives={"nearness": (nearness, 0.5)},
+        Run(folder, 0), objectives={"nearness": AskedObjective.of(nearness, 0.5)},
     )  # fmt: skip
     assert all({"gate/nearness", "plaza/nearness"} <= record.keys() for record in records(folder))
 
@@ -567,5 +568,5 @@ def test_an_objective_that_gives_no_number_is_refused_by_name(sets, tmp_path, lo
     with pytest.raises(TrainingError, match=message):
         distil(
             build_embedder(SPEC, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
-            Run(tmp_path, 0), objectives={"mine": (loss, 1.0)},
+            Run(tmp_path, 0), objectives={"mine": AskedObjective.of(loss)},
         )  # fmt: skip

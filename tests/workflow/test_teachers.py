@@ -10,11 +10,13 @@ from builders import PREPROCESS, source_set, target_set
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data import batches
 from reid_mtda.data.batches import decode_once
+from reid_mtda.errors import TrainingError
 from reid_mtda.models.checkpoint import save_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
 from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.types import UnlabelledSet
 from reid_mtda.workflow import teachers as module
 from reid_mtda.workflow.teachers import collect_teacher_outputs
 
@@ -104,3 +106,35 @@ def test_the_source_is_decoded_once_for_all_that_learn_from_it(tmp_path, monkeyp
     assert sorted(path for path in reads if path in labelled.paths) == sorted(labelled.paths)
     other = dataclasses.replace(PREPROCESS, height=48)
     assert batches.pictures_of(source, other).resized.shape[1] == 48
+
+
+WANTING = {"blocks": 1.0, "channels": 1.0, "norm_direction": 1.0, "routed": 1.0}
+
+
+def test_what_objectives_ask_for_is_kept_too_and_maps_as_half_numbers(place, monkeypatch):
+    run, targets = place
+    config = CONFIG.model_copy(update={"distil": CONFIG.distil.model_copy(update={"objectives": WANTING})})
+    plain = collect_teacher_outputs(run, targets, CONFIG)
+    found = collect_teacher_outputs(run, targets, config)
+    assert same(plain, found)
+    gate = found["gate"]
+    assert plain["gate"].tensors().keys() == {"embedding", "logits"}
+    assert gate.maps.dtype == torch.float16 and gate.maps.shape[1:] == (16, 4, 2) and gate.feature.shape == (23, 16)
+    assert gate.halves.shape == (23, 2, 16) and not torch.allclose(gate.halves[:, 0], gate.halves[:, 1])
+    assert gate.everyone.shape == (23, 2, 6) and torch.allclose(gate.everyone[:, 0], gate.logits, atol=1e-5)
+    monkeypatch.setattr(module, "compute_teacher_outputs", None)
+    again = collect_teacher_outputs(run, targets, config)["gate"]
+    assert all(torch.equal(part, gate.tensors()[name]) for name, part in again.tensors().items())
+
+
+def test_maps_that_take_more_than_was_allowed_are_refused_before_a_crop_passes(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run", 0)
+    targets = {"gate": target_set(tmp_path / "crops", "gate")}
+    save_embedder(run.folder / "teachers/gate.safetensors", build_embedder(SPEC, seed=0), run=run)
+    monkeypatch.setattr(module, "compute_teacher_outputs", None)
+    many = UnlabelledSet(targets["gate"].paths * 300, "gate")
+    config = AdaptConfig(input={"height": 32, "width": 16}, distil={"objectives": {"channels": 1.0}, "outputs_mb": 1})
+    with pytest.raises(
+        TrainingError, match=r"maps of 1 cameras take 2 MB, expected at most 1: raise distil\.outputs_mb"
+    ):
+        collect_teacher_outputs(run, {"gate": many}, config)

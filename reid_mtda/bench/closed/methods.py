@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import torch
+
 from reid_mtda.bench.closed.published import as_published
 from reid_mtda.bench.closed.settings import Row, row_settings, teacher_settings
 from reid_mtda.bench.closed.trial import Ensemble, Trial
@@ -13,9 +15,11 @@ from reid_mtda.models.classifier import Classifier, load_classifier, save_classi
 from reid_mtda.models.device import placed
 from reid_mtda.models.merge import merge_networks
 from reid_mtda.runs import Run
+from reid_mtda.train import find_objectives
 from reid_mtda.train.alignment import align_classifier
 from reid_mtda.train.common import EpochCallback
-from reid_mtda.train.offline_kd import classify_pictures, distil_offline
+from reid_mtda.train.objectives.objective import needs_of
+from reid_mtda.train.offline_kd import classify_pictures, distil_offline, pass_pictures
 from reid_mtda.train.progressive import distil_progressively
 
 
@@ -151,12 +155,23 @@ def _progress_on(trial: Trial, row: Row, targets: list[str]) -> Classifier:
 
 def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     """Our student: finished teachers, one at a time in memory, each picture passed once."""
-    settings = teacher_settings(trial.config, row)
-    teacher_outputs = {}
+    settings, staged = teacher_settings(trial.config, row), row_settings(trial.config, row)
+    objectives = find_objectives(staged.objectives, f"rows.{row.kind}.settings.objectives")
+    needs, net = needs_of(objectives), row.teacher_net or trial.config.teacher
+    teacher_outputs, features, everyone, of_source = {}, {}, {}, []
     for name, domain in trial.targets.items():
-        teacher = placed(trial.teacher(name, settings, row.teacher_net or trial.config.teacher), run.compute)
-        teacher_outputs[name] = classify_pictures(teacher, Pictures(domain.target.pictures, trial.preprocess))
-    own = row_settings(trial.config, row).batchnorm == "per_domain"
+        pictures = Pictures(domain.target.pictures, trial.preprocess)
+        teacher = placed(trial.teacher(name, settings, net), run.compute)
+        said = pass_pictures(teacher, pictures)
+        teacher_outputs[name] = said.logits
+        if "feature" in needs or any(asked.over == "all" for asked in objectives.values()):
+            features[name] = said.feature
+        if "source" in needs:
+            of_source.append(classify_pictures(teacher, Pictures(trial.source.source.pictures, trial.preprocess)))
+        if "everyone" in needs:
+            others = [placed(trial.teacher(n, settings, net), run.compute) for n in trial.targets]
+            everyone[name] = torch.stack([classify_pictures(other, pictures) for other in others], dim=1)
+    own = staged.batchnorm == "per_domain"
     student = trial.chosen(
         set(trial.targets),
         lambda watch: distil_offline(
@@ -165,10 +180,14 @@ def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
             trial.source.source,
             {name: domain.target for name, domain in trial.targets.items()},
             trial.preprocess,
-            row_settings(trial.config, row),
+            staged,
             run,
             trial.progress,
             watch,
+            objectives=objectives,
+            teacher_features=features,
+            everyone=everyone,
+            source_logits=torch.stack(of_source).mean(0) if of_source else None,
         ),
         own_statistics=own,
     )
