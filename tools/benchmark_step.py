@@ -29,7 +29,8 @@ from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, 
 from reid_mtda.models.classifier import Classifier, ClassifierOutput, ClassifierSpec, build_classifier
 from reid_mtda.provenance import versions
 from reid_mtda.runs import Run
-from reid_mtda.train.progressive import NetworkState, ProgressiveSettings, _network_state, distil_progressively
+from reid_mtda.train.progressive import NetworkState, _network_state, distil_progressively
+from reid_mtda.train.progressive_settings import ProgressiveSettings
 from reid_mtda.types import Preprocess
 
 PREPROCESS = Preprocess(28, 28, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

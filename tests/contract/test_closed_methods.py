@@ -30,12 +30,8 @@ from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
 from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
-from reid_mtda.train.progressive import (
-    ProgressiveSettings,
-    _network_state,
-    distil_progressively,
-    teacher_parts,
-)
+from reid_mtda.train.progressive import _network_state, distil_progressively, teacher_parts
+from reid_mtda.train.progressive_settings import ProgressiveSettings
 
 BUDGET = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6}
 SMALL = {**BUDGET, "discriminator_width": 8}

@@ -10,7 +10,8 @@ import torch
 from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.models.classifier import ClassifierSpec, build_classifier
 from reid_mtda.runs import Run
-from reid_mtda.train.progressive import ProgressiveSettings, distil_progressively
+from reid_mtda.train.progressive import distil_progressively
+from reid_mtda.train.progressive_settings import ProgressiveSettings
 
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "benchmark_step.py"))
 

@@ -20,7 +20,8 @@ from reid_mtda.models.classifier import Classifier, ClassifierOutput
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.train import progressive
 from reid_mtda.train.common import pass_domains
-from reid_mtda.train.progressive import ProgressiveSettings, judged, teaching_statistics
+from reid_mtda.train.progressive import judged, teaching_statistics
+from reid_mtda.train.progressive_settings import ProgressiveSettings
 
 QUIRKS = {
     "reverse_kl": "KL(student || teacher)",

@@ -11,7 +11,7 @@ from reid_mtda.schema import Strict, parse
 from reid_mtda.train.alignment import AlignmentSettings
 from reid_mtda.train.common import geometric_ramp, inverse_decay
 from reid_mtda.train.offline_kd import OfflineKDSettings
-from reid_mtda.train.progressive import ProgressiveSettings
+from reid_mtda.train.progressive_settings import ProgressiveSettings
 
 
 class Net(Strict):
