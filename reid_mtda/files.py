@@ -49,6 +49,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def not_a_folder(path: Path) -> str:
+    """What is there where a folder was expected, for a message: ``is a file``, or ``no such folder``."""
+    return "is a file" if path.exists() else "no such folder"
+
+
 def remove_part_files(folder: Path, *, deep: bool = False) -> list[str]:
     """Remove what a kill left of ``atomic_write`` in ``folder``, ``deep``: and in its folders; their names.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -67,7 +68,8 @@ def read_manifest(folder: Path) -> ModelManifest:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such model folder; make one with 'reid-mtda export'")
+        state = "is a file, expected a model folder" if folder.exists() else "no such model folder"
+        raise ModelError(f"{folder}: {state}; make one with 'reid-mtda export'")
     path = folder / MANIFEST
     if not path.is_file():
         raise ModelError(f"{folder}: not a model folder, {MANIFEST} is missing; make one with 'reid-mtda export'")
@@ -106,8 +108,10 @@ def new_model_folder(folder: Path) -> Iterator[Path]:
     part: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        yield part
+        with _at_work_in(part):
+            yield part
         part.chmod(0o755)
         _take_name(part, folder)
     except ModelError as error:
@@ -130,6 +134,35 @@ def _foreign_content(folder: Path) -> str:
         return "a file of that name"
     names = sorted(path.name for path in folder.iterdir())
     return next((name for name in names if name not in (*FILES, CAMERAS, ORIGIN)), "")
+
+
+@contextlib.contextmanager
+def _at_work_in(part: Path) -> Iterator[bool]:
+    """Hold the lock of a folder, which a kill lets go; yields whether it could be had."""
+    try:
+        import fcntl
+
+        descriptor = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
+    except (ImportError, OSError):  # Windows, or a folder that went
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_ours = True
+    except OSError:  # somebody else's, or a disk without locks
+        is_ours = False
+    try:
+        yield is_ours
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Remove what a kill left half-made of ``folder``: folders of that name that nobody works in."""
+    for part in folder.parent.glob(f".{glob.escape(folder.name)}.*.part"):
+        with _at_work_in(part) as is_ours:
+            if is_ours:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _take_name(part: Path, folder: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_damaged_folder_is_refused(folder: Path, damage: object, message: str)
 
 
 def test_a_file_is_not_a_model_folder(folder: Path) -> None:
-    with pytest.raises(ModelError, match="no such model folder"):
+    with pytest.raises(ModelError, match="is a file, expected a model folder"):
         load_model(folder / "model.onnx")
 
 

@@ -28,6 +28,7 @@ from reid_mtda.cli import (
     table,
     token,
 )
+from reid_mtda.cli.preset_kinds import name_preset
 from reid_mtda.console import drop_output, fail
 from reid_mtda.errors import ReidError
 
@@ -88,7 +89,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         fail("stopped by Ctrl-C; what was finished is kept: run the same command again to go on")
     except ReidError as error:
-        fail(str(error))
+        fail(name_preset(str(error), sys.argv[1:]))
     except OSError as error:
         drop_output()
         if error.errno == errno.EPIPE:

@@ -12,8 +12,12 @@ from reid_mtda.console import Bars, console, print_camera_scores, print_json, pr
 
 
 def evaluate(
-    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder.")] = None,
-    data: Annotated[str, typer.Option(help="market1501, msmt17, cuhk03np, torchreid:NAME.")] = "market1501",
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Model folder, or a name of 'reid-mtda models'.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="With --root: market1501 (default), msmt17, cuhk03np, torchreid:NAME, own ones.")
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     features: Annotated[Path | None, typer.Option(help="Score a file of embeddings (.npz) instead.")] = None,
     crops: Annotated[Path | None, typer.Option(help="Score harvested crops, tracklet by tracklet.")] = None,

@@ -84,14 +84,18 @@ def pull(
     from reid_mtda.zoo.folder import models_folder
     from reid_mtda.zoo.table import load_table
 
-    with Bars() as bars:
-        fetched = pull_models(names or (), source=from_, mirror=None if from_ else mirror, progress=bars)
-    table = load_table()
-    for name, is_new in fetched.items():
-        entry = table[name]
-        use = f"'detector: {name}' in a camera file" if entry.task == "detector" else f"'--model {name}'"
-        state = f"stands in {models_folder() / name}" if is_new else "was there"
-        console.print(f"{name} {state} ({entry.licence}); use it with {use}", highlight=False)
+    table, fetched = load_table(), dict[str, bool]()
+    try:
+        with Bars() as bars:
+            pull_models(
+                names or (), source=from_, mirror=None if from_ else mirror, progress=bars, told=fetched.__setitem__
+            )
+    finally:
+        for name, is_new in fetched.items():
+            entry = table[name]
+            use = f"'detector: {name}' in a camera file" if entry.task == "detector" else f"'--model {name}'"
+            state = f"stands in {models_folder() / name}" if is_new else "was there"
+            console.print(f"{name} {state} ({entry.licence}); use it with {use}", highlight=False)
 
 
 def add(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 SiteArg = Annotated[Path, typer.Argument(help="Folder with one YAML file per camera; 'street' is the embedded one.")]
-ModelOpt = Annotated[Path, typer.Option("--model", help="Exported model folder, or a name of 'reid-mtda models'.")]
+ModelOpt = Annotated[Path, typer.Option("--model", help="Model folder, or a name of 'reid-mtda models'.")]
 GalleryOpt = Annotated[Path, typer.Option("--gallery", help="Gallery folder.")]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on standard output and nothing else there.")]
 SetOpt = Annotated[list[str] | None, typer.Option("--set", help="Override, e.g. seed=1 or distil.steps=50.")]

@@ -16,7 +16,9 @@ from reid_mtda.errors import ConfigError
 
 def search(
     picture: Annotated[Path, typer.Argument(help="Picture of the person asked for.")],
-    model: Annotated[Path | None, typer.Option("--model", help="Exported model folder, with --gallery.")] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="With --gallery: model folder, or a name of 'reid-mtda models'.")
+    ] = None,
     gallery: Annotated[Path | None, typer.Option("--gallery", help="Gallery folder, with --model.")] = None,
     server: Annotated[str | None, typer.Option(help="Ask a running service instead, e.g. http://host:8080.")] = None,
     token: Annotated[
@@ -52,12 +54,11 @@ def search(
     from reid_mtda.vision.preprocess import read_image
     from reid_mtda.workflow.footage import iso_time_s
 
-    where = Filter(
-        cameras=camera or None,
-        start_s=iso_time_s(since, where="--since") if since else None,
-        end_s=iso_time_s(until, where="--until") if until else None,
-        min_score=min_score,
-    )
+    start_s = iso_time_s(since, where="--since") if since else None
+    end_s = iso_time_s(until, where="--until") if until else None
+    if start_s is not None and end_s is not None and start_s > end_s:
+        raise ConfigError(f"--since {since} lies after --until {until}; swap them")
+    where = Filter(cameras=camera or None, start_s=start_s, end_s=end_s, min_score=min_score)
     here = {"--model": model, "--gallery": gallery}
     if sheet is not None:
         check_sheet(sheet)

@@ -21,6 +21,7 @@ import numpy as np
 from reid_mtda.data.crop_table import TABLE, read_tracklets
 from reid_mtda.data.tables import read_text
 from reid_mtda.errors import DataError
+from reid_mtda.files import not_a_folder
 from reid_mtda.junk import is_person
 from reid_mtda.types import IdentitySet, IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
 from reid_mtda.vision.picture_files import PICTURE_SUFFIXES, find_pictures
@@ -114,7 +115,7 @@ def load_folder(root: Path) -> dict[str, UnlabelledSet]:
     root = Path(root)
     wanted = "expected one folder of pictures for each camera, such as gate/000001.jpg"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder, {wanted}; harvest footage into it or copy pictures there")
+        raise DataError(f"{root}: {not_a_folder(root)}, {wanted}; harvest footage into it or copy pictures there")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     loose = [path for path in root.iterdir() if path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES]
     if not folders:
@@ -229,7 +230,7 @@ def _load_boxes(root: Path, places: Iterable[str], domain: str, half: Half) -> t
     folders = [root / place for place in places]
     folder = next((folder for folder in folders if any((folder / part).is_dir() for part in names)), None)
     if folder is None:
-        state = "got none of these" if root.is_dir() else "no such folder"
+        state = "got none of these" if root.is_dir() else not_a_folder(root)
         raise DataError(f"{root}: {state}, expected {_HALVES}; unpack {domain} there")
     parts = [_read_boxes(folder / name) if _is_wanted(number, half) else [] for number, name in enumerate(names)]
     if half == "both" and not any(parts):

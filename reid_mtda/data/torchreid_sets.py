@@ -10,6 +10,7 @@ from typing import Any
 
 from reid_mtda.data.reid import Entries, Half, labelled, retrieval, without_junk
 from reid_mtda.errors import DataError
+from reid_mtda.files import not_a_folder
 from reid_mtda.models.torchvision_compat import ensure_torchvision
 from reid_mtda.types import LabelledSet, RetrievalSplit
 
@@ -49,7 +50,9 @@ def load_torchreid(
     kind = classes[name]
     folder = Path(root).expanduser() / kind.dataset_dir
     if not folder.is_dir():  # torchreid would try to download it
-        raise DataError(f"{folder}: no such folder, expected {name}; get it from its authors and unpack it there")
+        raise DataError(
+            f"{folder}: {not_a_folder(folder)}, expected {name}; get it from its authors and unpack it there"
+        )
     found = _construct(kind, folder, options)
     train, query, gallery = (
         without_junk(folder, [(Path(path), int(pid), int(camid)) for path, pid, camid, *_ in part])

@@ -98,3 +98,14 @@ class Filter:
 
 
 EVERYTHING = Filter()
+
+
+def checked_filter(where: Filter) -> Filter:
+    """Return ``where``.
+
+    Raises:
+        ConfigError: it is something else, such as a dictionary.
+    """
+    if not isinstance(where, Filter):
+        raise ConfigError(f"where: got {type(where).__name__}, expected a Filter, e.g. Filter(cameras=['gate'])")
+    return where

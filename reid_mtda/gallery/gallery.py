@@ -16,7 +16,7 @@ import numpy.typing as npt
 from reid_mtda.camera_means import need_centring, read_centring
 from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import GalleryError
-from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.filter import EVERYTHING, Filter, checked_filter
 from reid_mtda.gallery.followed_index import FollowedIndex
 from reid_mtda.gallery.gallery_file import check_folder
 from reid_mtda.gallery.given import (
@@ -262,7 +262,7 @@ class Gallery(StoredSightings):
         """
         k = as_count(str(self.folder), k)
         vector = self._index.centred(self._embedded(query)[None], [camera])[0]
-        scores, ids, size = self._index.search(vector, k, where)
+        scores, ids, size = self._index.search(vector, k, checked_filter(where))
         # A row that was deleted meanwhile is not shown.
         rows = self._store.sightings(ids)
         hits = tuple(

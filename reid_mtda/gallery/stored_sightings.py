@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reid_mtda.errors import GalleryError
-from reid_mtda.gallery.filter import EVERYTHING, Filter
+from reid_mtda.gallery.filter import EVERYTHING, Filter, checked_filter
 from reid_mtda.gallery.store import Store
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
@@ -127,6 +127,6 @@ class StoredSightings:
 
 def _of_rows(where: Filter) -> Filter:
     """``where``, refused when it asks for a score that only a search gives."""
-    if where.min_score is not None:
+    if checked_filter(where).min_score is not None:
         raise GalleryError(f"filter: got min_score {where.min_score} without a search; leave it out")
     return where

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def evaluate_model(
     *,
     model: Path | None,
-    data: str,
+    data: str | None,
     root: Path | None,
     features: Path | None,
     crops: Path | None,
@@ -54,6 +54,12 @@ def evaluate_model(
     """
     if sum(given is not None for given in (root, features, crops)) != 1:
         raise ConfigError("evaluate: expected one of --root FOLDER, --features FILE.npz, --crops FOLDER; give one")
+    unused = {"--truth": truth if crops is None else None, "--data": data if root is None else None}
+    if features is not None:
+        unused |= {"--model": model, "--device": None if device == "cpu" else device}
+    if named := [option for option, given in unused.items() if given is not None]:
+        scored = "--features" if features is not None else "--crops" if crops is not None else "--root"
+        raise ConfigError(f"evaluate: got {' and '.join(named)} with {scored}, which does not use it; leave it out")
     if features is not None:
         if centred:
             raise ConfigError("evaluate: got --centred with --features, which names no cameras; score a model")
@@ -67,7 +73,7 @@ def evaluate_model(
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
         labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in load_folder(crops)})
         return score_tracklets(opened, labelled, rerank=rerank, centring=centring), labelled.cameras
-    _, split = load_dataset(data, root, where="--data", half="test")
+    _, split = load_dataset(data or "market1501", root, where="--data", half="test")
 
     if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
         raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")

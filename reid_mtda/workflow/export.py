@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from reid_mtda.crop_network import crop_size
 from reid_mtda.errors import ConfigError, DataError, ModelError
+from reid_mtda.files import not_a_folder
 from reid_mtda.model import write_manifest
 from reid_mtda.networks import SUFFIXES
 from reid_mtda.types import ImageArray, ModelManifest, Preprocess
@@ -90,7 +91,7 @@ def _read_crops(folder: Path) -> list[ImageArray]:
     """Some pictures of a folder."""
     found = find_pictures(folder) if folder.is_dir() else ()
     if not found:
-        what = "no pictures there" if folder.is_dir() else "is a file" if folder.exists() else "no such folder"
+        what = "no pictures there" if folder.is_dir() else not_a_folder(folder)
         raise DataError(f"--crops {folder}: {what}, expected a folder of real crops to try the export on")
     return [read_image(path) for path in found[:32]]
 

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reid_mtda.camera_means import need_centring
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.reid import load_folder
-from reid_mtda.errors import ConfigError
+from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.evaluation.retrieval import evaluate_split
 from reid_mtda.model import Model, load_model
 from reid_mtda.progress import Progress, silent
 from reid_mtda.scores import RetrievalScores
 from reid_mtda.types import UnlabelledSet
 
+_CALL = TypeVar("_CALL", bound=Callable[..., Any])
+
+
+def _in_python(call: _CALL) -> _CALL:
+    """Let refusals of ``call`` speak of parameters where the command line has options: ``root``, not ``--root``."""
+
+    @functools.wraps(call)
+    def spoken(*args: Any, **named: Any) -> Any:
+        try:
+            return call(*args, **named)
+        except ReidError as error:
+            text = re.sub(r"(?<![\w-])--([a-z][a-z0-9-]*)", lambda found: found[1].replace("-", "_"), str(error))
+            error.args = (text, *error.args[1:])
+            raise
+
+    return spoken  # type: ignore[return-value]
+
+
 Targets = Mapping[str, UnlabelledSet] | UnlabelledSet | Path | str
 
 
+@_in_python
 def evaluate(
     model: Model,
     data: str = "market1501",
@@ -53,6 +74,7 @@ def evaluate(
     return evaluate_split(model, split, rerank=rerank, centring=centring, progress=progress)
 
 
+@_in_python
 def load_crops(place: Path | str) -> dict[str, UnlabelledSet]:
     """Read unlabelled crops: by camera, from a folder with one folder of pictures for each camera.
 
@@ -65,6 +87,7 @@ def load_crops(place: Path | str) -> dict[str, UnlabelledSet]:
     return load_folder(Path(place))
 
 
+@_in_python
 def adapt(
     targets: Targets,
     *,

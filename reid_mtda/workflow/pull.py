@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, ModelError
-from reid_mtda.files import write_json
+from reid_mtda.files import not_a_folder, write_json
 from reid_mtda.model import finish_folder
 from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import devices_of
@@ -29,6 +29,7 @@ def pull_models(
     mirror: str | None = None,
     table: Mapping[str, ZooEntry] | None = None,
     progress: Progress = silent,
+    told: Callable[[str, bool], None] = lambda name, is_new: None,
 ) -> dict[str, bool]:
     """Fetch networks of the table that are not in the models folder yet, and try each of them.
 
@@ -39,25 +40,35 @@ def pull_models(
         mirror: address below which the files stand as NAME/FILE, in place of their makers' addresses.
         table: another table of networks; None takes the package's.
         progress: told (network and file, kB done, kB in all).
+        told: called with each network that is here now, and whether it was fetched.
 
     Returns:
         By name, whether it was fetched; False where it was there and sound.
 
     Raises:
         ConfigError: a name that is not in the table.
-        ModelError: a file that cannot be had, or is not the one of the table; nothing of it is left behind.
+        ModelError: a file that cannot be had, or is not the one of the table; nothing of its network is left behind,
+            and the others were fetched before it is raised.
         StorageError: the disk refused; nothing is left behind.
     """
     folder = folder or models_folder()
     table = load_table() if table is None else table
     entries = {name: zoo_entry(name, table) for name in names} or recommended_models(table)
     if source is not None and not source.is_dir():
-        raise ConfigError(f"--from {source}: no such folder; expected one that holds the files")
-    fetched = {}
+        raise ConfigError(f"--from {source}: {not_a_folder(source)}; expected one that holds the files")
+    fetched, missed = {}, list[str]()
     for name, entry in entries.items():
-        fetched[name] = not _is_here(name, entry, folder)
-        if fetched[name]:
-            _pull(name, entry, folder, source, mirror, progress)
+        is_new = not _is_here(name, entry, folder)
+        try:
+            if is_new:
+                _pull(name, entry, folder, source, mirror, progress)
+        except ModelError as error:  # the others may be had all the same
+            missed.append(str(error))
+            continue
+        fetched[name] = is_new
+        told(name, is_new)
+    if missed:
+        raise ModelError("; ".join(missed))
     return fetched
 
 

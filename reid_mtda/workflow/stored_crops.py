@@ -9,6 +9,7 @@ from pathlib import Path
 from reid_mtda.data.crop_table import read_crop_table, write_crop_table
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.errors import DataError, StorageError
+from reid_mtda.files import not_a_folder
 from reid_mtda.service.cameras import added_and_opted_in
 from reid_mtda.site import Site
 
@@ -35,7 +36,7 @@ def import_stored_crops(site: Site, crops: Path, out: Path) -> tuple[dict[str, H
         StorageError: the disk refused.
     """
     if not crops.is_dir():
-        raise DataError(f"{crops}: no such folder, expected the crops that a service kept: STATE/crops")
+        raise DataError(f"{crops}: {not_a_folder(crops)}, expected the crops that a service kept: STATE/crops")
     wanted = [name for name, camera in site.cameras.items() if camera.keep_for_adaptation]
     wanted += [name for name in added_and_opted_in(crops.parent) if name not in site.cameras]
     if not wanted:
