@@ -147,7 +147,8 @@ def _network(path: Path, threads: int | None, device: str, min_score: float) -> 
         )
     if not path.is_file():
         raise ModelError(f"{path}: no such detector file; check the path")
-    network, card = open_network(path, device=device, threads=threads), read_card(path)
+    network = open_network(path, device=device, threads=threads)
+    card = _with_own_input(read_card(path), network)
     side, by_pixel = _input_side(network)
 
     def infer(tensor: FloatArray) -> list[FloatArray]:
@@ -164,7 +165,9 @@ def _network(path: Path, threads: int | None, device: str, min_score: float) -> 
 
     # Noise tells more than black: of pixels and of offsets within cells, zeros look alike.
     trial = np.random.default_rng(0).uniform(0, 1, (1, 3, *side)).astype(np.float32)
-    layout = choose_layout(path, infer(trial), *side, card)
+    outputs = infer(trial * (255 if card.input_type == "uint8" else 1))
+    _check_again(path, outputs, infer(trial * (255 if card.input_type == "uint8" else 1)))
+    layout = choose_layout(path, outputs, *side, card)
 
     def find(image: ImageArray) -> Detections:
         tensor, scale = _prepare(image, *side, layout, card)
@@ -176,6 +179,27 @@ def _network(path: Path, threads: int | None, device: str, min_score: float) -> 
         return suppressed(xyxy[likely] / scale, score[likely])
 
     return checked(find, path)
+
+
+def _with_own_input(card: DetectorCard, network: Network) -> DetectorCard:
+    """The card, with the numbers of the input as the file itself states them where the card does not."""
+    if "input_type" in card.model_fields_set or network.types[:1] != ("uint8",):
+        return card
+    return card.model_copy(update={"input_type": "uint8", "input_max": card.input_max or 255})
+
+
+def _check_again(path: Path, first: list[FloatArray], second: list[FloatArray]) -> None:
+    """Refuse a network that gives something else when it is given the same.
+
+    Raises:
+        ModelError: it does.
+    """
+    for one, other in zip(first, second, strict=True):
+        if one.shape != other.shape or not np.allclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True):
+            raise ModelError(
+                f"{path}: the same picture twice gives two outputs, so dropout or other chance is in it; export it in "
+                "eval mode"
+            )
 
 
 def _prepare(
@@ -201,6 +225,11 @@ def _prepare(
 def _input_side(network: Network) -> tuple[tuple[int, int], bool]:
     """(height, width) of the one picture that a detector takes, and whether its channels come last."""
     shapes = network.inputs
+    if len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][0] not in (1, None):
+        raise ModelError(
+            f"{network.path}: takes {shapes[0][0]} pictures at once, expected one; export it with batch size 1, or "
+            "a free one"
+        )
     if len(shapes) == 1 and len(shapes[0]) == 4:
         if shapes[0][3] == 3 and shapes[0][1] != 3:
             return (shapes[0][1] or _DEFAULT_SIDE_PX, shapes[0][2] or _DEFAULT_SIDE_PX), True
