@@ -192,6 +192,12 @@ def weight_files(folder: Path) -> list[Path]:
 def hash_model(files: list[Path], preprocess: Preprocess, embedding_dim: int, output: str | None) -> str:
     """What a ``model_id`` is the beginning of: the weights, and what of the card changes what comes out of them.
 
+    Args:
+        files: weights in a fixed order.
+        preprocess: size and colours of the input.
+        embedding_dim: length D of an embedding.
+        output: name of the embedding among several outputs; None: there is one.
+
     Raises:
         ModelError: a file cannot be read.
     """

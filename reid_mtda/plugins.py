@@ -71,6 +71,12 @@ def guarded(part: Callable[..., Any], name: str, *, returns: type, what: str) ->
     """Have a user's part named in one line where it raises or returns something else than ``returns``.
 
     Refusals of the package itself pass through, and running out of memory, which the loops explain.
+
+    Args:
+        part: the user's function.
+        name: how it is called.
+        returns: the type that it must give.
+        what: what it is, for the message.
     """
 
     @functools.wraps(part)

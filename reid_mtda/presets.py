@@ -31,6 +31,14 @@ def load_config(
     ``root`` and ``weights`` are what relative paths of data sets, and of networks' weights, start from;
     ``targets_by`` is for all data sets among the targets: ``camera`` or ``set``.
 
+    Args:
+        path: the preset's file; None: all defaults.
+        overrides: ``key=value`` that stand above the file, e.g. ``distil.steps=50``.
+        root: folder of the data sets; None: as the preset says.
+        weights: folder of pre-trained weights.
+        targets_by: ``camera`` or ``set``: how data sets are split; None: as the preset says.
+        given: values that stand above the file's.
+
     Raises:
         ConfigError: naming the file or override, the key path and the nearest known key; or a network, data set,
             folder or weights file that is not there: found now, not hours into the job.
@@ -103,6 +111,11 @@ def _check_sense(where: str, config: AdaptConfig) -> None:
 
 def config_of_variant(config: AdaptConfig, variant: Variant, *, where: str) -> AdaptConfig:
     """The preset with what ``variant`` changes of the student's distillation.
+
+    Args:
+        config: settings of the whole run.
+        variant: what it changes.
+        where: opens the message.
 
     Raises:
         ConfigError: a setting that there is not, or out of range, or of a loop that the variant does not use.

@@ -19,7 +19,13 @@ class Progress(Protocol):
 
 
 def silent(part: str, done: int, total: int) -> None:
-    """The progress of a job nobody watches."""
+    """The progress of a job nobody watches.
+
+    Args:
+        part: of the job.
+        done: steps that are over.
+        total: steps in all.
+    """
 
 
 def named(progress: Progress, name: str) -> Progress:

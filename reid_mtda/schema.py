@@ -97,6 +97,11 @@ def load_yaml(path: Path, kind: type[StrictT]) -> StrictT:
 def parse(kind: type[StrictT], value: Mapping[str, Any], *, where: str) -> StrictT:
     """Check ``value`` against ``kind``; ``where`` opens the message of a refusal.
 
+    Args:
+        kind: the settings' type.
+        value: what was read.
+        where: opens the message.
+
     Raises:
         ConfigError: an unknown key (with the nearest known one), a missing key, a wrong type, a value out of range.
     """

@@ -222,6 +222,12 @@ def check_address(camera: Camera, folder: Path, *, where: str) -> None:
 def check_neighbours(name: str, camera: Camera, known: Collection[str], *, where: str) -> None:
     """Refuse travel times to cameras that are not there; ``where`` opens the message.
 
+    Args:
+        name: how it is called.
+        camera: its settings.
+        known: names of cameras that there are.
+        where: opens the message.
+
     Raises:
         ConfigError: an unknown neighbour (with the nearest known one), or the camera itself.
     """

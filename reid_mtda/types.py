@@ -23,7 +23,14 @@ IntArray = npt.NDArray[np.int64]
 
 
 def check_array(where: str, array: object, dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
-    """Raise ShapeError unless ``array`` is an ndarray of ``dtype`` and ``shape`` (None: any length)."""
+    """Raise ShapeError unless ``array`` is an ndarray of ``dtype`` and ``shape`` (None: any length).
+
+    Args:
+        where: opens the message.
+        array: what was given.
+        dtype: of its numbers.
+        shape: its sides; None: any length.
+    """
     if not isinstance(array, np.ndarray):
         raise ShapeError(f"{where}: got {type(array).__name__}, expected a NumPy array of {np.dtype(dtype)}")
     fits = array.ndim == len(shape) and all(

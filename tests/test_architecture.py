@@ -1,5 +1,6 @@
 """What may import what; live code starts without torch; importing does nothing."""
 
+import ast
 import json
 import pkgutil
 import shutil
@@ -142,3 +143,45 @@ def test_no_file_holds_a_second_noun() -> None:
         if (count := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
     }
     assert long == {}
+
+
+ROUTES = {"get", "post", "put", "delete", "patch"}
+"""Decorators of functions whose parameters FastAPI reads and documents."""
+
+
+def public_functions() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef, int]]:
+    """(path:name, node, parameters) of the package's public functions and methods, without verbs and routes.
+
+    Options of the command line carry their own help, and the API's are described in its schema.
+    """
+    found = []
+
+    def walk(node: ast.Module | ast.ClassDef, path: str, inside: str) -> None:
+        for child in node.body:
+            if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+                walk(child, path, f"{inside}{child.name}.")
+            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                calls = [
+                    d.func.attr for d in child.decorator_list if isinstance(d, ast.Call) and hasattr(d.func, "attr")
+                ]
+                if child.name.startswith("_") or ROUTES & set(calls):
+                    continue
+                given = child.args.posonlyargs + child.args.args + child.args.kwonlyargs
+                own = [one for one in given if one.arg not in ("self", "cls")]
+                found.append((f"{path}:{inside}{child.name}", child, len(own)))
+
+    for file in sorted((ROOT / "reid_mtda").rglob("*.py")):
+        path = file.relative_to(ROOT / "reid_mtda").as_posix()
+        if not path.startswith("cli/"):
+            walk(ast.parse(file.read_text(encoding="utf-8")), path, "")
+    return found
+
+
+def test_public_functions_of_three_parameters_or_more_say_what_each_is() -> None:
+    """The linter (D417) then sees to it that none of them is left out. ``forward`` is documented where it is called."""
+    silent = [
+        name
+        for name, node, count in public_functions()
+        if count >= 3 and node.name != "forward" and "Args:" not in (ast.get_docstring(node) or "")
+    ]
+    assert silent == []

@@ -12,7 +12,7 @@ from reid_mtda.data.reid import load_folder
 from reid_mtda.model import load_model
 from reid_mtda.presets import load_config
 from reid_mtda.site import load_site
-from reid_mtda.synthetic.street import draw_crops
+from reid_mtda.synthetic.crops import draw_crops
 from reid_mtda.workflow.adapt import adapt_cameras
 
 CAMERAS = ["gate", "plaza"]

@@ -95,7 +95,8 @@ def settings(teacher_steps: int, student_steps: int) -> Any:
 
 def draw(folder: Path, cameras: int, options: argparse.Namespace) -> None:
     """Streets of four cameras each, until there are enough."""
-    from reid_mtda.synthetic.street import CAMERAS, draw_crops
+    from reid_mtda.synthetic.crops import draw_crops
+    from reid_mtda.synthetic.street import CAMERAS
 
     for street in range(-(-cameras // len(CAMERAS))):
         draw_crops(folder / str(street), 7 + street, people=options.people, per_camera=options.per_camera)

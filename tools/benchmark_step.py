@@ -29,7 +29,8 @@ from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, 
 from reid_mtda.models.classifier import Classifier, ClassifierOutput, ClassifierSpec, build_classifier
 from reid_mtda.provenance import versions
 from reid_mtda.runs import Run
-from reid_mtda.train.progressive import NetworkState, _network_state, distil_progressively
+from reid_mtda.train.network_state import NetworkState, make_network_state
+from reid_mtda.train.progressive import distil_progressively
 from reid_mtda.train.progressive_settings import ProgressiveSettings
 from reid_mtda.types import Preprocess
 
@@ -153,9 +154,9 @@ def published_epoch(
     detached: bool = False,
 ) -> tuple[Classifier, dict[str, Classifier]]:
     """The first epoch of ``distil_progressively``'s mathematics (DANN, no quirk) in the published order of work."""
-    student_state = plain(_network_state(student, settings.student_learning_rate, settings, run, "student"))
+    student_state = plain(make_network_state(student, settings.student_learning_rate, settings, run, "student"))
     teacher_states = {
-        n: plain(_network_state(t, settings.teacher_learning_rate, settings, run, n)) for n, t in teachers.items()
+        n: plain(make_network_state(t, settings.teacher_learning_rate, settings, run, n)) for n, t in teachers.items()
     }
     pick_s = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     pick_t = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}

@@ -17,7 +17,13 @@ from reid_mtda.vision.preprocess import read_image
 
 
 def measure_cost(model: Embedder, preprocess: Preprocess, check: Sequence[Path]) -> dict[str, float]:
-    """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU."""
+    """Weights, multiply-accumulates of one crop, and milliseconds of one crop in the exported form on this CPU.
+
+    Args:
+        model: the network.
+        preprocess: size and colours of the input.
+        check: pictures that the export is compared with torch on.
+    """
     body = [p for name, p in model.named_parameters() if not name.startswith("classifier.")]
     with tempfile.TemporaryDirectory() as folder:
         export_student(

@@ -99,7 +99,16 @@ def describe_run(
     sightings: dict[str, IngestReport],
     split: RetrievalSplit,
 ) -> dict[str, Any]:
-    """The report's content: what was measured, how, on what, and what to type next."""
+    """The report's content: what was measured, how, on what, and what to type next.
+
+    Args:
+        run: gives folder, seed and device.
+        config: settings of the whole run.
+        adapted: what the adaptation left.
+        rows: of the results table.
+        sightings: what indexing gave, by camera.
+        split: query and gallery of the test.
+    """
     by_method = {row["method"]: row for row in rows}
     student, before = by_method["distilled student"], by_method["source only"]
     out = run.folder

@@ -94,6 +94,12 @@ def embed_test(
 
     Means are those of the cameras' unlabelled crops among ``targets``; without any there are no centred features.
     Every picture is embedded once, whatever it serves for.
+
+    Args:
+        split: query and gallery of the test.
+        title: how the test is called.
+        embed: embeds the pictures of one side.
+        targets: unlabelled crops by camera.
     """
     names, query, gallery = name_cameras(split), split.query, split.gallery
     crops = _unlabelled_crops(split, title, targets)

@@ -47,6 +47,17 @@ def run_seeds(
     (``camera`` or ``set``) overrules how the preset splits its data sets. A preset without ``targets`` films the
     embedded street, as the demo does. Finished seeds are kept. ``compute`` is where torch computes.
 
+    Args:
+        preset: the preset's file.
+        out: folder for what is made.
+        seeds: of the runs, one each.
+        overrides: ``key=value`` that stand above the file, e.g. ``distil.steps=50``.
+        progress: called as the work goes on.
+        root: folder of the data sets; None: as the preset says.
+        weights: folder of pre-trained weights.
+        targets_by: ``camera`` or ``set``: how data sets are split; None: as the preset says.
+        compute: where torch computes, and in which precision.
+
     Raises:
         ConfigError: a preset or an override that does not fit, or a run folder with other settings.
     """
@@ -123,6 +134,12 @@ def run_experiment(
 ) -> list[dict[str, Any]]:
     """Teachers, student, baselines and variants on ``config.targets``; the rows of ``scores.json``.
 
+    Args:
+        config: settings of the whole run.
+        out: folder for what is made.
+        progress: called as the work goes on.
+        compute: where torch computes, and in which precision.
+
     Raises:
         ConfigError: ``out`` holds a run with other settings.
         DataError: targets that are not there or hold nothing to adapt to, or one that could not be adapted to.
@@ -160,6 +177,11 @@ def table_elsewhere(folders: Sequence[Path], data: str, root: Path) -> str:
     """The table of finished runs, a seed each, with their networks scored on the test half of another data set.
 
     ``archive`` is an ``.npz`` file of crops: its own test people are tested, all people where it names none.
+
+    Args:
+        folders: run folders, a seed each.
+        data: name of a data set, or an archive.
+        root: folder of the data set.
 
     Raises:
         ConfigError: an unknown data set.

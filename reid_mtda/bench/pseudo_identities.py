@@ -86,6 +86,11 @@ def thin_out(pids: Mapping[str, IntArray], overlap: float, *, seed: int) -> dict
 
     Of every other person one camera's crops stay, drawn by ``seed``. ``pids`` are true identities int64 (N_i,) by
     camera; the same person is of the same number in all.
+
+    Args:
+        pids: true identities (N_i,) by camera; a person is of one number in all.
+        overlap: share of the people, 0..1.
+        seed: of what is drawn.
     """
     draw = np.random.default_rng(seed)
     everyone = np.unique(np.concatenate(list(pids.values())))
@@ -103,7 +108,13 @@ def thin_out(pids: Mapping[str, IntArray], overlap: float, *, seed: int) -> dict
 def taken(
     targets: Mapping[str, UnlabelledSet], outputs: Mapping[str, TeacherOutputs], rows: Mapping[str, Rows]
 ) -> tuple[dict[str, UnlabelledSet], dict[str, TeacherOutputs]]:
-    """The crops numbered ``rows`` of each camera, and what its teacher says of them; cameras without any fall away."""
+    """The crops numbered ``rows`` of each camera, and what its teacher says of them; cameras without any fall away.
+
+    Args:
+        targets: unlabelled crops by camera.
+        outputs: what each camera's teacher says of its crops.
+        rows: numbers of each camera's crops.
+    """
     sets, said = {}, {}
     for camera, mine in rows.items():
         if not len(mine):

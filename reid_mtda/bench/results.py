@@ -65,7 +65,13 @@ def results_of_runs(runs: Sequence[Mapping[str, Any]]) -> list[Result]:
 
 
 def write_results(path: Path, kind: Kind, results: Sequence[Result]) -> None:
-    """Write results as JSON: ``{"kind": ..., "results": [{method, source, target, seed, numbers}, ...]}``."""
+    """Write results as JSON: ``{"kind": ..., "results": [{method, source, target, seed, numbers}, ...]}``.
+
+    Args:
+        path: the file.
+        kind: of which benchmark.
+        results: one for each method, source, target and seed.
+    """
     write_json(path, {"kind": kind, "results": [asdict(result) for result in results]})
 
 
@@ -112,6 +118,11 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
 
 def fill_page(page: Path, name: str, text: str) -> None:
     """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in ``page``.
+
+    Args:
+        page: the page's file.
+        name: how it is called.
+        text: what is written there.
 
     Raises:
         DataError: the page lacks the markers.

@@ -35,7 +35,7 @@ from reid_mtda.models.device import placed
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.runs import Run
 from reid_mtda.scores import RetrievalScores
-from reid_mtda.synthetic.street import draw_crops
+from reid_mtda.synthetic.crops import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalSplit, UnlabelledSet
 from reid_mtda.workflow.teachers import ready_made
@@ -68,7 +68,13 @@ ORDER = (
 
 
 def load_test(config: AdaptConfig, run: Run, seed: int) -> RetrievalSplit:
-    """The labelled test pictures: the drawn street's unseen people, or a data set's query and gallery."""
+    """The labelled test pictures: the drawn street's unseen people, or a data set's query and gallery.
+
+    Args:
+        config: settings of the whole run.
+        run: gives folder, seed and device.
+        seed: of what is drawn.
+    """
     if config.test is None:
         raise ConfigError("test: missing, expected a section that names labelled test data")
     if config.test.name == "street":
@@ -89,6 +95,12 @@ def score_run(
     the merge, the student, the oracle and variants over proxies stand there a second time with BatchNorm statistics of
     each camera's unlabelled ``targets``. Every row has its numbers a second time, ``centred``: each camera's mean
     embedding, of its unlabelled crops, subtracted.
+
+    Args:
+        run: gives folder, seed and device.
+        config: settings of the whole run.
+        tests: the tests by name.
+        targets: unlabelled crops by camera.
     """
     path = run.folder / "scores.json"
     if path.exists():
@@ -130,6 +142,11 @@ def score_elsewhere(folder: Path, config: AdaptConfig, split: RetrievalSplit) ->
     """Score a finished run's networks on pictures of other cameras: how the adaptation carries to unseen ones.
 
     Networks of one camera each have none of theirs there; of the teachers the mean of their scores is told.
+
+    Args:
+        folder: the run folder.
+        config: settings of the whole run.
+        split: query and gallery of the test.
     """
     run, preprocess, tests = Run(Path(folder), config.seed), config.input.preprocess(), {"elsewhere": split}
     rows = []
@@ -218,6 +235,11 @@ def score_tests(
     """The numbers of one table row: of the one test, or the mean over data sets, each scored inside itself.
 
     With unlabelled ``targets`` of the same cameras, ``centred`` holds the numbers of camera-centred embeddings.
+
+    Args:
+        tests: the tests by name.
+        embed: embeds the pictures of one side.
+        targets: unlabelled crops by camera.
     """
     plain: list[dict[str, Any]] = []
     centred: list[dict[str, Any]] = []

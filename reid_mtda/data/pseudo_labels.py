@@ -64,7 +64,13 @@ def jaccard_dist(rows: FloatArray, *, k1: int = 30, k2: int = 6) -> Matrix:
 
 
 def density_clusters(dist: Matrix, *, eps: float, min_samples: int) -> IntArray:
-    """DBSCAN on sparse distances (N, N): cluster int64 (N,), NOISE for crops without dense company."""
+    """DBSCAN on sparse distances (N, N): cluster int64 (N,), NOISE for crops without dense company.
+
+    Args:
+        dist: (N, N) sparse distances; what is not stored is far.
+        eps: DBSCAN's radius.
+        min_samples: crops that make a place dense.
+    """
     if not dist.shape[0]:
         return np.zeros(0, np.int64)
     found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(sparse.csr_matrix(dist))

@@ -70,6 +70,11 @@ def load_cuhk03np(root: Path, boxes: str = "detected", *, half: Half = "both") -
     Pictures are named ``0001_c1_1.png``. Refusals as for `load_market1501`.
 
     Reference: Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017.
+
+    Args:
+        root: folder of the data set.
+        boxes: ``detected`` or ``labeled``.
+        half: ``train``, ``test`` or ``both``.
     """
     places = (boxes, f"CUHK03-NP/{boxes}", f"cuhk03-np/{boxes}", "")
     return _load_boxes(Path(root), places, f"cuhk03np-{boxes}", half)

@@ -73,6 +73,14 @@ def pk_sampler(labels: IntArray, *, p: int, k: int, seed: int, where: str, min_s
 
     With fewer than ``p`` groups all of them are in every batch.
 
+    Args:
+        labels: (N,) group of each row, -1 for none.
+        p: identities in a batch.
+        k: pictures of each identity.
+        seed: of what is drawn.
+        where: opens the message.
+        min_size: rows of the smallest group that counts.
+
     Raises:
         DataError: fewer than two groups: nothing could be told apart.
     """

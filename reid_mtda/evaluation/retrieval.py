@@ -51,7 +51,14 @@ class Features:
 def embed_split(
     model: Model, split: RetrievalSplit, *, centring: CameraMeans | None = None, progress: Progress = silent
 ) -> Features:
-    """Embed both sides of a test; with ``centring`` they are centred by camera."""
+    """Embed both sides of a test; with ``centring`` they are centred by camera.
+
+    Args:
+        model: the model.
+        split: query and gallery of the test.
+        centring: the means of cameras that are subtracted; None: none are.
+        progress: called as the work goes on.
+    """
     rows = model.embed((*split.query.paths, *split.gallery.paths), progress=progress)
     if centring is not None:
         camids = np.concatenate([split.query.camids, split.gallery.camids])
@@ -63,7 +70,14 @@ def embed_split(
 
 
 def centre_named(rows: FloatArray, camids: IntArray, camera_names: Sequence[str], centring: CameraMeans) -> FloatArray:
-    """Centre ``rows`` (N, D) of cameras ``camids`` (N,); a warning names cameras that ``centring`` has no mean of."""
+    """Centre ``rows`` (N, D) of cameras ``camids`` (N,); a warning names cameras that ``centring`` has no mean of.
+
+    Args:
+        rows: (N, D) embeddings.
+        camids: (N,) the number of each row's camera.
+        camera_names: names by camid.
+        centring: the means of cameras that are subtracted.
+    """
     names = [camera_names[camid] for camid in camids]
     if unknown := sorted(set(names) - centring.by_camera.keys()):
         known = ", ".join(centring.by_camera)
@@ -76,7 +90,13 @@ def centre_named(rows: FloatArray, camids: IntArray, camera_names: Sequence[str]
 
 
 def evaluate_features(features: Features, *, max_rank: int = 50, rerank: bool = False) -> RetrievalScores:
-    """Score embeddings; refusals as for `rank_scores`."""
+    """Score embeddings; refusals as for `rank_scores`.
+
+    Args:
+        features: embeddings of both sides with their truth.
+        max_rank: length R of the CMC curve.
+        rerank: rank by k-reciprocal distances.
+    """
     return rank_scores(features.query, features.gallery, max_rank=max_rank, rerank=rerank)
 
 

@@ -58,7 +58,13 @@ def connect(folder: Path | None) -> sqlite3.Connection:
 
 
 def make_gallery_file(folder: Path, model_id: str, dim: int | None) -> None:
-    """Make the file of a new gallery; one that another process made meanwhile stays."""
+    """Make the file of a new gallery; one that another process made meanwhile stays.
+
+    Args:
+        folder: the run folder.
+        model_id: of the model whose vectors it holds.
+        dim: length D of a vector.
+    """
     sqlite.make_file(
         folder / FILE,
         lambda connection: write_tables(connection, model_id, dim),
@@ -68,7 +74,13 @@ def make_gallery_file(folder: Path, model_id: str, dim: int | None) -> None:
 
 
 def write_tables(connection: sqlite3.Connection, model_id: str | None, dim: int | None) -> None:
-    """Write the tables of an empty gallery."""
+    """Write the tables of an empty gallery.
+
+    Args:
+        connection: to the file.
+        model_id: of the model whose vectors it holds.
+        dim: length D of a vector.
+    """
     connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
     connection.execute("INSERT INTO meta VALUES (?, ?, 0)", (model_id, dim))
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
@@ -105,6 +117,32 @@ def check_format(connection: sqlite3.Connection, folder: Path) -> int:
             "use that version, or run 'reid-mtda index' into a new folder"
         )
     return version
+
+
+def count_change(connection: sqlite3.Connection) -> int:
+    """Count one more change; how many there were."""
+    connection.execute("UPDATE meta SET changes = changes + 1")
+    return int(connection.execute("SELECT changes FROM meta").fetchone()[0])
+
+
+def due_condition(
+    camera: str, before_s: float, since_s: float, *, by_sighting: bool
+) -> tuple[str, tuple[str | float, ...]]:
+    """Say which sightings are due as a condition that an index answers.
+
+    Args:
+        camera: the camera's name.
+        before_s: POSIX seconds; what came in then or later is left out.
+        since_s: POSIX seconds; what came in earlier is left out.
+        by_sighting: the sighting's end counts, not when it came in, as where that was not noted.
+
+    Returns:
+        The condition, and its values.
+    """
+    if by_sighting:
+        return "camera = ? AND start_s < ? AND end_s >= ? AND end_s < ?", (camera, before_s, since_s, before_s)
+    came = "coalesce(added_s, end_s)"
+    return f"camera = ? AND {came} >= ? AND {came} < ?", (camera, since_s, before_s)
 
 
 def errors_of_gallery(folder: Path) -> AbstractContextManager[None]:

@@ -75,7 +75,13 @@ def check_cameras(where: str, names: Iterable[object]) -> None:
 
 
 def as_vector(where: str, vector: npt.ArrayLike, dim: int) -> FloatArray:
-    """Take one row of length 1, (``dim``,) or (1, ``dim``), as float32 (``dim``,); refusals as for ``as_vectors``."""
+    """Take one row of length 1, (``dim``,) or (1, ``dim``), as float32 (``dim``,); refusals as for ``as_vectors``.
+
+    Args:
+        where: opens the message.
+        vector: (D,) of length 1.
+        dim: length D of a vector.
+    """
     rows = as_vectors(where, vector, dim)
     if len(rows) != 1:
         raise ShapeError(f"{where}, vector: got {len(rows)} rows, expected one of length {dim}")

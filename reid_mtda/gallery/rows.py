@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from reid_mtda.types import DoubleArray, FloatArray, IntArray
 
+Key = tuple[str, int, float, float]
+"""Camera, track, start and end of a sighting."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:

@@ -57,7 +57,13 @@ def search_picture(
 
 
 def embed_picture(picture: ImageArray, model: Model, detect: Detect | None = None) -> FloatArray:
-    """Embed the person in ``picture``, the largest that ``detect`` finds: float32 (D,)."""
+    """Embed the person in ``picture``, the largest that ``detect`` finds: float32 (D,).
+
+    Args:
+        picture: (H, W, 3) RGB uint8.
+        model: the model.
+        detect: finds people in it; None: it is a crop.
+    """
     check_image_size("picture", *picture.shape[:2])
     crop = picture if detect is None else largest_person(picture, detect, model.manifest)
     if crop is None:
@@ -71,6 +77,11 @@ def largest_person(picture: ImageArray, detect: Detect, manifest: ModelManifest)
     """The crop (h, w, 3) of the largest person found in ``picture`` (H, W, 3); None where nobody is found.
 
     A picture as narrow as a person and hardly larger than the model's input is a crop already and comes back whole.
+
+    Args:
+        picture: (H, W, 3) RGB uint8.
+        detect: finds people in a frame.
+        manifest: the card of the model.
     """
     height, width = picture.shape[:2]
     if width <= 0.7 * height and height <= 2 * manifest.preprocess.height:

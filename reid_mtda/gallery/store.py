@@ -18,15 +18,12 @@ from reid_mtda import sqlite
 from reid_mtda.errors import GalleryError, StorageError
 from reid_mtda.gallery.connections import GalleryConnections
 from reid_mtda.gallery.filter import EVERYTHING, Filter
-from reid_mtda.gallery.gallery_file import FILE
-from reid_mtda.gallery.rows import Change, Rows
+from reid_mtda.gallery.gallery_file import FILE, count_change, due_condition
+from reid_mtda.gallery.rows import Change, Key, Rows
 from reid_mtda.gallery.thumbnails import Thumbnails
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
 _CHUNK = 20_000
-
-Key = tuple[str, int, float, float]
-"""Camera, track, start and end of a sighting."""
 
 
 class Store:
@@ -44,20 +41,20 @@ class Store:
     """
 
     def __init__(self, folder: Path | None, model_id: str | None, dim: int | None) -> None:
-        self._file = GalleryConnections(folder, model_id, dim)
-        self._read, self._transaction = self._file.read, self._file.transaction
-        self.folder = self._file.folder
+        self.connections = GalleryConnections(folder, model_id, dim)
+        self._read, self._transaction = self.connections.read, self.connections.transaction
+        self.folder = self.connections.folder
         self._thumbnails = Thumbnails(self.folder)
         self.left = ""
         ((model_id, dim),) = self._read("SELECT model_id, dim FROM meta")
         self.model_id: str = model_id
         self.dim: int = dim
-        if not self._file.is_read_only:
+        if not self.connections.is_read_only:
             self._sweep()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        self._file.close()
+        self.connections.close()
 
     def changes(self) -> int:
         """How often the gallery was changed so far, by whomever."""
@@ -78,6 +75,11 @@ class Store:
         """Numbers below ``before`` (None: all) of the sightings that pass, falling, at most ``limit``.
 
         However many sightings there are, this looks at those it gives; with times, at the rows of that time, too.
+
+        Args:
+            chosen: only those that pass.
+            before: only numbers below it; None: all.
+            limit: how many at most.
         """
         if before is None:  # what is added while cameras are asked one by one must not hide what came before it
             before = int(self._read("SELECT coalesce(max(id), 0) + 1 FROM sightings")[0][0])
@@ -108,7 +110,14 @@ class Store:
         return {(row[0], row[1]): (row[2], row[3]) for row in rows}
 
     def note_footage(self, camera: str, fingerprint: str, start_s: float, end_s: float) -> None:
-        """Write down that footage was indexed, and with which times; in place of what was noted of it."""
+        """Write down that footage was indexed, and with which times; in place of what was noted of it.
+
+        Args:
+            camera: the camera's name.
+            fingerprint: of its content.
+            start_s: POSIX seconds of its first frame.
+            end_s: POSIX seconds of its last frame.
+        """
         with self._transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO footage VALUES (?, ?, ?, ?)", (camera, fingerprint, start_s, end_s)
@@ -116,7 +125,8 @@ class Store:
 
     def sightings(self, ids: Iterable[int]) -> dict[int, Sighting]:
         """The sightings by number; unknown numbers are left out."""
-        found, added = {}, "added_s" if self._file.format > 1 else "NULL"  # of one that may only be read, 1 stays 1
+        # A gallery that may only be read stays of format 1.
+        found, added = {}, "added_s" if self.connections.format > 1 else "NULL"
         for marks, part in sqlite.batched(ids):
             query = f"SELECT id, camera, track_id, start_s, end_s, {added} FROM sightings WHERE id IN ({marks})"
             for row in self._read(query, part):
@@ -140,13 +150,26 @@ class Store:
             yield Rows(np.array(ids, np.int64), self._matrix(blobs), cameras, np.array(starts), np.array(ends))
 
     def due(self, camera: str, before_s: float, since_s: float, *, by_sighting: bool) -> list[int]:
-        """Numbers of the sightings of a camera that came in (or ended) at ``since_s`` or later, before ``before_s``."""
-        condition, values = _due(camera, before_s, since_s, by_sighting=by_sighting)
+        """Numbers of the sightings of a camera that came in (or ended) at ``since_s`` or later, before ``before_s``.
+
+        Args:
+            camera: the camera's name.
+            before_s: POSIX seconds; what came in then or later is left out.
+            since_s: POSIX seconds; what came in earlier is left out.
+            by_sighting: the sighting's end counts, not when it came in.
+        """
+        condition, values = due_condition(camera, before_s, since_s, by_sighting=by_sighting)
         return [row[0] for row in self._read(f"SELECT id FROM sightings WHERE {condition} ORDER BY id", values)]
 
     def count_due(self, camera: str, before_s: float, *, by_sighting: bool) -> int:
-        """How many came in (or ended) before ``before_s``."""
-        condition, values = _due(camera, before_s, float("-inf"), by_sighting=by_sighting)
+        """How many came in (or ended) before ``before_s``.
+
+        Args:
+            camera: the camera's name.
+            before_s: POSIX seconds; what came in then or later is left out.
+            by_sighting: the sighting's end counts, not when it came in.
+        """
+        condition, values = due_condition(camera, before_s, float("-inf"), by_sighting=by_sighting)
         return int(self._read(f"SELECT count(*) FROM sightings WHERE {condition}", values)[0][0])
 
     def lost_pictures(self, after: int, limit: int) -> tuple[list[int], int]:
@@ -160,14 +183,6 @@ class Store:
         gone = [number for number in ids if not self.thumbnail(number).is_file()]
         there = set(self._read_ids(gone))  # without what was deleted meanwhile
         return [number for number in gone if number in there], ids[-1] if ids else 0
-
-    def check_place(self) -> None:
-        """See that the open file is still the one of that name: what is written to another one would be lost.
-
-        Raises:
-            StorageError: it was removed or replaced.
-        """
-        self._file.check_place()
 
     def _read_ids(self, ids: Sequence[int]) -> list[int]:
         found: list[int] = []
@@ -232,7 +247,7 @@ class Store:
                         numbers = [number if other == old[0] else other for other in numbers]
                     numbers.append(number)
                     added[number] = None
-                changes = _count_change(connection) if added else self.changes()
+                changes = count_change(connection) if added else self.changes()
         except BaseException:
             for path in written:
                 with contextlib.suppress(OSError):
@@ -250,7 +265,7 @@ class Store:
             for marks, part in sqlite.batched(wanted):
                 there += [row[0] for row in connection.execute(f"SELECT id FROM sightings WHERE id IN ({marks})", part)]
             self._remove_rows(connection, there)
-            changes = _count_change(connection) if there else self.changes()
+            changes = count_change(connection) if there else self.changes()
         if there:
             self.finish_erasing()
         return Change(changes, (), tuple(there))
@@ -267,7 +282,7 @@ class Store:
         Nothing is raised: the rows are gone, and whoever deleted them must hear what is left of them.
         """
         left: list[str] = []
-        with self._file.write_lock:
+        with self.connections.write_lock:
             try:
                 with self._transaction() as connection:
                     for (number,) in connection.execute("SELECT id FROM doomed").fetchall():
@@ -277,7 +292,7 @@ class Store:
                             left.append(f"the picture {self.thumbnail(number)} ({error.strerror or error})")
                         else:
                             connection.execute("DELETE FROM doomed WHERE id = ?", (number,))
-                if not self._file.empty_log():
+                if not self.connections.empty_log():
                     left.append(f"the bytes of deleted vectors in {self.folder / FILE}, which another process reads")
             except (StorageError, GalleryError) as error:
                 left.append(str(error))
@@ -299,16 +314,3 @@ class Store:
         if any(len(blob) != 4 * self.dim for blob in blobs):
             raise GalleryError(f"{self.folder}: {FILE} is damaged, a vector is not of length {self.dim}; restore it")
         return np.frombuffer(b"".join(blobs), "<f4").astype(np.float32).reshape(len(blobs), self.dim)
-
-
-def _count_change(connection: sqlite3.Connection) -> int:
-    connection.execute("UPDATE meta SET changes = changes + 1")
-    return int(connection.execute("SELECT changes FROM meta").fetchone()[0])
-
-
-def _due(camera: str, before_s: float, since_s: float, *, by_sighting: bool) -> tuple[str, tuple[str | float, ...]]:
-    """As a condition that an index answers; of sightings whose arrival was not noted the end counts."""
-    if by_sighting:
-        return "camera = ? AND start_s < ? AND end_s >= ? AND end_s < ?", (camera, before_s, since_s, before_s)
-    came = "coalesce(added_s, end_s)"
-    return f"camera = ? AND {came} >= ? AND {came} < ?", (camera, since_s, before_s)

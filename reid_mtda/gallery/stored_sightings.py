@@ -55,7 +55,13 @@ class StoredSightings:
         return self._store.sightings(self._store.due(camera, before_s, since_s, by_sighting=by_sighting))
 
     def count_due(self, camera: str, before_s: float, *, by_sighting: bool = False) -> int:
-        """How many sightings ``due`` would give."""
+        """How many sightings ``due`` would give.
+
+        Args:
+            camera: the camera's name.
+            before_s: POSIX seconds; what came in then or later is left out.
+            by_sighting: the sighting's end counts, not when it came in.
+        """
         return self._store.count_due(camera, before_s, by_sighting=by_sighting)
 
     def lost_pictures(self, after: int, limit: int) -> tuple[list[int], int]:
@@ -71,7 +77,7 @@ class StoredSightings:
         Raises:
             StorageError: it was; nothing more is written.
         """
-        self._store.check_place()
+        self._store.connections.check_place()
 
     def sightings(self, where: Filter = EVERYTHING) -> dict[int, Sighting]:
         """Sightings by number, of those that pass."""
@@ -87,6 +93,12 @@ class StoredSightings:
 
     def note_footage(self, camera: str, fingerprint: str, start_s: float, end_s: float) -> None:
         """Remember that footage was indexed, and with which times: it keeps them under any name and date.
+
+        Args:
+            camera: the camera's name.
+            fingerprint: of its content.
+            start_s: POSIX seconds of its first frame.
+            end_s: POSIX seconds of its last frame.
 
         Raises:
             StorageError: the disk is full.
@@ -106,7 +118,13 @@ class StoredSightings:
         return self._store.count(_of_rows(where))
 
     def newest(self, limit: int, *, before: int | None = None, where: Filter = EVERYTHING) -> list[int]:
-        """Numbers of the ``limit`` newest sightings that pass, falling, of those below ``before``."""
+        """Numbers of the ``limit`` newest sightings that pass, falling, of those below ``before``.
+
+        Args:
+            limit: how many at most.
+            before: only numbers below it; None: all.
+            where: only those that pass.
+        """
         return self._store.newest(_of_rows(where), before, limit)
 
     def of_track(self, camera: str, track_id: int) -> dict[int, Sighting]:

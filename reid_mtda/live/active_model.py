@@ -90,6 +90,11 @@ class ModelServer:
         """Answer with another model and its gallery from now on; returns the old gallery, still open.
 
         Nothing is added to the old gallery once this returned: cameras embed anew what was under way.
+
+        Args:
+            model: the model.
+            gallery: where sightings stand.
+            adapted: what the cameras looked like when the model was adapted to them, embeddings (N, D) by camera.
         """
         serving = self._make(model, gallery, adapted)
         with self._lock:

@@ -78,6 +78,11 @@ class CropStore:
     def forget_before(self, camera: str, time_s: float, *, but: Callable[[int], bool] = lambda track: False) -> int:
         """Remove the crops of ``camera`` taken before ``time_s`` (POSIX), ``but`` those of some tracks; how many.
 
+        Args:
+            camera: the camera's name.
+            time_s: POSIX seconds.
+            but: True for the number of a track that stays.
+
         Raises:
             StorageError: the disk refused.
         """

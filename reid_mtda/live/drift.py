@@ -53,7 +53,13 @@ class DriftMonitor:
         self._cameras = {name: _Camera(mean, _REFERENCE) for name, mean in references.items()}
 
     def sighting(self, camera: str, vector: FloatArray, rows: FloatArray) -> None:
-        """Take a sighting's ``vector`` (D,) and its crops' ``rows`` (K, D)."""
+        """Take a sighting's ``vector`` (D,) and its crops' ``rows`` (K, D).
+
+        Args:
+            camera: the camera's name.
+            vector: (D,) of length 1.
+            rows: (N, D) embeddings.
+        """
         with self._lock:
             kept = self._cameras.setdefault(camera, _Camera())
             if kept.reference_count < _REFERENCE:

@@ -113,7 +113,14 @@ def ingest_camera(
 
 
 def add_tracklet(gallery: Gallery, tracklet: Tracklet, rows: FloatArray, *, with_picture: bool = True) -> int:
-    """Add one tracklet as a sighting; ``rows`` float32 (K, D) are the embeddings of its crops. Returns its number."""
+    """Add one tracklet as a sighting; ``rows`` float32 (K, D) are the embeddings of its crops. Returns its number.
+
+    Args:
+        gallery: where sightings stand.
+        tracklet: one person in one camera.
+        rows: (N, D) embeddings.
+        with_picture: the thumbnail is stored, too.
+    """
     vector = mean_embedding(rows)
     return gallery.add(
         vector,
@@ -141,5 +148,11 @@ def mean_embedding(rows: FloatArray) -> FloatArray:
 
 
 def typical_crop(tracklet: Tracklet, rows: FloatArray, vector: FloatArray) -> ImageArray:
-    """The crop whose embedding is nearest the tracklet's: what a person is shown, and what is embedded anew."""
+    """The crop whose embedding is nearest the tracklet's: what a person is shown, and what is embedded anew.
+
+    Args:
+        tracklet: one person in one camera.
+        rows: (N, D) embeddings.
+        vector: (D,) of length 1.
+    """
     return tracklet.crops[int(np.argmax(rows @ vector))]

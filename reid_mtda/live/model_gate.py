@@ -174,6 +174,15 @@ def compare_models(
     skipped, too. ``stopped`` is asked before each batch of crops: a check set takes minutes, and a service must end in
     seconds.
 
+    Args:
+        samples: tracklets that cameras showed of late.
+        current: the model that serves.
+        candidate: the model that may take its place.
+        cameras: names of those to judge.
+        tolerance: share by which a score may fall.
+        holdout: labelled pictures that are judged, too; None: there are none.
+        stopped: asked now and then; True: leave off.
+
     Raises:
         ModelError: a model fails on the crops, or ``stopped``.
         ImageError: a picture of the check set is gone or damaged.

@@ -73,7 +73,14 @@ class Turns:
         self._last_s = _read(file)
 
     def due(self, days: Mapping[str, float], gallery: Gallery, now_s: float, *, accept: bool = False) -> Due:
-        """What of ``gallery`` is past its camera's ``days`` at ``now_s``; ``accept``: nothing of it waits."""
+        """What of ``gallery`` is past its camera's ``days`` at ``now_s``; ``accept``: nothing of it waits.
+
+        Args:
+            days: by camera, how long sightings stay.
+            gallery: where sightings stand.
+            now_s: POSIX seconds.
+            accept: what waits may go.
+        """
         last_s = self._last_s.get(_name(gallery))
         found = Due()
         for name, limit_days in sorted(days.items()):
@@ -90,7 +97,13 @@ class Turns:
         return gallery.due(name, before_s, since_s=since_s, by_sighting=self._by_sighting)
 
     def rows_of(self, due: Due, name: str, gallery: Gallery) -> dict[int, Sighting]:
-        """What another gallery has of a camera in the same span."""
+        """What another gallery has of a camera in the same span.
+
+        Args:
+            due: what is past its retention.
+            name: how it is called.
+            gallery: where sightings stand.
+        """
         since_s, before_s = due.spans[name]
         return self._rows(gallery, name, since_s, before_s)
 
@@ -125,6 +138,15 @@ def expire_sightings(
     """Delete what is ``due``; how many sightings by camera, of those that had any, and whether none had to be left.
 
     What hangs on a sighting goes first and the sighting last: after a kill or a fault the next turn finds it again.
+
+    Args:
+        due: what is past its retention.
+        turns: how far retention went.
+        gallery: where sightings stand.
+        previous_gallery: that of the model before; None: there is none.
+        kept: stored crops for adaptation; None: none are.
+        samples: pictures for the gate, by camera.
+        on_expire: told of rows before they go, and after.
     """
     gone: dict[str, int] = {}
     is_whole = True

@@ -158,7 +158,13 @@ class LiveSystem:
         gallery: Gallery,
         adapted: Mapping[str, FloatArray] | None = None,
     ) -> Gallery:
-        """Answer with another model and its gallery from now on; returns the old gallery, still open."""
+        """Answer with another model and its gallery from now on; returns the old gallery, still open.
+
+        Args:
+            model: the model.
+            gallery: where sightings stand.
+            adapted: what the cameras looked like when the model was adapted to them, embeddings (N, D) by camera.
+        """
         old = self.model_server.switch(model, gallery, adapted)
         self._turns.follow(old, gallery)
         self.events.publish("model_switched", None, model_id=model.model_id)

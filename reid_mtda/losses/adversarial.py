@@ -91,6 +91,14 @@ def cdan_loss(
 
     As ``dann_loss``, but the discriminator also sees the class probabilities, and sure pictures count more:
     w = 1 + exp(-entropy), normalised per domain.
+
+    Args:
+        source_features: (B, F).
+        source_logits: (B, C).
+        target_features: (B, F).
+        target_logits: (B, C).
+        discriminator: tells source from target.
+        delta: strength of the reversed gradient.
     """
     probabilities = functional.softmax(torch.cat([source_logits, target_logits]), dim=1).detach()
     weights = 1.0 + torch.exp((probabilities * probabilities.clamp(min=1e-8).log()).sum(1))

@@ -25,7 +25,14 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], *, kind: str, card: Mapping[str, Any]) -> None:
-    """Write named tensors and a JSON card; ``kind`` says what the file is (``embedder``, ``resume``)."""
+    """Write named tensors and a JSON card; ``kind`` says what the file is (``embedder``, ``resume``).
+
+    Args:
+        path: the file.
+        tensors: by name.
+        kind: what the file holds, e.g. ``embedder``.
+        card: what is written down with them, as JSON can hold it.
+    """
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         try:
@@ -38,6 +45,11 @@ def load_tensors(
     path: Path, *, kind: str, remedy: str = "expected a .safetensors file"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``save_tensors`` wrote; ``remedy`` ends the message about a file that is none of it.
+
+    Args:
+        path: the file.
+        kind: what the file holds, e.g. ``embedder``.
+        remedy: what to do where it cannot be read.
 
     Raises:
         ModelError: the file is missing, damaged, or of another kind.
@@ -60,7 +72,16 @@ def load_tensors(
 def save_network(
     path: Path, model: nn.Module, spec: Strict, *, kind: str, run: Run | None = None, card: Mapping[str, Any]
 ) -> None:
-    """Write a network with its spec, and with the mark of ``run`` where it is a file of one."""
+    """Write a network with its spec, and with the mark of ``run`` where it is a file of one.
+
+    Args:
+        path: the file.
+        model: the network.
+        spec: what builds the network again.
+        kind: what the file holds, e.g. ``embedder``.
+        run: the run that it belongs to; None: none.
+        card: what is written down with them, as JSON can hold it.
+    """
     mark = {"run": run.mark(path)} if run else {}
     save_tensors(path, model.state_dict(), kind=kind, card={"spec": spec.model_dump(), **mark, **card})
 
@@ -69,6 +90,13 @@ def load_network(
     path: Path, spec: type[SpecT], build: Callable[..., NetworkT], *, kind: str, run: Run | None = None
 ) -> NetworkT:
     """Build the network stored at ``path`` by ``build(spec, seed=0)``, in eval mode.
+
+    Args:
+        path: the file.
+        spec: the type of what builds the network again.
+        build: makes the network from its spec.
+        kind: what the file holds, e.g. ``embedder``.
+        run: the run that it belongs to; None: none.
 
     Raises:
         ModelError: missing, damaged, of another kind, weights that do not fit the spec beside them, or with ``run`` a
@@ -86,7 +114,14 @@ def load_network(
 
 
 def save_embedder(path: Path, model: Embedder, *, run: Run | None = None, **card: Any) -> None:
-    """Write an Embedder with its spec, so that ``load_embedder`` needs nothing else."""
+    """Write an Embedder with its spec, so that ``load_embedder`` needs nothing else.
+
+    Args:
+        path: the file.
+        model: the network.
+        run: the run that it belongs to; None: none.
+        **card: what is written down with it, as JSON can hold it.
+    """
     save_network(path, model, model.spec, kind="embedder", run=run, card=card)
 
 

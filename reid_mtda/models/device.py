@@ -91,7 +91,13 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def run_backbone(backbone: Callable[[Tensor], Any], pictures: Tensor, precision: str) -> Tensor:
-    """Pass ``pictures`` (B, 3, h, w) through ``backbone``, in bfloat16 where asked; features come back as float32."""
+    """Pass ``pictures`` (B, 3, h, w) through ``backbone``, in bfloat16 where asked; features come back as float32.
+
+    Args:
+        backbone: a network's part from pictures to features.
+        pictures: (B, 3, h, w), normalised.
+        precision: ``fp32`` or ``bf16``.
+    """
     if precision == "fp32":
         return torch.as_tensor(backbone(pictures))
     with torch.autocast(pictures.device.type, torch.bfloat16):

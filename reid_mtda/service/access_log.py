@@ -30,12 +30,24 @@ class AccessLog:
         self._turns: dict[_Key, threading.Lock] = {}
 
     def sighting(self, principal: Principal, number: int, sighting: Sighting) -> None:
-        """Somebody opened a sighting."""
+        """Somebody opened a sighting.
+
+        Args:
+            principal: who asks.
+            number: its number.
+            sighting: what is opened.
+        """
         found_by = self._searches.that_found(principal, number)
         self._add(principal, "sighting_opened", number, sighting, found_by)
 
     def picture(self, principal: Principal, number: int, sighting: Sighting) -> None:
-        """Somebody fetched a sighting's picture."""
+        """Somebody fetched a sighting's picture.
+
+        Args:
+            principal: who asks.
+            number: its number.
+            sighting: what is opened.
+        """
         if principal.session is not None:
             return
         found_by = self._searches.that_found(principal, number)

@@ -115,7 +115,15 @@ def sightings_page(
     before: int | None = None,
     limit: int = _PAGE,
 ) -> tuple[dict[int, Sighting], int | None]:
-    """A page of sightings that somebody may see, newest first, and where the next one begins."""
+    """A page of sightings that somebody may see, newest first, and where the next one begins.
+
+    Args:
+        parts: the service's parts.
+        who: who is signed in.
+        where: only those that pass.
+        before: only numbers below it; None: all.
+        limit: how many at most.
+    """
     gallery = parts.system.gallery
     found = gallery.newest(limit + 1, before=before, where=seen_by(who, where))
     chosen = found[:limit]
@@ -168,6 +176,13 @@ def propose(body: s.ReviewIn, who: Who, parts: Parts) -> s.ReviewOut:
 def propose_review(parts: AppState, who: Principal, made: Search, number: int, decision: str) -> int:
     """Enter the first decision; returns the review's number.
 
+    Args:
+        parts: the service's parts.
+        who: who is signed in.
+        made: the search that found it.
+        number: its number.
+        decision: ``same`` or ``different``.
+
     Raises:
         SearchError: the sighting is not among the answers.
     """
@@ -200,7 +215,14 @@ def decide(number: s.Id, body: s.DecisionIn, who: Who, parts: Parts) -> s.Review
 
 
 def decide_review(parts: AppState, who: Principal, number: int, decision: str) -> Review:
-    """Enter the second decision."""
+    """Enter the second decision.
+
+    Args:
+        parts: the service's parts.
+        who: who is signed in.
+        number: its number.
+        decision: ``same`` or ``different``.
+    """
 
     def noted(state: str) -> None:
         parts.audit.add(who, "review_decided", review=number, decision=decision, state=state)

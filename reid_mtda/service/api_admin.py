@@ -114,6 +114,11 @@ def retention(
 def retention_turn(parts: AppState, who: Principal, *, accept: bool) -> dict[str, int]:
     """One turn of retention in somebody's name, audited before anything goes.
 
+    Args:
+        parts: the service's parts.
+        who: who is signed in.
+        accept: what waits may go.
+
     Raises:
         SearchError: 409, the clock is in doubt, or old sightings wait for a yes.
     """

@@ -36,6 +36,11 @@ def camera(name: s.Name, who: Who, parts: Parts) -> s.CameraOut:
 def known_camera(parts: AppState, who: Principal, name: str) -> str:
     """``name``, when it is a camera that this person may see.
 
+    Args:
+        parts: the service's parts.
+        who: who is signed in.
+        name: how it is called.
+
     Raises:
         SearchError: 404 otherwise; another's camera looks like none.
     """

@@ -137,7 +137,13 @@ class Audit:
         return tuple(text for text in (self.doubt, fault, *told) if text)
 
     def entries(self, *, before: int | None = None, limit: int = 100, action: str | None = None) -> list[AuditEntry]:
-        """Entries with a number below ``before``, newest first."""
+        """Entries with a number below ``before``, newest first.
+
+        Args:
+            before: only numbers below it; None: all.
+            limit: how many at most.
+            action: only entries of this; None: of all.
+        """
         conditions, values = ["1"], []  # type: tuple[list[str], list[Any]]
         if before is not None:
             conditions.append("number < ?")

@@ -93,7 +93,16 @@ def write_head(folder: Path, head: Head) -> None:
 
 
 def entry_hash(number: int, time_s: float, user: str, action: str, detail: str, before: str) -> str:
-    """SHA-256 over all of an entry and the hash before it; JSON keeps the fields apart."""
+    """SHA-256 over all of an entry and the hash before it; JSON keeps the fields apart.
+
+    Args:
+        number: its number.
+        time_s: POSIX seconds.
+        user: who did it.
+        action: what was done.
+        detail: what else was noted, as JSON.
+        before: the hash of the entry before.
+    """
     # What was put there by other hands may be no JSON value at all; it must not match, rather than fail.
     text = json.dumps([number, time_s, user, action, detail, before], default=repr)
     return hashlib.sha256(text.encode()).hexdigest()

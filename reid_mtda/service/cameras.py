@@ -139,6 +139,11 @@ class Cameras:
     def add(self, user: str | Principal, name: str, camera: Camera) -> CameraState:
         """Add a camera.
 
+        Args:
+            user: who asks.
+            name: how it is called.
+            camera: its settings.
+
         Raises:
             ConfigError: an address that is not allowed, a detector that is not there, a bad or taken name, an unknown
                 neighbour, too many cameras.
@@ -186,6 +191,11 @@ class Cameras:
 
     def switch(self, user: str | Principal, name: str, *, paused: bool) -> CameraState:
         """Pause a camera or resume it.
+
+        Args:
+            user: who asks.
+            name: how it is called.
+            paused: True: nothing is read from it; False: it goes on.
 
         Raises:
             ConfigError: there is none of that name.

@@ -89,6 +89,17 @@ class Client:
         could have reached are left out, unless ``keep_unreachable``. A picture in which no person is found is refused,
         unless the ``whole_picture`` is to be searched for.
 
+        Args:
+            picture: the file.
+            purpose: what the search is for.
+            case_reference: the case that the search belongs to.
+            k: how many at most.
+            where: only those that pass.
+            keep_unreachable: show those whom nobody could have been in time, too.
+            seen_camera: that which took the picture; None: not known.
+            seen_s: POSIX seconds when it was taken; None: not known.
+            whole_picture: the whole picture is the person; nobody is looked for in it.
+
         Raises:
             ImageError: the file cannot be read.
             ServerError: the service refused.
@@ -116,7 +127,16 @@ class Client:
         where: Filter = EVERYTHING,
         keep_unreachable: bool = False,
     ) -> dict[str, Any]:
-        """Where else was the person of a sighting seen? Arguments as in ``search_picture``."""
+        """Where else was the person of a sighting seen? Arguments as in ``search_picture``.
+
+        Args:
+            sighting_id: its number.
+            purpose: what the search is for.
+            case_reference: the case that the search belongs to.
+            k: how many at most.
+            where: only those that pass.
+            keep_unreachable: show those whom nobody could have been in time, too.
+        """
         body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, "k": k}
         body |= {**vars(where), "keep_unreachable": keep_unreachable}
         return dict(self._ask("POST", "/search", json=body))

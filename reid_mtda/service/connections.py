@@ -92,7 +92,13 @@ class Connections:
         return True
 
     def tell(self, peer: Peer, phase: Phase, received: int = 0) -> None:
-        """A connection is in ``phase`` and sent so many bytes."""
+        """A connection is in ``phase`` and sent so many bytes.
+
+        Args:
+            peer: who opened the connection.
+            phase: what it does.
+            received: how many bytes of the request came so far.
+        """
         if (one := self._open.get(peer)) is None:
             return
         if one.phase is not phase:

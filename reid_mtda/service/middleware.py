@@ -135,7 +135,14 @@ class ServiceMiddleware:
 
 
 def error_json(status: int, kind: str, message: str, **headers: str) -> JSONResponse:
-    """An error as the API tells it."""
+    """An error as the API tells it.
+
+    Args:
+        status: HTTP's.
+        kind: of error, a word for programs.
+        message: what is said.
+        **headers: sent with it.
+    """
     return JSONResponse({"error": {"kind": kind, "message": message}}, status, headers)
 
 
@@ -163,6 +170,11 @@ def identify(request: Request) -> Principal:
 
 def checked_token(request: Request, token: str, use: Callable[[str], _Result]) -> _Result:
     """``use(token)`` behind the throttle.
+
+    Args:
+        request: the request.
+        token: the token that was given.
+        use: what is done with the token.
 
     Raises:
         AccessError: 401 a wrong token, 429 too many of them.

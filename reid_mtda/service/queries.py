@@ -108,6 +108,11 @@ class Queries:
     def pick(self, principal: Principal, camera: str, track_id: int) -> Pick:
         """Cut a person out of the newest picture of a camera.
 
+        Args:
+            principal: who asks.
+            camera: the camera's name.
+            track_id: the track's number.
+
         Raises:
             AccessError: a role below operator.
             SearchError: no such camera for this person, or nobody of that number in its picture.

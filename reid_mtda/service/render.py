@@ -32,7 +32,15 @@ def _templates(times: SiteTime) -> jinja2.Environment:
 
 
 def page(request: Request, name: str, who: Principal | None, *, status: int = 200, **values: Any) -> HTMLResponse:
-    """Render ``pages/name``."""
+    """Render ``pages/name``.
+
+    Args:
+        request: the request.
+        name: how it is called.
+        who: who is signed in; None: nobody.
+        status: HTTP's.
+        **values: what the template shows.
+    """
     html = _templates(service_of(request).times).get_template(name).render(who=who, path=request.url.path, **values)
     return HTMLResponse(html, status)
 

@@ -111,6 +111,12 @@ class Reviews:
     ) -> Review:
         """The first decision; it stands only where ``audit`` could note its number.
 
+        Args:
+            principal: who asks.
+            proposal: the pair, and how it was found.
+            decision: ``same`` or ``different``.
+            audit: notes it, with what names it; what it raises undoes the decision.
+
         Raises:
             AccessError: a role below operator.
             ReviewError: not a decision, or the pair has a review already.
@@ -149,6 +155,12 @@ class Reviews:
         """The second decision: by somebody else, with the role reviewer; two who disagree leave it disputed.
 
         It stands only where ``audit`` could note the state it leads to.
+
+        Args:
+            principal: who asks.
+            number: its number.
+            decision: ``same`` or ``different``.
+            audit: notes it, with what names it; what it raises undoes the decision.
 
         Raises:
             AccessError: the same person, or too low a role.
@@ -197,7 +209,14 @@ class Reviews:
     def listed(
         self, principal: Principal, *, state: str | None = None, before: int | None = None, limit: int = 50
     ) -> list[Review]:
-        """Reviews that this person may see, newest first."""
+        """Reviews that this person may see, newest first.
+
+        Args:
+            principal: who asks.
+            state: only those in this state; None: all.
+            before: only numbers below it; None: all.
+            limit: how many at most.
+        """
         conditions, values = ["1"], list[str | int]()
         if state is not None:
             conditions.append("state = ?")

@@ -114,6 +114,12 @@ class Searches:
     def search(self, principal: Principal, query: Query, reason: Reason, asked: Asked) -> Search:
         """Ask the gallery; the audit knows of it before the answer is given.
 
+        Args:
+            principal: who asks.
+            query: who is sought.
+            reason: why, for the audit.
+            asked: filters and number of answers.
+
         Raises:
             AccessError: a role below operator.
             SearchError: too many answers or names asked for, or a query of a model that no longer answers.
@@ -174,6 +180,11 @@ class Searches:
 
     def refine(self, principal: Principal, search_id: str, asked: Asked) -> Search:
         """The same query with other filters, as a search of its own.
+
+        Args:
+            principal: who asks.
+            search_id: of the search.
+            asked: filters and number of answers.
 
         Raises:
             SearchError: as ``kept`` and ``search``.

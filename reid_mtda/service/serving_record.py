@@ -63,6 +63,12 @@ def load_serving(state: Path, model: Path, gallery: Path, device: str = "cpu") -
     Where ``model`` answers though another one did last, because it was asked for or the other cannot be used, the
     other's gallery counts as the one before: within reach of erasure and retention, carried over, and to go back to.
 
+    Args:
+        state: the service's state folder.
+        model: the model folder that was asked for.
+        gallery: the gallery folder that was asked for.
+        device: where the model runs, as for ``load_model``.
+
     Raises:
         ModelError: ``model`` cannot be used; one put in its place that cannot is named in the log, and left out.
     """
@@ -110,6 +116,14 @@ def keep_serving(
     state: Path, *, started_with: str, model_id: str, now: Place, before: Place, is_complete: bool
 ) -> None:
     """Record that ``model_id`` answers at ``now``, and ``before`` until then; ``is_complete`` as in ``ServingRecord``.
+
+    Args:
+        state: the service's state folder.
+        started_with: the model folder that the service was started with.
+        model_id: of the model whose vectors it holds.
+        now: the model that serves and its gallery.
+        before: the model before it and its gallery, to go back to; None: there is none.
+        is_complete: sightings of the model before were all carried over.
 
     Raises:
         StorageError: the disk refused.

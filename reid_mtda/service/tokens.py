@@ -47,6 +47,12 @@ def issue_token(
 def revoke_token(auth: Auth, audit: Audit, token_id: str, *, by: Principal | str) -> bool:
     """Make a token and its sessions worthless at once; False when there is none such, or it was revoked before.
 
+    Args:
+        auth: the tokens.
+        audit: notes it first.
+        token_id: its public number.
+        by: who asked for it.
+
     Raises:
         StorageError: it could not be audited or kept; the token is valid as before.
     """

@@ -80,7 +80,13 @@ class TravelTimes:
         return Reach.TOO_LATE if travel.max_s is not None and took_s > travel.max_s else Reach.POSSIBLE
 
     def reachable(self, seen: Seen | None, hits: Iterable[SearchHit], k: int) -> tuple[list[SearchHit], LeftOut]:
-        """The first ``k`` of ``hits`` that somebody seen there can be, and what was left out before them."""
+        """The first ``k`` of ``hits`` that somebody seen there can be, and what was left out before them.
+
+        Args:
+            seen: camera and time of the query; None: not known.
+            hits: answers to be judged.
+            k: how many at most.
+        """
         kept: list[SearchHit] = []
         faults = {reach: 0 for reach in Reach}
         for hit in hits:

@@ -37,7 +37,14 @@ def wants_page(request: Request) -> bool:
 
 
 def error_page(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
-    """An error in the page's clothes; who is not signed in is sent to sign in."""
+    """An error in the page's clothes; who is not signed in is sent to sign in.
+
+    Args:
+        request: the request.
+        status: HTTP's.
+        message: what is said.
+        headers: sent with it.
+    """
     if status == 401 and request.url.path != "/login":
         target = request.url.path if request.method == "GET" else "/"
         return RedirectResponse(f"/login?next={quote(target)}", _SEE_OTHER)

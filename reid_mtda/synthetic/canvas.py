@@ -40,7 +40,13 @@ class Canvas:
         return forward * self.cos - left * self.sin
 
     def at(self, forward: float, left: float, up: float) -> Point:
-        """Pixel position of a body point."""
+        """Pixel position of a body point.
+
+        Args:
+            forward: along the walk, m.
+            left: across the walk, m.
+            up: height above the ground, m.
+        """
         x = forward * self.sin + left * self.cos
         y = up * self.squash - self.depth(forward, left) * self.tilt
         return self.centre + x * self.unit, self.ground - y * self.unit
@@ -50,18 +56,38 @@ class Canvas:
         return math.hypot(wide * self.cos, deep * self.sin) * self.unit
 
     def polygon(self, points: list[Point], colour: Colour, surface: Any = None) -> None:
-        """Fill an outline."""
+        """Fill an outline.
+
+        Args:
+            points: corners, px.
+            colour: its colour.
+            surface: what is drawn on.
+        """
         corners = np.rint(np.array(points) * (1 << _SHIFT)).astype(np.int32)
         target, value = (self.pixels, (*colour, 255)) if surface is None else (surface, (255,))
         cv2.fillPoly(target, [corners], value, cv2.LINE_AA, _SHIFT)
 
     def ellipse(self, centre: Point, half_axes: Point, colour: Colour) -> None:
-        """Fill an upright ellipse; ``half_axes`` in pixels."""
+        """Fill an upright ellipse; ``half_axes`` in pixels.
+
+        Args:
+            centre: its middle, px.
+            half_axes: of the ellipse, px.
+            colour: its colour.
+        """
         fixed = [round(value * (1 << _SHIFT)) for value in (*centre, *half_axes)]
         cv2.ellipse(self.pixels, fixed[:2], fixed[2:], 0, 0, 360, (*colour, 255), cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
     def limb(self, start: Point, end: Point, radius_start: float, radius_end: float, colour: Colour) -> None:
-        """A rounded, tapering limb; radii in body heights."""
+        """A rounded, tapering limb; radii in body heights.
+
+        Args:
+            start: where it begins, px.
+            end: where it ends, px.
+            radius_start: half its width there, px.
+            radius_end: half its width there, px.
+            colour: its colour.
+        """
         first, last = radius_start * self.unit, radius_end * self.unit
         dx, dy = end[0] - start[0], end[1] - start[1]
         length = max(math.hypot(dx, dy), 1e-6)

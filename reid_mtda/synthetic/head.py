@@ -16,7 +16,13 @@ def _head_centre(canvas: Canvas, person: Person, lift: float) -> tuple[Point, fl
 
 
 def draw_long_hair(canvas: Canvas, person: Person, lift: float) -> None:
-    """Draw hair that falls over the back, or a ponytail."""
+    """Draw hair that falls over the back, or a ponytail.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        lift: how high the camera sees it from.
+    """
     (x, y), radius = _head_centre(canvas, person, lift)
     back = -canvas.sin * radius * 0.45
     if person.hair == "long":
@@ -37,7 +43,13 @@ def draw_long_hair(canvas: Canvas, person: Person, lift: float) -> None:
 
 
 def draw_head(canvas: Canvas, person: Person, lift: float) -> None:
-    """Draw the head with short hair, face and hat."""
+    """Draw the head with short hair, face and hat.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        lift: how high the camera sees it from.
+    """
     (x, y), radius = _head_centre(canvas, person, lift)
     turn, facing = canvas.sin, canvas.cos
     hair = person.skin if person.hair == "bald" else person.hair_colour

@@ -24,7 +24,15 @@ def stride_legs(person: Person, phase: float) -> list[tuple[Joint, Joint, Joint]
 
 
 def draw_leg(canvas: Canvas, person: Person, leg: tuple[Joint, Joint, Joint], lift: float, *, dim: bool) -> None:
-    """Draw one of ``stride_legs``, raised by ``lift``; the far one is dim."""
+    """Draw one of ``stride_legs``, raised by ``lift``; the far one is dim.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        leg: hip, knee and foot.
+        lift: how high the camera sees it from.
+        dim: drawn darker, for it is behind.
+    """
     light = 0.78 if dim else 1.0
     hip, knee, ankle = (canvas.at(forward, left, up + lift) for forward, left, up in leg)
     cloth, skin = shaded(person.lower_colour, light), shaded(person.skin, light)
@@ -46,7 +54,16 @@ def shoulder_up(person: Person) -> float:
 
 
 def draw_arm(canvas: Canvas, person: Person, phase: float, side: int, lift: float, *, dim: bool) -> None:
-    """Draw the left (0) or right (1) arm with its sleeve."""
+    """Draw the left (0) or right (1) arm with its sleeve.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        phase: of the step, radians.
+        side: -1 left, 1 right.
+        lift: how high the camera sees it from.
+        dim: drawn darker, for it is behind.
+    """
     light = 0.8 if dim else 0.94
     sign = 1 if side == 0 else -1
     swing = -person.arm_swing * math.sin(phase + (0 if side == 0 else math.pi))

@@ -43,7 +43,14 @@ def _outline(canvas: Canvas, levels: list[tuple[float, float, float]], lean: flo
 
 
 def draw_torso(canvas: Canvas, person: Person, phase: float, lift: float) -> None:
-    """Draw hips or skirt, upper clothes with their pattern, and the neck."""
+    """Draw hips or skirt, upper clothes with their pattern, and the neck.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        phase: of the step, radians.
+        lift: how high the camera sees it from.
+    """
     build = person.build
     if person.lower == "skirt" and person.upper != "coat":
         sway = 0.012 * math.sin(2 * phase)
@@ -90,7 +97,13 @@ def _draw_pattern(canvas: Canvas, person: Person, outline: list[Point], lift: fl
 
 
 def draw_front(canvas: Canvas, person: Person, lift: float) -> None:
-    """What only the front shows: logo, open coat, zip, straps."""
+    """What only the front shows: logo, open coat, zip, straps.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        lift: how high the camera sees it from.
+    """
     if canvas.cos < 0.12:
         return
 
@@ -113,7 +126,13 @@ def draw_front(canvas: Canvas, person: Person, lift: float) -> None:
 
 
 def draw_backpack(canvas: Canvas, person: Person, lift: float) -> None:
-    """Draw a backpack; seen from behind, with its pocket."""
+    """Draw a backpack; seen from behind, with its pocket.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        lift: how high the camera sees it from.
+    """
     behind = -0.06 - 0.075 * person.build
     x, y = canvas.at(person.lean + behind, 0, 0.705 + lift)
     half = canvas.half_width(0.098, 0.062)
@@ -142,7 +161,13 @@ def draw_backpack(canvas: Canvas, person: Person, lift: float) -> None:
 
 
 def draw_shoulder_bag(canvas: Canvas, person: Person, lift: float) -> None:
-    """Draw a bag at the hip, with its strap."""
+    """Draw a bag at the hip, with its strap.
+
+    Args:
+        canvas: what it is drawn on.
+        person: who is drawn.
+        lift: how high the camera sees it from.
+    """
     side = person.bag_side * (0.125 + 0.03 * person.build)
     x, y = canvas.at(-0.01, side, 0.5 + lift)
     half, high = canvas.half_width(0.04, 0.085), 0.062 * canvas.unit

@@ -67,6 +67,11 @@ def timetable(seed: int, model: CameraModel, looks: dict[int, Person]) -> Callab
 
     All cameras share one order of people, each a quarter of a round later than the one before: a person walks past
     gate, market, tunnel and plaza in turn and is never in two places at once.
+
+    Args:
+        seed: of what is drawn.
+        model: how the camera sees the street.
+        looks: people by number.
     """
     pids = list(looks)
     round_s = len(pids) * SPACING_S

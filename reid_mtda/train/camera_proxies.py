@@ -191,6 +191,12 @@ def site_people(taught: FloatArray, pool: TargetPool, sites: Sites, settings: Ca
     """Pseudo-identities int64 (N,) over the cameras of each site: density clusters of ``taught``, joined by tracklets.
 
     Nobody is one person with somebody of another of ``sites`` (N,).
+
+    Args:
+        taught: (N, D) the teachers' embeddings, in one space for each site.
+        pool: all targets' crops and what teachers say of them.
+        sites: (N,) the site of each crop.
+        settings: weights and steps.
     """
     people = np.full(len(taught), NOISE, np.int64)
     for site in np.unique(sites):
@@ -219,7 +225,13 @@ class CameraProxies:
 
     @classmethod
     def of(cls, people: IntArray, cameras: IntArray, embeddings: Tensor) -> CameraProxies:
-        """Number the slots of ``people`` (N,) in ``cameras`` (N,) and fill them from ``embeddings`` (N, D)."""
+        """Number the slots of ``people`` (N,) in ``cameras`` (N,) and fill them from ``embeddings`` (N, D).
+
+        Args:
+            people: (N,) pseudo-identity of each crop, -1 for none.
+            cameras: (N,) the number of each crop's camera.
+            embeddings: (B, D) rows of length 1.
+        """
         known = np.flatnonzero(people >= 0)
         pairs, place = np.unique(np.stack([people[known], cameras[known]]), axis=1, return_inverse=True)
         slot = np.full(len(people), NOISE, np.int64)
@@ -242,7 +254,14 @@ class CameraProxies:
     def losses(
         self, embeddings: Tensor, rows: Tensor, settings: CameraProxySettings, *, cross: bool
     ) -> dict[str, Tensor]:
-        """The weighted parts for the crops numbered ``rows`` int64 (B,), embedded as ``embeddings`` (B, D)."""
+        """The weighted parts for the crops numbered ``rows`` int64 (B,), embedded as ``embeddings`` (B, D).
+
+        Args:
+            embeddings: (B, D) rows of length 1.
+            rows: (B,) numbers of the crops in the pool.
+            settings: weights and steps.
+            cross: with the cross-camera part.
+        """
         memory, cameras = self.memory.tensor, self.crop_camera[rows]
         parts = {
             "intra-camera": settings.intra_weight
@@ -269,7 +288,13 @@ class CameraProxies:
         return parts
 
     def follow(self, embeddings: Tensor, rows: Tensor, *, momentum: float) -> None:
-        """Move the student's proxies towards the crops numbered ``rows``."""
+        """Move the student's proxies towards the crops numbered ``rows``.
+
+        Args:
+            embeddings: (B, D) rows of length 1.
+            rows: (B,) numbers of the crops in the pool.
+            momentum: share that one batch leaves, 0..1.
+        """
         self.memory.tensor = moved_memory(
             memory=self.memory.tensor, embeddings=embeddings, labels=self.slot[rows], momentum=momentum
         )

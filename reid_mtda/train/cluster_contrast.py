@@ -194,7 +194,14 @@ def adapt_cluster_contrast(
 def source_parts(
     logits: Tensor, embeddings: Tensor, labels: Tensor, settings: ClusterContrastSettings
 ) -> dict[str, Tensor]:
-    """Identity loss on logits (B, C) and triplet loss on embeddings (B, D) of source labels (B,), weighted."""
+    """Identity loss on logits (B, C) and triplet loss on embeddings (B, D) of source labels (B,), weighted.
+
+    Args:
+        logits: (B, C), or None of a network without a classifier.
+        embeddings: (B, D) rows of length 1.
+        labels: (B,) classes of the source's pictures.
+        settings: weights and steps.
+    """
     identity = identity_loss(logits=logits, labels=labels, smoothing=settings.smoothing)
     triplet = triplet_loss(embeddings=embeddings, labels=labels, margin=settings.margin)
     return {"identity": settings.source_weight * identity, "triplet": settings.source_weight * triplet}
@@ -206,6 +213,14 @@ def seek_clusters(
     """Look at all crops in eval mode: their pseudo-labels int64 (N,) and the memory (C, D) to begin the epoch with.
 
     The memory holds fewer than two slots when there is nothing to tell apart, which is said aloud.
+
+    Args:
+        model: the network.
+        pictures: the set's.
+        target: the camera's crops.
+        settings: weights and steps.
+        run: gives folder, seed and device.
+        epoch: its number, from 0.
     """
     recompute_batchnorm(model, pictures, seed=run.child_seed("batchnorm"))
     embeddings = embed_pictures(model, pictures).embedding
@@ -232,6 +247,11 @@ def pseudo_labels(embeddings: FloatArray, target: UnlabelledSet, settings: Clust
     """Clusters 0..C-1 of two crops or more, NOISE elsewhere, int64 (N,), from embeddings (N, D).
 
     Where crops make less than two clusters, the tracklets alone are taken, if there are any.
+
+    Args:
+        embeddings: (N, D) rows of length 1.
+        target: the camera's crops.
+        settings: weights and steps.
     """
     rows = normalise_cameras(embeddings, target.cameras) if settings.camera_normalise else embeddings
     dist = jaccard_dist(rows, k1=shrunk_k1(settings.k1, len(rows)), k2=settings.k2)
@@ -248,6 +268,12 @@ def pseudo_labels(embeddings: FloatArray, target: UnlabelledSet, settings: Clust
 
 
 def cluster_weights(clusters: Tensor, target: UnlabelledSet, settings: ClusterContrastSettings) -> Tensor:
-    """How much each cluster's crops count (C,): less where one of several cameras alone has seen it."""
+    """How much each cluster's crops count (C,): less where one of several cameras alone has seen it.
+
+    Args:
+        clusters: (N,) cluster of each crop, -1 for none.
+        target: the camera's crops.
+        settings: weights and steps.
+    """
     alone = torch.from_numpy(single_camera(clusters.numpy(), target.cameras))
     return torch.where(alone, settings.single_camera_weight, 1.0)

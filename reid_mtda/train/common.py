@@ -73,6 +73,12 @@ def seeded_step(run: Run, step: int) -> Iterator[None]:
 def optimise(optimiser: Optimizer, parts: Mapping[str, Tensor], *, where: str, step: int) -> dict[str, float]:
     """Sum the weighted loss parts, step the optimiser, return the parts as numbers.
 
+    Args:
+        optimiser: over the network's weights.
+        parts: weighted losses, one number each, by name.
+        where: opens the message.
+        step: its number, from 0.
+
     Raises:
         TrainingError: a part is no number, or not finite; it is named with the step, and the weights stay as they were.
     """
@@ -153,7 +159,13 @@ def embed_pictures(
 
 @torch.no_grad()
 def update_average(averaged: nn.Module, student: nn.Module, decay: float) -> None:
-    """Move ``averaged`` towards ``student``: weights and BatchNorm buffers alike."""
+    """Move ``averaged`` towards ``student``: weights and BatchNorm buffers alike.
+
+    Args:
+        averaged: the running average, changed in place.
+        student: the network being trained.
+        decay: share that the average keeps, 0..1.
+    """
     current = student.state_dict()
     for name, value in averaged.state_dict().items():
         if value.dtype.is_floating_point:
@@ -169,6 +181,12 @@ def pass_domains(
 
     Alone, BatchNorm sees each domain's own statistics while its scale and shift are shared (Chang et al. 2019,
     "Domain-Specific Batch Normalization", with the statistics alone specific): a domain is told by its statistics.
+
+    Args:
+        model: the network.
+        pictures: (B, 3, h, w), normalised.
+        sizes: pictures of each domain.
+        batchnorm: whether domains share the statistics of a batch or pass alone.
     """
     if batchnorm == "shared":
         return model(pictures).split(list(sizes))
@@ -195,6 +213,12 @@ def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64
 
     Pictures come in a shuffled order, in full batches where there are enough, so that no batch is one tracklet. What
     else differs in training (dropout) stays as in use.
+
+    Args:
+        model: the network.
+        pictures: the set's.
+        batch: how many pictures go through at once.
+        seed: of what is drawn.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -214,7 +238,13 @@ def recompute_batchnorm(model: nn.Module, pictures: Pictures, *, batch: int = 64
 
 
 def geometric_ramp(start: float, end: float, progress: float) -> float:
-    """Grow from ``start`` at progress 0 to ``end`` at 1 by equal factors: s * (f / s)^p (P1, eq. 9; P2)."""
+    """Grow from ``start`` at progress 0 to ``end`` at 1 by equal factors: s * (f / s)^p (P1, eq. 9; P2).
+
+    Args:
+        start: the value at progress 0.
+        end: the value at progress 1.
+        progress: how much of training is over, 0..1.
+    """
     return float(start * (end / start) ** progress)
 
 
@@ -224,7 +254,13 @@ def inverse_decay(initial: float, progress: float) -> float:
 
 
 def cosine_decay(initial: float, progress: float, *, warm_up: float = 0.05) -> float:
-    """Linear warm-up, then half a cosine to zero, for progress p in [0, 1]."""
+    """Linear warm-up, then half a cosine to zero, for progress p in [0, 1].
+
+    Args:
+        initial: the rate at its highest.
+        progress: how much of training is over, 0..1.
+        warm_up: share of the steps in which the rate rises.
+    """
     if progress < warm_up:
         return initial * (progress + 1e-3) / (warm_up + 1e-3)
     return float(initial * 0.5 * (1.0 + np.cos(np.pi * (progress - warm_up) / (1.0 - warm_up))))
@@ -247,6 +283,12 @@ def rate_groups(
 
     What starts from nothing learns faster than what was pre-trained, ten times in DAN (Long et al. 2015) and after;
     so the discriminator's factor is the head's unless another is given.
+
+    Args:
+        network: the network.
+        discriminator: the adversary; None: there is none.
+        head_rate: factor on the rate of the head.
+        discriminator_rate: factor on the rate of the discriminator; None: the head's.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(network.backbone.parameters())},

@@ -46,6 +46,13 @@ class SourceBatches:
     def of(cls, source: LabelledSet, preprocess: Preprocess, *, p: int, k: int, run: Run) -> SourceBatches:
         """P x K batches of ``source``.
 
+        Args:
+            source: labelled crops.
+            preprocess: size and colours of the input.
+            p: identities in a batch.
+            k: pictures of each identity.
+            run: gives folder, seed and device.
+
         Raises:
             DataError: fewer than two identities.
         """
@@ -66,7 +73,14 @@ class PartMixBatches:
     def of_all(
         cls, teacher_outputs: Mapping[str, TeacherOutputs], preprocess: Preprocess, *, of_each: int, run: Run
     ) -> dict[str, PartMixBatches]:
-        """By target, ``of_each`` of them in a batch; none for a target whose teacher output has none."""
+        """By target, ``of_each`` of them in a batch; none for a target whose teacher output has none.
+
+        Args:
+            teacher_outputs: what each camera's teacher says of its crops.
+            preprocess: size and colours of the input.
+            of_each: crops of each camera.
+            run: gives folder, seed and device.
+        """
         found = {}
         for name, teacher_output in teacher_outputs.items():
             extra = teacher_output.parted()[1]
@@ -145,6 +159,14 @@ def joining_steps(
 
     As many crops of each are looked at: the estimate is biased, and a camera that saw few people would look far away.
 
+    Args:
+        student: the network being trained.
+        source: batches of the source; None: there are none.
+        pictures: the set's.
+        pool: all targets' crops and what teachers say of them.
+        last: the step by which all have joined.
+        rng: draws.
+
     Raises:
         DataError: an order is wanted and there is no source.
     """
@@ -163,7 +185,14 @@ def joining_steps(
 
 
 def cameras_joined(joins: IntArray, step: int, identities: IntArray, pool: TargetPool) -> IntArray:
-    """The numbers of the cameras that take part at ``step``; some before their time, until two people are there."""
+    """The numbers of the cameras that take part at ``step``; some before their time, until two people are there.
+
+    Args:
+        joins: (cameras,) the step at which each joins.
+        step: its number, from 0.
+        identities: (N,) pseudo-identity of each crop, -1 for none.
+        pool: all targets' crops and what teachers say of them.
+    """
     order = np.argsort(joins, kind="stable")
     for count in range(int((joins <= step).sum()), len(order) + 1):
         people = identities[np.isin(pool.target, order[:count])]

@@ -21,7 +21,14 @@ from reid_mtda.types import IntArray
 
 
 def source_parts(output: EmbedderOutput, labels: Tensor, settings: DistilSettings, share: float) -> dict[str, Tensor]:
-    """Weigh identity loss and triplets on the source's crops (B,) by ``share`` of the source."""
+    """Weigh identity loss and triplets on the source's crops (B,) by ``share`` of the source.
+
+    Args:
+        output: the student's of these crops (B,).
+        labels: (B,) classes of the source's pictures.
+        settings: weights and steps.
+        share: of the whole loss.
+    """
     parts = {}
     weight = share * settings.source_weight
     if output.logits is not None:
@@ -44,6 +51,15 @@ def people_parts(
     """Weigh what pseudo-identities ask of the target crops ``rows`` (B,) by ``share`` of the targets.
 
     Triplets among them and, where wanted, InfoNCE to the student's centroids of people.
+
+    Args:
+        output: the student's of these crops (B,).
+        rows: (B,) numbers of the crops in the pool.
+        pool: all targets' crops and what teachers say of them.
+        identities: (N,) pseudo-identity of each crop, -1 for none.
+        prototypes: centroids of people; None: there are none.
+        settings: weights and steps.
+        share: of the whole loss.
     """
     embeddings = output.embedding
     parts = {
@@ -64,7 +80,14 @@ def people_parts(
 
 
 def negative_mask(pool: TargetPool, rows: IntArray, settings: DistilSettings, device: torch.device) -> Tensor | None:
-    """Which pairs of crops bool (B, B) may be negatives of each other; None: all."""
+    """Which pairs of crops bool (B, B) may be negatives of each other; None: all.
+
+    Args:
+        pool: all targets' crops and what teachers say of them.
+        rows: (B,) numbers of the crops in the pool.
+        settings: weights and steps.
+        device: where the result is wanted.
+    """
     if settings.negatives == "all":
         return None
     camera, spans = pool.camera[rows], pool.spans[rows]

@@ -49,6 +49,17 @@ class ObjectiveCalls:
     ) -> ObjectiveCalls:
         """Build the objectives for ``student`` as it starts, and the teachers of ``pool``.
 
+        Args:
+            asked: objectives by name, each with its weight and settings.
+            student: the network being trained.
+            pictures: the set's.
+            pool: all targets' crops and what teachers say of them.
+            identities: (N,) pseudo-identity of each crop, -1 for none.
+            part_mixes: what teachers say of part-mixed crops, by target.
+            run: gives folder, seed and device.
+            source_logits: (N, C) of the source; None: there are none.
+            source_labels: (N,) the source's; None: there are none.
+
         Raises:
             TrainingError: an objective that does not fit the networks.
         """
@@ -80,7 +91,17 @@ class ObjectiveCalls:
         extra: Sequence[str],
         share: float,
     ) -> dict[str, Tensor]:
-        """Call those over one teacher, on the crops ``mine`` of the batch and part-mixed ones of targets ``extra``."""
+        """Call those over one teacher, on the crops ``mine`` of the batch and part-mixed ones of targets ``extra``.
+
+        Args:
+            space: which teacher.
+            student: the student's output for the crops, with a gradient.
+            teacher: what the teacher says of the same crops, without a gradient.
+            batch: which crops are shown.
+            mine: which of the batch's crops the teacher knows.
+            extra: further teachers by name.
+            share: of the whole loss.
+        """
         if not self.applied:
             return {}
         device, rows = student.embedding.device, batch.rows[mine]
@@ -111,7 +132,13 @@ class ObjectiveCalls:
         )
 
     def of_all(self, student: EmbedderOutput, batch: Batch, share: float) -> dict[str, Tensor]:
-        """Call those over all of the batch's own crops, where teachers' embeddings can be compared."""
+        """Call those over all of the batch's own crops, where teachers' embeddings can be compared.
+
+        Args:
+            student: the student's output for the crops, with a gradient.
+            batch: which crops are shown.
+            share: of the whole loss.
+        """
         if not any(own.over == "all" for own in self.applied.asked.values()):
             return {}
         device, order = student.embedding.device, []
@@ -137,7 +164,15 @@ class ObjectiveCalls:
     def of_source(
         self, student: EmbedderOutput, rows: IntArray, labels: Tensor, share: float, progress: float
     ) -> dict[str, Tensor]:
-        """Call those over the source's crops numbered ``rows`` (B,), of ``labels`` int64 (B,)."""
+        """Call those over the source's crops numbered ``rows`` (B,), of ``labels`` int64 (B,).
+
+        Args:
+            student: the student's output for the crops, with a gradient.
+            rows: (B,) numbers of the crops in the pool.
+            labels: (B,) classes of the source's pictures.
+            share: of the whole loss.
+            progress: how much of training is over, 0..1.
+        """
         if self.source_logits is None:
             return {}
         return source_parts_of(self.applied, self.source_logits, student, rows, labels, share, progress)

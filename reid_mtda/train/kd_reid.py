@@ -129,6 +129,12 @@ def distil_kd_reid(
 def camera_samplers(people: IntArray, pool: TargetPool, settings: KdReidSettings, run: Run) -> tuple[PKSampler, ...]:
     """P x K batches of each camera that shows two of ``people`` int64 (N,) or more, P shared out over cameras.
 
+    Args:
+        people: (N,) pseudo-identity of each crop, -1 for none.
+        pool: all targets' crops and what teachers say of them.
+        settings: weights and steps.
+        run: gives folder, seed and device.
+
     Raises:
         DataError: no camera shows two.
     """

@@ -74,13 +74,25 @@ class OfflineKDSettings(Strict):
 
 
 def classify_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> Tensor:
-    """Classify a whole set in eval mode, on the model's device: logits (N, C) on the CPU."""
+    """Classify a whole set in eval mode, on the model's device: logits (N, C) on the CPU.
+
+    Args:
+        model: the network.
+        pictures: the set's.
+        batch: how many pictures go through at once.
+    """
     return pass_pictures(model, pictures, batch=batch).logits
 
 
 @torch.no_grad()
 def pass_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) -> ClassifierOutput:
-    """Pass a whole set in eval mode, on the model's device: logits (N, C) and features (N, D) on the CPU."""
+    """Pass a whole set in eval mode, on the model's device: logits (N, C) and features (N, D) on the CPU.
+
+    Args:
+        model: the network.
+        pictures: the set's.
+        batch: how many pictures go through at once.
+    """
     was_training = model.training
     model.eval()
     starts = range(0, len(pictures), batch)

@@ -9,15 +9,12 @@ of this file: ``bench.closed.published`` puts it in the place of functions here 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD, Optimizer
 
 from reid_mtda.data.augment import build_augmentation
 from reid_mtda.data.batches import Pictures
@@ -25,11 +22,11 @@ from reid_mtda.data.closed_domain import LabelledPictures, UnlabelledPictures
 from reid_mtda.data.samplers import ShuffleSampler
 from reid_mtda.errors import DataError
 from reid_mtda.losses.adversarial import domain_confusion_loss, reversal_delta, reverse_gradient
-from reid_mtda.losses.alignment import ADVERSARIAL, ALIGNMENTS
+from reid_mtda.losses.alignment import ALIGNMENTS
 from reid_mtda.losses.distillation.features import feature_loss
 from reid_mtda.losses.distillation.soft_targets import soft_target_loss
 from reid_mtda.models.classifier import Classifier, ClassifierOutput
-from reid_mtda.models.device import forked_generators, on_host, placed
+from reid_mtda.models.device import on_host
 from reid_mtda.models.discriminator import Discriminator
 from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import Run
@@ -41,23 +38,14 @@ from reid_mtda.train.common import (
     keep_last,
     optimise,
     pass_domains,
-    rate_groups,
     seeded_step,
     set_learning_rate,
     telling_what_fits,
 )
+from reid_mtda.train.network_state import NetworkState, make_network_state
 from reid_mtda.train.progressive_settings import ProgressiveSettings
 from reid_mtda.train.resume import Resumable
 from reid_mtda.types import Preprocess
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkState:
-    """A network with its adversary and an optimiser over these two alone."""
-
-    network: Classifier
-    discriminator: Discriminator
-    optimiser: Optimizer
 
 
 @telling_what_fits("batch_size")
@@ -98,9 +86,12 @@ def distil_progressively(
     if not targets or teachers.keys() != targets.keys():
         raise DataError(f"progressive: got teachers of {sorted(teachers)} for {sorted(targets)}, expected the same")
     device = torch.device(run.compute.device)
-    student_state = _network_state(student, settings.student_learning_rate, settings, run, "student", connect=teachers)
+    student_state = make_network_state(
+        student, settings.student_learning_rate, settings, run, "student", connect=teachers
+    )
     teacher_states = {
-        name: _network_state(t, settings.teacher_learning_rate, settings, run, name) for name, t in teachers.items()
+        name: make_network_state(teacher, settings.teacher_learning_rate, settings, run, name)
+        for name, teacher in teachers.items()
     }
     of_source = Pictures(source.pictures, preprocess)
     of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
@@ -152,7 +143,14 @@ def distil_progressively(
 
 
 def alignment_strength(step: int, per_epoch: int, total: int, settings: ProgressiveSettings) -> float:
-    """Strength of the reversed gradient, or MMD's weight, at ``step`` of ``total``: it grows over all of training."""
+    """Strength of the reversed gradient, or MMD's weight, at ``step`` of ``total``: it grows over all of training.
+
+    Args:
+        step: its number, from 0.
+        per_epoch: steps of an epoch.
+        total: steps in all.
+        settings: weights and steps.
+    """
     return reversal_delta(step / total)
 
 
@@ -164,7 +162,16 @@ def teacher_parts(
     beta: float,
     delta: float,
 ) -> dict[str, Tensor]:
-    """Weigh the teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align]."""
+    """Weigh the teacher's loss on its outputs for source and target: (1 - beta) [CE + gamma L_align].
+
+    Args:
+        teacher_state: the teacher, its adversary and optimiser.
+        outputs: of source and target.
+        labels: (B,) classes of the source's pictures.
+        settings: weights and steps.
+        beta: share of distillation, 0..1.
+        delta: strength of the reversed gradient.
+    """
     source, target = outputs
     if settings.alignment == "dann":
         alignment = domain_confusion_loss(
@@ -185,6 +192,12 @@ def teacher_targets(
 
     Where each domain passes alone its BatchNorm uses that domain's own statistics: the running ones are a mixture of
     source and target, which fits neither.
+
+    Args:
+        teacher: the teacher, just updated.
+        pictures: (B, 3, h, w), normalised.
+        sources: how many of them are the source's.
+        settings: weights and steps.
     """
     teacher.eval()
     with torch.no_grad(), teaching_statistics(teacher, settings):
@@ -206,7 +219,17 @@ def student_parts(
     beta: float,
     delta: float,
 ) -> dict[str, Tensor]:
-    """Weigh the student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + features]."""
+    """Weigh the student's loss: beta [alpha tau^2 KL_s + (1 - alpha) CE + tau^2 KL_t + alpha confusion + features].
+
+    Args:
+        student_state: the student, its adversary and optimiser.
+        teacher_output: of source and target.
+        pictures: (B, 3, h, w), normalised.
+        labels: (B,) classes of the source's pictures.
+        settings: weights and steps.
+        beta: share of distillation, 0..1.
+        delta: strength of the reversed gradient.
+    """
     student_state.network.train()
     source, target = pass_domains(
         student_state.network, pictures, [len(labels), len(pictures) - len(labels)], settings.batchnorm
@@ -239,12 +262,25 @@ def student_parts(
 def student_confusion(
     discriminator: Discriminator, source: ClassifierOutput, target: ClassifierOutput, delta: float
 ) -> Tensor:
-    """Have the student's discriminator judge both domains: P2's option, a scalar."""
+    """Have the student's discriminator judge both domains: P2's option, a scalar.
+
+    Args:
+        discriminator: tells source from target.
+        source: the network's of the source's pictures.
+        target: the network's of the target's pictures.
+        delta: strength of the reversed gradient.
+    """
     return domain_confusion_loss(**judged(discriminator, {"target": target, "source": source}, delta))
 
 
 def judged(discriminator: Discriminator, outputs: Mapping[str, ClassifierOutput], delta: float) -> dict[str, Tensor]:
-    """Judge each domain of ``outputs``: the discriminator's logits (B,); features get its gradient reversed."""
+    """Judge each domain of ``outputs``: the discriminator's logits (B,); features get its gradient reversed.
+
+    Args:
+        discriminator: tells source from target.
+        outputs: by domain.
+        delta: strength of the reversed gradient.
+    """
     features = [reverse_gradient(output.feature, delta) for output in outputs.values()]
     domain_logits = discriminator(torch.cat(features)).split([len(part) for part in features])
     return dict(zip(outputs, domain_logits, strict=True))
@@ -265,31 +301,3 @@ def _aligned(
         discriminator=discriminator,
         delta=delta,
     )
-
-
-def _network_state(
-    model: Classifier,
-    rate: float,
-    settings: ProgressiveSettings,
-    run: Run,
-    name: str,
-    connect: Mapping[str, Classifier] | None = None,
-) -> NetworkState:
-    device = torch.device(run.compute.device)
-    network = placed(copy.deepcopy(model).requires_grad_(True), run.compute)
-    with forked_generators(device):
-        torch.manual_seed(run.child_seed(f"discriminator {name}"))
-        hidden = settings.discriminator_width if settings.alignment in ADVERSARIAL else 1
-        classes = network.spec.num_classes if settings.alignment == "cdan" else 0
-        discriminator = Discriminator(network.feature_dim, num_classes=classes, hidden=hidden).train()
-        if connect and settings.feature_weight:
-            wanted = next(iter(connect.values())).feature_dim
-            discriminator.connector = nn.Linear(network.feature_dim, wanted, bias=False)
-        discriminator.to(device)
-    groups = rate_groups(
-        network, discriminator, head_rate=settings.head_rate, discriminator_rate=settings.discriminator_rate
-    )
-    # fused: one pass over the weights instead of five; it differs from the loop in the last bits alone
-    fused = True if device.type in ("cpu", "cuda", "mps") else None
-    optimiser = SGD(groups, lr=rate, momentum=0.9, weight_decay=settings.weight_decay, fused=fused)
-    return NetworkState(network, discriminator, optimiser)

@@ -36,7 +36,14 @@ class Prototypes:
     def of(
         cls, pool: TargetPool, identities: IntArray, embeddings: FloatArray, device: torch.device | None = None
     ) -> Prototypes:
-        """Find the centroids of ``identities`` int64 (N,) by the student's ``embeddings`` (N, D_s), for ``device``."""
+        """Find the centroids of ``identities`` int64 (N,) by the student's ``embeddings`` (N, D_s), for ``device``.
+
+        Args:
+            pool: all targets' crops and what teachers say of them.
+            identities: (N,) pseudo-identity of each crop, -1 for none.
+            embeddings: (N, D) rows of length 1.
+            device: where they are kept; None: the CPU.
+        """
         known = identities >= 0
         people = np.full(len(identities), -1, np.int64)
         people[known] = np.unique(identities[known], return_inverse=True)[1]
@@ -55,14 +62,28 @@ class Prototypes:
         return cls(slots.to(device), Kept(centroids.to(device)), seen.to(device), taught)
 
     def logits(self, space: str, student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        """Likeness of crops to the people of ``space``, of student (B, D_s) and teacher (B, D_t): two of (B, C_k)."""
+        """Likeness of crops to the people of ``space``, of student (B, D_s) and teacher (B, D_t): two of (B, C_k).
+
+        Args:
+            space: which teacher.
+            student: (B, D_s) embeddings.
+            teacher: (B, D_t) embeddings.
+            temperature: tau.
+        """
         slots, centroids = self.taught[space]
         return student @ self.memory.tensor[slots].T / temperature, teacher @ centroids.T / temperature
 
     def memory_loss(
         self, embeddings: Tensor, rows: IntArray, *, temperature: float, cameras: IntArray | None = None
     ) -> Tensor:
-        """InfoNCE of the crops numbered ``rows`` (B,); with ``cameras`` (B,) only against people whom theirs saw."""
+        """InfoNCE of the crops numbered ``rows`` (B,); with ``cameras`` (B,) only against people whom theirs saw.
+
+        Args:
+            embeddings: (B, D) rows of length 1.
+            rows: (B,) numbers of the crops in the pool.
+            temperature: tau.
+            cameras: (B,) the number of each crop's camera; None: all people count.
+        """
         among = None if cameras is None else self.seen[torch.from_numpy(cameras)]
         return memory_loss(
             embeddings=embeddings,
@@ -73,7 +94,13 @@ class Prototypes:
         )
 
     def follow(self, embeddings: Tensor, rows: IntArray, *, momentum: float) -> None:
-        """Move the student's centroids towards the crops numbered ``rows``."""
+        """Move the student's centroids towards the crops numbered ``rows``.
+
+        Args:
+            embeddings: (B, D) rows of length 1.
+            rows: (B,) numbers of the crops in the pool.
+            momentum: share that one batch leaves, 0..1.
+        """
         self.memory.tensor = moved_memory(
             memory=self.memory.tensor,
             embeddings=embeddings,

@@ -167,6 +167,11 @@ class TargetPool:
     ) -> TargetPool:
         """Number the crops of ``targets``; tracklets of different targets stay apart unless they share numbers.
 
+        Args:
+            targets: unlabelled crops by camera.
+            teacher_outputs: what each camera's teacher says of its crops.
+            shared_numbers: a tracklet's number means one person in every camera.
+
         Raises:
             DataError: a teacher output of more or fewer crops than its target has.
         """
@@ -293,7 +298,14 @@ def _clusters(rows: FloatArray) -> IntArray:
 def embed_targets(
     model: Embedder, pictures: Pictures, pool: TargetPool, *, own_statistics: bool = False
 ) -> dict[str, FloatArray]:
-    """Each target's crops (N_i, D) as ``model`` embeds them now, with BatchNorm statistics of each where wanted."""
+    """Each target's crops (N_i, D) as ``model`` embeds them now, with BatchNorm statistics of each where wanted.
+
+    Args:
+        model: the network.
+        pictures: the set's.
+        pool: all targets' crops and what teachers say of them.
+        own_statistics: with BatchNorm statistics of each domain's own.
+    """
     found = {name: np.zeros((0, model.embedding_dim), np.float32) for name in pool.names}
     for number in np.unique(pool.target):
         own, seen = Pictures(pictures.resized[pool.target == number], pictures.preprocess), model

@@ -180,7 +180,13 @@ def codec_name(stream: VideoStream) -> str:
 
 
 def failure_in_words(error: FFmpegError, address: str, timeout_s: float | None) -> str:
-    """Why opening failed: what was wrong, and what to do; without the address."""
+    """Why opening failed: what was wrong, and what to do; without the address.
+
+    Args:
+        error: what FFmpeg said.
+        address: where it is, without passwords in what is said of it.
+        timeout_s: how long was waited; None: for ever.
+    """
     parts = urlsplit(address) if "://" in address else None
     if isinstance(error, (av.error.ExitError, av.error.TimeoutError)):
         given = f"{timeout_s:g} s" if timeout_s else "its time"

@@ -29,6 +29,11 @@ class SameHost:
     def open(self, address: str, flags: int, options: dict[str, Any]) -> http.client.HTTPResponse:
         """Open an address to be read.
 
+        Args:
+            address: where it is, without passwords in what is said of it.
+            flags: FFmpeg's, of which reading alone is granted.
+            options: FFmpeg's.
+
         Raises:
             PermissionError: it is of another host, port or kind, or sends us to one.
             OSError: it cannot be had.
@@ -58,7 +63,13 @@ def is_playlist(address: str, timeout_s: float) -> bool:
 
 
 def ask(parts: SplitResult, timeout_s: float, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """The answer to a GET; a redirection is an answer."""
+    """The answer to a GET; a redirection is an answer.
+
+    Args:
+        parts: the address.
+        timeout_s: how long it may take.
+        headers: sent with it.
+    """
     if parts.scheme == "https":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # cameras sign their own

@@ -109,6 +109,13 @@ def stream_frames(
 ) -> Iterator[Frame]:
     """Yield the frames of an open live stream that fall due at ``fps``, and close it in the end.
 
+    Args:
+        container: the opened source.
+        stream: the picture track.
+        shown: the address as it may be shown, without a password.
+        camera: the camera's name.
+        fps: frames per second; None: all.
+
     Raises:
         VideoError: it ends without a single frame.
     """
@@ -135,6 +142,12 @@ def stream_frames(
 
 def device_frames(number: int, shown: str, *, camera: str, fps: float | None) -> Iterator[Frame]:
     """Yield the frames of a device, e.g. a USB camera, that fall due at ``fps``.
+
+    Args:
+        number: its number.
+        shown: the address as it may be shown, without a password.
+        camera: the camera's name.
+        fps: frames per second; None: all.
 
     Raises:
         VideoError: it cannot be opened, or gives no frame.

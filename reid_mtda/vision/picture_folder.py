@@ -32,6 +32,12 @@ def folder_pictures(folder: Path) -> list[Path]:
 def folder_frames(pictures: list[Path], *, camera: str, fps: float, start_s: float) -> Iterator[Frame]:
     """Yield one frame for each picture, ``1 / fps`` seconds apart.
 
+    Args:
+        pictures: in their order.
+        camera: the camera's name.
+        fps: frames per second.
+        start_s: POSIX seconds of its first frame.
+
     Raises:
         VideoError: a picture that cannot be read.
     """

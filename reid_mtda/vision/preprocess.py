@@ -72,6 +72,11 @@ def resize_crop(crop: ImageArray, height: int, width: int) -> ImageArray:
 
     Pixels are averaged (INTER_AREA) when both sides shrink, else interpolated (INTER_LINEAR): plain interpolation
     would skip pixels of a large crop, and its result would flicker with the box by a pixel.
+
+    Args:
+        crop: (h, w, 3) RGB uint8.
+        height: px.
+        width: px.
     """
     if not isinstance(crop, np.ndarray) or crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3:
         got = f"{crop.dtype} {crop.shape}" if isinstance(crop, np.ndarray) else type(crop).__name__
@@ -122,6 +127,11 @@ def is_picture(path: Path) -> bool:
 
 def check_image_size(where: str, height: int, width: int) -> None:
     """Refuse a picture size out of bounds.
+
+    Args:
+        where: opens the message.
+        height: px.
+        width: px.
 
     Raises:
         ImageError: a side below 8 px or above 16384 px, sides of more than 100 to 1, more than 40 million pixels.

@@ -77,7 +77,13 @@ def stated_duration_s(container: InputContainer, stream: VideoStream) -> float |
 
 
 def expected_frames(container: InputContainer, stream: VideoStream, fps: float | None) -> int | None:
-    """About how many frames ``recording_frames`` yields; None where the container does not say."""
+    """About how many frames ``recording_frames`` yields; None where the container does not say.
+
+    Args:
+        container: the opened source.
+        stream: the picture track.
+        fps: frames per second; None: all.
+    """
     lasts_s, native = stated_duration_s(container, stream), _nominal_fps(container, stream)
     count = _stated_frames(container, stream) or (round(lasts_s * native) if lasts_s else 0)
     if not 0 < count < 1e9:

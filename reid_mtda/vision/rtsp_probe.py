@@ -55,6 +55,11 @@ def probe_rtsp(url: str, timeout_s: float) -> None:
 def connect_rtsp(url: str, shown: str, timeout_s: float) -> socket.socket:
     """Connect to the server of an address; of ``rtsps`` with TLS.
 
+    Args:
+        url: the address.
+        shown: the address as it may be shown, without a password.
+        timeout_s: how long it may take.
+
     Raises:
         VideoError: it cannot be reached, with the cause.
     """

@@ -242,7 +242,7 @@ def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
     if config.source.name == "none":
         return None
     if config.source.name == "lab":
-        from reid_mtda.synthetic.street import draw_lab
+        from reid_mtda.synthetic.crops import draw_lab
 
         folder = run.folder / "source"
         if not (folder / "bounding_box_train").is_dir():
@@ -256,7 +256,13 @@ def load_source(config: AdaptConfig, run: Run) -> LabelledSet | None:
 def usable_targets(
     crops: Path, harvests: Mapping[str, HarvestReport], failures: dict[str, str]
 ) -> dict[str, UnlabelledSet]:
-    """The cameras whose crops can be learnt from; the others are added to ``failures`` with the reason."""
+    """The cameras whose crops can be learnt from; the others are added to ``failures`` with the reason.
+
+    Args:
+        crops: folder of harvested crops, one folder for each camera.
+        harvests: reports by camera.
+        failures: message by camera; more are added.
+    """
     sets = load_folder(crops) if harvests else {}
     targets = {}
     for camera, report in harvests.items():

@@ -45,6 +45,18 @@ def evaluate_model(
 ) -> tuple[RetrievalScores, tuple[str, ...]]:
     """Score a file of embeddings, or a model on a data set or on harvested crops with truth.
 
+    Args:
+        model: an exported model folder; None with a file of embeddings.
+        data: name of a data set, or an archive.
+        root: folder of the data sets; None: as the preset says.
+        features: a file of embeddings, in place of a model.
+        crops: harvested crops with ``truth``, in place of a data set.
+        truth: MOT ground truth of those crops.
+        rerank: rank by k-reciprocal distances.
+        centred: embeddings are centred by camera.
+        device: where the model runs, as for ``load_model``.
+        progress: called as the work goes on.
+
     Returns:
         The scores, and camera names where they are known.
 
@@ -84,7 +96,14 @@ def evaluate_model(
 def score_tracklets(
     model: Model, labelled: TrackletTruth, *, rerank: bool = False, centring: CameraMeans | None = None
 ) -> RetrievalScores:
-    """Search every tracklet among all others: the question a user asks of the gallery, with its truth."""
+    """Search every tracklet among all others: the question a user asks of the gallery, with its truth.
+
+    Args:
+        model: the model.
+        labelled: embeddings' pictures with identity, camera and tracklet.
+        rerank: rank by k-reciprocal distances.
+        centring: the means of cameras that are subtracted; None: none are.
+    """
     if not labelled.paths:
         raise DataError(
             "crops: no tracklet overlaps a person of the truth; check that truth and footage belong together"

@@ -100,6 +100,12 @@ def harvest_site(
 ) -> tuple[dict[str, HarvestReport], dict[str, str]]:
     """Harvest every camera of ``site`` into ``out``; a camera that fails is reported, the others go on.
 
+    Args:
+        site: the cameras.
+        out: folder for what is made.
+        max_crops: kept of each tracklet.
+        progress: called as the work goes on.
+
     Returns:
         Reports by camera, and the message of each camera that failed.
     """
@@ -129,6 +135,13 @@ def index_site(
     site: Site, model_folder: Path, gallery_folder: Path, progress: Progress = silent, *, device: str = "cpu"
 ) -> tuple[dict[str, IngestReport], dict[str, str]]:
     """Fill a gallery with the sightings of every camera of ``site``; a camera that fails is reported.
+
+    Args:
+        site: the cameras.
+        model_folder: an exported model's.
+        gallery_folder: the gallery's; made when missing.
+        progress: called as the work goes on.
+        device: where the model runs, as for ``load_model``.
 
     Returns:
         Reports by camera, and the message of each camera that failed.

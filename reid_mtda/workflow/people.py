@@ -28,6 +28,12 @@ def find_too_few(
 ) -> dict[str, str]:
     """Count each target's people as ``network`` tells them apart, write ``people.json``, name those with too few.
 
+    Args:
+        run: gives folder, seed and device.
+        network: the network.
+        targets: unlabelled crops by camera.
+        config: settings of the whole run.
+
     Returns:
         A line by camera, each of which is logged as a warning, too: hours before there is a student.
     """

@@ -16,7 +16,7 @@ from reid_mtda.data.reid import Half
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluation.retrieval import name_cameras
 from reid_mtda.runs import Run
-from reid_mtda.synthetic.street import draw_crops
+from reid_mtda.synthetic.crops import draw_crops
 from reid_mtda.types import IntArray, LabelledSet, RetrievalSplit, UnlabelledSet
 
 NOBODY = 1e-9
@@ -67,6 +67,13 @@ def without_labels(
 
     ``names`` are those of the cameras by camid; ``prefix`` tells cameras of one name in several sets apart, ``first``
     is the number that its tracklets begin with. A set is a site: people of different sets are different people.
+
+    Args:
+        train: the training half.
+        names: of the cameras, by camid.
+        target: what the preset says of it.
+        prefix: tells cameras of one name in several sets apart.
+        first: the number that its tracklets begin with.
     """
     camids = train.camids if train.camids is not None else np.zeros(len(train), np.int64)
     tracklets = _tracklets(train, camids, target, first)
@@ -84,7 +91,13 @@ def without_labels(
 def with_tracklets(
     benchmark: Benchmark, targets: tuple[TargetData, ...], tracklets: Tracklets
 ) -> dict[str, UnlabelledSet]:
-    """The unlabelled targets again, with other tracklets."""
+    """The unlabelled targets again, with other tracklets.
+
+    Args:
+        benchmark: the labelled sets that they are the training halves of.
+        targets: the preset's targets.
+        tracklets: which tracklets they get.
+    """
     return _unlabelled(benchmark, tuple(target.model_copy(update={"tracklets": tracklets}) for target in targets))
 
 

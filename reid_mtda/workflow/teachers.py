@@ -158,6 +158,13 @@ def teachers_of_source(
 ) -> torch.Tensor:
     """Mean logits (N, C) of all cameras' adapted teachers for the crops of the labelled source.
 
+    Args:
+        run: gives folder, seed and device.
+        targets: unlabelled crops by camera.
+        source: labelled crops; None: there are none.
+        config: settings of the whole run.
+        folder: where the adapted teachers stand in the run.
+
     Raises:
         TrainingError: no source, or a ready-made teacher, which has no logits.
     """

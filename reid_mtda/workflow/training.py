@@ -42,6 +42,15 @@ def pretrain(
     """Train ``network`` on the labelled source, or load it when ``run`` holds it already.
 
     Without a source its weights are what the source left: there is nothing to train.
+
+    Args:
+        run: gives folder, seed and device.
+        name: how it is called.
+        network: what it is built of.
+        settings: weights and steps.
+        source: labelled crops; None: there are none.
+        config: settings of the whole run.
+        progress: called as the work goes on.
     """
     path = run.folder / name
     if path.exists():
@@ -72,6 +81,15 @@ def adapt_teachers(
     """Adapt and store the teacher of every camera that has no ready-made one; nothing of them stays in memory.
 
     Returns the message of each camera that failed; it is taken out of ``targets``.
+
+    Args:
+        run: gives folder, seed and device.
+        teacher_source: the teachers' network as the source left it.
+        source: labelled crops; None: there are none.
+        targets: unlabelled crops by camera.
+        config: settings of the whole run.
+        progress: called as the work goes on.
+        folder: where the adapted teachers stand in the run.
 
     Raises:
         DataError: no camera is left.
@@ -113,7 +131,18 @@ def distil_student(
     name: str = STUDENT,
     teachers: str = "teachers",
 ) -> Embedder:
-    """Distil the teachers stored under ``teachers`` into the student that starts from ``student_source``."""
+    """Distil the teachers stored under ``teachers`` into the student that starts from ``student_source``.
+
+    Args:
+        run: gives folder, seed and device.
+        student_source: the student's network as the source left it.
+        source: labelled crops; None: there are none.
+        targets: unlabelled crops by camera.
+        config: settings of the whole run.
+        progress: called as the work goes on.
+        name: how it is called.
+        teachers: where the teachers stand in the run.
+    """
     path = run.folder / name
     if path.exists():
         return load_embedder(path, run=run)

@@ -28,9 +28,10 @@ from reid_mtda.train import offline_kd as offline_module
 from reid_mtda.train import progressive, resume
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
+from reid_mtda.train.network_state import make_network_state
 from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
-from reid_mtda.train.progressive import _network_state, distil_progressively, teacher_parts
+from reid_mtda.train.progressive import distil_progressively, teacher_parts
 from reid_mtda.train.progressive_settings import ProgressiveSettings
 
 BUDGET = {"epochs": 2, "steps_per_epoch": 2, "batch_size": 6}
@@ -216,7 +217,7 @@ def student_step(folder, quirks=(), **settings):
     settings = ProgressiveSettings(**{**SMALL, **settings})
     run = new_run(folder)
     student_state, teacher_state = (
-        _network_state(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher"))
+        make_network_state(network(s), 0.05, settings, run, name) for s, name in enumerate(("student", "teacher"))
     )
     pictures, labels = torch.randn(12, 3, 28, 28), torch.from_numpy(SOURCE.source.labels[:6])
     outputs = pass_domains(teacher_state.network.train(), pictures, [6, len(pictures) - 6], settings.batchnorm)
@@ -478,7 +479,7 @@ def test_a_teacher_teaches_with_the_statistics_it_learnt_with(tmp_path):
 def test_the_discriminators_rate_is_the_heads_unless_it_has_its_own(tmp_path):
     for own, wanted in ((None, 10.0), (1.0, 1.0)):
         settings = ProgressiveSettings(**SMALL, head_rate=10.0, discriminator_rate=own)
-        state = _network_state(network(), 0.05, settings, new_run(tmp_path), "student")
+        state = make_network_state(network(), 0.05, settings, new_run(tmp_path), "student")
         groups = {id(p): group.get("factor", 1.0) for group in state.optimiser.param_groups for p in group["params"]}
         assert {groups[id(p)] for p in state.discriminator.parameters()} == {wanted}
         assert {groups[id(p)] for p in state.network.head.parameters()} == {10.0}

@@ -42,7 +42,7 @@ def fill(gallery: Gallery, rows: FloatArray, first: int = 0) -> list[int]:
 
 def hurry(gallery: Gallery) -> None:
     """Let the gallery skip its disk flushes where a test does not need them."""
-    gallery._store._file._writer.execute("PRAGMA synchronous = OFF")
+    gallery._store.connections._writer.execute("PRAGMA synchronous = OFF")
     thumbnails = gallery._store._thumbnails
 
     def write_quickly(number: int, jpeg: bytes) -> Path:
@@ -357,7 +357,7 @@ def test_a_full_database_adds_nothing_and_goes_on_when_there_is_room(gallery: Ga
     rows = unit_rows(200)
     hurry(gallery)
     fill(gallery, rows[:5])
-    writer = gallery._store._file._writer
+    writer = gallery._store.connections._writer
     (pages,) = writer.execute("PRAGMA page_count").fetchone()
     writer.execute(f"PRAGMA max_page_count = {pages}")
     added = 5
@@ -603,10 +603,10 @@ def test_a_page_costs_the_same_however_many_sightings_there_are(gallery: Gallery
     costs = []
     for rows in (unit_rows(60), unit_rows(600)):
         fill(gallery, rows)
-        gallery._store._file._reader.set_progress_handler(count, 1)  # called at each step of SQLite's machine
+        gallery._store.connections._reader.set_progress_handler(count, 1)  # called at each step of SQLite's machine
         steps, page = 0, gallery.newest(10, before=500, where=Filter(cameras))
         costs.append(steps)
-        gallery._store._file._reader.set_progress_handler(None, 0)
+        gallery._store.connections._reader.set_progress_handler(None, 0)
         assert len(page) == 10
     assert costs[1] <= 1.2 * costs[0], costs
 
@@ -614,7 +614,7 @@ def test_a_page_costs_the_same_however_many_sightings_there_are(gallery: Gallery
 def test_a_gallery_of_before_there_were_pages_gets_their_index(folder: Path) -> None:
     with Gallery.open(folder, MODEL, DIM) as gallery:
         ids = fill(gallery, unit_rows(6))
-        gallery._store._file._writer.execute("DROP INDEX by_camera")
+        gallery._store.connections._writer.execute("DROP INDEX by_camera")
     with Gallery.open(folder, MODEL, DIM) as gallery:
         assert gallery.newest(5, where=Filter(["c1"])) == [ids[4], ids[1]]
 

@@ -14,14 +14,13 @@ import pytest
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.synthetic import street as street_module
 from reid_mtda.synthetic.camera import HEIGHT_PX, WIDTH_PX, camera_model
+from reid_mtda.synthetic.crops import draw_crops, draw_lab
 from reid_mtda.synthetic.street import (
     CAMERAS,
     LAB_CAMERAS,
     START_TIME_S,
     Street,
     SyntheticFrame,
-    draw_crops,
-    draw_lab,
     film,
     open_street,
     parse_url,

@@ -110,7 +110,18 @@ def run_trial(
     compute: Compute = HOST,
     progress: Progress = silent,
 ) -> None:
-    """Run the rows of one source and seed that have no result yet."""
+    """Run the rows of one source and seed that have no result yet.
+
+    Args:
+        config: settings of the whole benchmark.
+        root: folder of the data sets; None: as the preset says.
+        weights: folder of pre-trained weights.
+        folder: the run folder.
+        source: the source domain.
+        seed: of what is drawn.
+        compute: where torch computes, and in which precision.
+        progress: called as the work goes on.
+    """
     place = Path(folder) / "trials" / source / f"seed{seed}"
     missing = [name for name in config.rows if not (place / f"{name}.json").exists()]
     if not missing:

@@ -96,7 +96,13 @@ class BenchmarkConfig(Strict):
 
 
 def row_settings(config: BenchmarkConfig, row: Row, *, where: str = "rows") -> Any:
-    """The settings of a row: those of its kind, the common budget, the row's own differences."""
+    """The settings of a row: those of its kind, the common budget, the row's own differences.
+
+    Args:
+        config: settings of the whole benchmark.
+        row: of the table.
+        where: opens the message.
+    """
     base: Strict = {
         "source_only": config.source_only,
         "oracle": config.source_only,
@@ -126,6 +132,11 @@ def source_mass(config: BenchmarkConfig, row: Row, *, targets: int) -> float | N
     It is 1 for ``source_only`` at the preset's settings, whose budget all rows have. Rates of another optimiser than
     SGD say nothing of its steps, so a staged row, and one without a student of its own, has None. With ``init:
     source_only`` every row has the start's mass, 1, beside its own.
+
+    Args:
+        config: settings of the whole benchmark.
+        row: of the table.
+        targets: how many.
     """
     base = config.source_only.learning_rate
     settings = row_settings(config, row)

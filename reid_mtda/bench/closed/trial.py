@@ -92,7 +92,14 @@ class Trial:
         return self.build(row.student or self.config.student, "student")
 
     def align(self, start: Classifier, target: str, settings: AlignmentSettings, run: Run) -> Classifier:
-        """Adapt to one target."""
+        """Adapt to one target.
+
+        Args:
+            start: where it begins; it stays as it is.
+            target: which target.
+            settings: weights and steps.
+            run: gives folder, seed and device.
+        """
         model = self.chosen(
             {target},
             lambda watch: align_classifier(
@@ -113,7 +120,13 @@ class Trial:
         return model
 
     def teacher(self, target: str, settings: AlignmentSettings, net: Net) -> Classifier:
-        """The target's finished teacher, trained once for all rows that want the same one; all start alike."""
+        """The target's finished teacher, trained once for all rows that want the same one; all start alike.
+
+        Args:
+            target: which target.
+            settings: weights and steps.
+            net: which network.
+        """
         key = f"{settings.model_dump_json()}{net.model_dump_json()}"
         model, seconds, is_new = self.kept(
             f"teachers/{target}", key, lambda run: self.align(self.build(net, "teacher"), target, settings, run)
@@ -126,6 +139,11 @@ class Trial:
         """A network that several rows want: trained once, then read from the disk; its seconds, and whether just now.
 
         ``key`` tells networks of one ``name`` apart: all that they depend on.
+
+        Args:
+            name: how it is called.
+            key: tells networks of one ``name`` apart: all that they depend on.
+            train: trains the network.
         """
         run = self.kept_run(name, key)
         path = run.folder / "network.safetensors"
@@ -164,6 +182,11 @@ class Trial:
         """Train, and apply the selection rule; ``last`` keeps what training returns.
 
         With ``own_statistics`` an epoch is judged as it will be scored: with each target's BatchNorm statistics.
+
+        Args:
+            targets: names of the targets that it serves.
+            train: trains the network, and calls what it is given after each epoch.
+            own_statistics: with BatchNorm statistics of each domain's own.
         """
         rule = self.config.selection
         if rule == "last":

@@ -31,7 +31,13 @@ def transport_loss(
 
 
 def transport_plan(cost: Tensor, *, blur: float = 0.1, rounds: int = 20) -> Tensor:
-    """Plan (B, B) whose rows and columns sum to 1, by Sinkhorn's normalisations of exp(-cost / blur); rows last."""
+    """Plan (B, B) whose rows and columns sum to 1, by Sinkhorn's normalisations of exp(-cost / blur); rows last.
+
+    Args:
+        cost: (N, M) what it costs to move from one to the other.
+        blur: entropic regularisation, > 0.
+        rounds: of Sinkhorn's iteration.
+    """
     log = -cost / blur
     for _ in range(rounds):
         log = log - torch.logsumexp(log, dim=0, keepdim=True)

@@ -81,7 +81,15 @@ def deliver(
 def send_next(
     outbox: Outbox, sink: str, send: Callable[[Message], None], *, kinds: Collection[str], tell: Tell
 ) -> bool:
-    """Send what comes next, after a word about what was dropped before it; False when nothing waits."""
+    """Send what comes next, after a word about what was dropped before it; False when nothing waits.
+
+    Args:
+        outbox: messages that wait.
+        sink: where messages go, by name.
+        send: sends one; raises where it cannot.
+        kinds: of messages that may go now.
+        tell: told of what went wrong, and of what goes again.
+    """
     waiting = outbox.pending(sink, _BATCH)
     if not waiting:
         return False

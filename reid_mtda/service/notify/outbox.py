@@ -131,6 +131,11 @@ class Outbox:
     def told(self, sink: str, number: int, *, refused: bool = False) -> None:
         """``sink`` was told of everything up to ``number``; ``refused``: it did not want that one, and never will.
 
+        Args:
+            sink: where messages go, by name.
+            number: of the last message that it was told.
+            refused: it wants that one never.
+
         Raises:
             StorageError: the disk refuses; it will be told again.
         """

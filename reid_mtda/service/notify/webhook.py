@@ -31,6 +31,12 @@ def post(
 ) -> None:
     """Post one message; redirects are not followed, and nothing of the answer but its status is read.
 
+    Args:
+        settings: where to, and the secret.
+        message: what is told.
+        picture: gives the JPEG of a message.
+        clock: POSIX seconds.
+
     Raises:
         UnreachableError: no answer in time, or one that asks for another try.
         RefusedError: any other answer that is not 2xx.
@@ -94,6 +100,13 @@ def signing_key(secret: str) -> bytes:
 
 
 def sign(key: bytes, name: str, stamp: str, data: bytes) -> str:
-    """The header ``webhook-signature``: HMAC-SHA-256 over id, time and body."""
+    """The header ``webhook-signature``: HMAC-SHA-256 over id, time and body.
+
+    Args:
+        key: the secret that both sides know.
+        name: how it is called.
+        stamp: when it was signed.
+        data: what is signed.
+    """
     digest = hmac.new(key, f"{name}.{stamp}.".encode() + data, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"

@@ -98,7 +98,16 @@ class AppliedObjectives:
         share: float,
         prefix: str,
     ) -> dict[str, Tensor]:
-        """Weigh those that are called ``over`` these crops by their weights and ``share``; each part is named."""
+        """Weigh those that are called ``over`` these crops by their weights and ``share``; each part is named.
+
+        Args:
+            over: what they are called over: a teacher, all teachers, the source.
+            student: the student's output for the crops, with a gradient.
+            teacher: what the teacher says of the same crops, without a gradient.
+            context: what objectives may know of the batch.
+            share: of the whole loss.
+            prefix: before the name of each part.
+        """
         found, said = {}, detached(teacher)
         for name, own, objective in self._each():
             if own.over == over:
@@ -121,7 +130,17 @@ def source_parts_of(
     share: float,
     progress: float,
 ) -> dict[str, Tensor]:
-    """Call the objectives over the source; the teacher there is the mean of all teachers' logits (N, C)."""
+    """Call the objectives over the source; the teacher there is the mean of all teachers' logits (N, C).
+
+    Args:
+        applied: the objectives of the run.
+        source_logits: (N, C) mean of all teachers.
+        student: the student's output for the crops, with a gradient.
+        rows: (B,) numbers of the crops in the pool.
+        labels: (B,) classes of the source's pictures.
+        share: of the whole loss.
+        progress: how much of training is over, 0..1.
+    """
     numbers = torch.from_numpy(rows)
     said = source_logits[numbers].to(labels.device)
     nobody = torch.full_like(labels, -1)

@@ -34,7 +34,13 @@ class Mix:
 
 
 def draw_mix(count: int, strength: float, device: torch.device) -> Mix:
-    """Draw from Beta(strength, strength) by torch's generator; 0: pictures stay as they are."""
+    """Draw from Beta(strength, strength) by torch's generator; 0: pictures stay as they are.
+
+    Args:
+        count: how many.
+        strength: of the Beta distribution.
+        device: where the result is wanted.
+    """
     if not strength:
         return Mix(None, None)
     concentration = torch.full((count,), strength)
@@ -71,6 +77,16 @@ class ClosedSetCalls:
     ) -> ClosedSetCalls:
         """Build the objectives; a person of theirs is the class that a picture's teacher sees.
 
+        Args:
+            asked: objectives by name, each with its weight and settings.
+            student: the network being trained.
+            logits: (N, C) what each target's teacher says, by target.
+            features: (N, F) of each target's teacher, by target.
+            everyone: of each target, logits of all targets' teachers.
+            run: gives folder, seed and device.
+            source_logits: (N, C) of the source; None: there are none.
+            source_labels: (N,) the source's; None: there are none.
+
         Raises:
             TrainingError: an objective that needs what classifiers do not tell.
         """
@@ -103,7 +119,15 @@ class ClosedSetCalls:
     def of_source(
         self, output: ClassifierOutput, rows: IntArray, labels: Tensor, share: float, progress: float
     ) -> dict[str, Tensor]:
-        """Call those over the source's pictures numbered ``rows`` (B,), of ``labels`` int64 (B,)."""
+        """Call those over the source's pictures numbered ``rows`` (B,), of ``labels`` int64 (B,).
+
+        Args:
+            output: the student's of these pictures.
+            rows: (B,) numbers of the pictures.
+            labels: (B,) classes of the source's pictures.
+            share: of the whole loss.
+            progress: how much of training is over, 0..1.
+        """
         if self.source_logits is None:
             return {}
         student = _said(output.logits, output.feature)
@@ -117,7 +141,15 @@ class ClosedSetCalls:
         progress: float,
         share: float,
     ) -> dict[str, Tensor]:
-        """Call those over each target's teacher with ``share``, and those over all targets with all their shares."""
+        """Call those over each target's teacher with ``share``, and those over all targets with all their shares.
+
+        Args:
+            outputs: by domain.
+            rows: (B,) numbers of each target's pictures.
+            mixes: pictures that were blended, by target.
+            progress: how much of training is over, 0..1.
+            share: of the whole loss.
+        """
         if not self.applied:
             return {}
         parts: dict[str, Tensor] = {}

@@ -76,7 +76,13 @@ class NeighbourGraph(Objective):
 
 
 def nearest_crops(embedding: Tensor, cameras: Tensor, count: int) -> Tensor:
-    """Numbers int64 (N, count + 1) of each crop and its nearest by Jaccard distance; all where there are fewer."""
+    """Numbers int64 (N, count + 1) of each crop and its nearest by Jaccard distance; all where there are fewer.
+
+    Args:
+        embedding: (N, D).
+        cameras: (N,) the number of each crop's camera.
+        count: how many.
+    """
     rows = normalise_cameras(embedding.numpy(), cameras.numpy())
     dist = jaccard_dist(rows, k1=shrunk_k1(30, len(rows)), k2=6)
     count = min(count, len(rows) - 1)
