@@ -37,6 +37,9 @@ class Part(Strict):
     seeds: tuple[int, ...] = Field(default=tuple(range(1, 9)), min_length=1)
     changes: dict[str, Any] = Field(default_factory=dict, description="top-level keys of the preset that are replaced")
     rows: tuple[str, ...] = Field(default=(), description="names of the table's rows; none: all")
+    others: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="of closed sets alone: rows of other kinds, as their presets have them"
+    )
     differing: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="rows whose settings are others in this part, e.g. at its loop's temperature"
     )
@@ -121,7 +124,7 @@ def _preset_of(preset: Path, part: Part, rows: Mapping[str, dict[str, Any]]) -> 
     chosen = {name: part.differing.get(name, rows[name]) for name in part.rows or rows}
     if values["kind"] == "closed_set":
         closed = {name: {"kind": "staged", "settings": settings} for name, settings in chosen.items()}
-        return {**values, "seeds": list(part.seeds), "rows": {WITHOUT: {"kind": "staged"}, **closed}}
+        return {**values, "seeds": list(part.seeds), "rows": {WITHOUT: {"kind": "staged"}, **closed, **part.others}}
     variants = {name: {"distil": settings} for name, settings in chosen.items()}
     return {**values, "baselines": [], "mean_of_teachers": False, "variants": variants}
 

@@ -44,6 +44,7 @@ from reid_mtda.train.distil_objectives import ObjectiveCalls
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.prototypes import Prototypes
+from reid_mtda.train.pruning import pruned
 from reid_mtda.train.resume import Resumable
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, embed_targets
 from reid_mtda.types import IntArray, LabelledSet, Preprocess, UnlabelledSet
@@ -99,6 +100,7 @@ def distil(
             f"distillation: got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}, "
             "expected the same names"
         )
+    targets, teacher_outputs = pruned(targets, teacher_outputs, share=settings.keep_share, run=run)
     pool = TargetPool.of(targets, teacher_outputs, shared_numbers=settings.tracklets_are_identities)
     if settings.negatives == "simultaneous" and not np.isfinite(pool.spans).any():
         raise DataError(

@@ -80,6 +80,9 @@ class DistilSettings(Strict):
         description="further objectives: a weight, or settings with the weight among them, by the name of a built-in "
         "one, an entry point or module:function",
     )
+    keep_share: float = Field(
+        default=1.0, gt=0, le=1, description="of each target's crops that is learnt from, drawn; how many are needed?"
+    )
     outputs_mb: int = Field(
         default=2048, ge=1, description="what teachers' maps may take on disk and in memory, over all cameras"
     )

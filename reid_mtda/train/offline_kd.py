@@ -44,6 +44,7 @@ from reid_mtda.train.common import (
 )
 from reid_mtda.train.objectives.closed_sets import ClosedSetCalls, draw_mix
 from reid_mtda.train.objectives.objective import AskedObjective
+from reid_mtda.train.pruning import kept_rows
 from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
 from reid_mtda.types import Preprocess
 
@@ -67,6 +68,12 @@ class OfflineKDSettings(Strict):
         default_factory=dict,
         description="further objectives: a weight, or settings with the weight among them, by the name of a built-in "
         "one, an entry point or module:function",
+    )
+    keep_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="of each target's pictures that is learnt from, drawn; how many are needed?",
     )
     logits_weight: float = Field(default=1.0, ge=0, description="of the teachers' soft targets; 0: objectives alone")
     augmentation: tuple[str, ...] = ()
@@ -166,7 +173,8 @@ def distil_offline(
     }
     labels = torch.from_numpy(source.labels).to(device)
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
-    pick = {n: ShuffleSampler(len(t), settings.batch_size, run.child_seed(n)) for n, t in targets.items()}
+    kept = {n: kept_rows(len(t), settings.keep_share, run.rng(f"kept of {n}")) for n, t in targets.items()}
+    pick = {n: ShuffleSampler(len(rows), settings.batch_size, run.child_seed(n)) for n, rows in kept.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
     calls = ClosedSetCalls.of(
         objectives or {},
@@ -190,7 +198,7 @@ def distil_offline(
         set_learning_rate(optimiser, cosine_decay(settings.learning_rate, step / total))
         beta = geometric_ramp(settings.beta_start, settings.beta_end, step / total)
         rows_s = pick_source.batch(step)
-        rows = {name: sampler.batch(step) for name, sampler in pick.items()}
+        rows = {name: kept[name][sampler.batch(step)] for name, sampler in pick.items()}
         with seeded_step(run, step):
             units, taught, mixes = [of_source.unit(rows_s, device)], {}, {}
             for name, seen in rows.items():

@@ -20,6 +20,7 @@ from reid_mtda.train.distil_batches import SourceBatches, TargetBatches, joining
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.prototypes import Prototypes
+from reid_mtda.train.pruning import kept_rows, pruned
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import UnlabelledSet
 
@@ -570,3 +571,25 @@ def test_an_objective_that_gives_no_number_is_refused_by_name(sets, tmp_path, lo
             build_embedder(SPEC, seed=2), lessons_of(sets[1]), sets[1], sets[0], PREPROCESS, DistilSettings(**SMALL),
             Run(tmp_path, 0), objectives={"mine": AskedObjective.of(loss)},
         )  # fmt: skip
+
+
+def test_a_share_of_the_crops_is_kept_with_what_is_said_of_them_and_a_smaller_one_lies_in_it(sets, tmp_path):
+    outputs, run = lessons_of(sets[1]), Run(tmp_path, 0)
+    kept = {share: pruned(sets[1], outputs, share=share, run=run) for share in (0.25, 0.5, 1.0)}
+    whole = sets[1]["gate"]
+    for share, (crops, said) in kept.items():
+        assert len(crops["gate"]) == len(said["gate"].embedding) == round(share * len(whole))
+        places = [whole.paths.index(path) for path in crops["gate"].paths]
+        assert torch.equal(said["gate"].embedding, outputs["gate"].embedding[places])
+        assert np.array_equal(crops["gate"].tracklets, whole.tracklets[places])
+    assert set(kept[0.25][0]["gate"].paths) < set(kept[0.5][0]["gate"].paths)
+    assert kept[1.0][1]["gate"] is outputs["gate"], "all is what it was"
+    assert len(kept_rows(3, 0.01, np.random.default_rng(0))) == 2
+
+
+def test_a_student_of_half_the_crops_sees_no_other(sets, tmp_path, monkeypatch):
+    seen = []
+    plain = module.load_pictures
+    monkeypatch.setattr(module, "load_pictures", lambda paths, size: seen.append(len(paths)) or plain(paths, size))
+    run_distil(tmp_path, sets, keep_share=0.5)
+    assert seen[0] == sum(len(target) for target in sets[1].values()) // 2

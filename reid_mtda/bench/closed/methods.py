@@ -13,7 +13,7 @@ from reid_mtda.data.batches import Pictures
 from reid_mtda.data.closed_domain import blended, joined
 from reid_mtda.models.classifier import Classifier, load_classifier, save_classifier
 from reid_mtda.models.device import placed
-from reid_mtda.models.merge import merge_networks
+from reid_mtda.models.merge import merge_networks, twin_network
 from reid_mtda.runs import Run
 from reid_mtda.train import find_objectives
 from reid_mtda.train.alignment import align_classifier
@@ -76,6 +76,13 @@ def _per_target(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
 def _merged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
     """The adapted students' weights and BatchNorm buffers averaged; they start from one initialisation."""
     return _for_all(trial, merge_networks([models[0] for models in _per_target(trial, row, run).values()]))
+
+
+def _twin_merged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
+    """The merge, and of each target's own network the weights that differ most from it."""
+    own = _per_target(trial, row, run)
+    shared = merge_networks([models[0] for models in own.values()])
+    return {target: [twin_network(shared, models[0], keep=row.keep)] for target, models in own.items()}
 
 
 def _teachers(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
@@ -199,6 +206,7 @@ KINDS: dict[str, Callable[[Trial, Row, Run], dict[str, Ensemble]]] = {
     "blending": _blending,
     "per_target": _per_target,
     "merged": _merged,
+    "twin_merged": _twin_merged,
     "teachers": _teachers,
     "mean_of_teachers": _mean_of_teachers,
     "progressive": _progressive,

@@ -47,6 +47,7 @@ class Row(Strict):
         "blending",
         "per_target",
         "merged",
+        "twin_merged",
         "teachers",
         "mean_of_teachers",
         "progressive",
@@ -62,6 +63,9 @@ class Row(Strict):
     selection: Selection | None = Field(default=None, description="another rule than the table's")
     quirks: tuple[str, ...] = Field(
         default=(), description="of the published code, by the names of bench.closed.published; progressive rows alone"
+    )
+    keep: float = Field(
+        default=0.2, ge=0, le=1, description="twin_merged alone: share of a target's network that stays its own"
     )
     own_batchnorm: bool = Field(
         default=False, description="scored with the BatchNorm statistics of each target's unlabelled pictures (AdaBN)"
@@ -146,6 +150,6 @@ def source_mass(config: BenchmarkConfig, row: Row, *, targets: int) -> float | N
         weight = (targets if row.kind == "progressive" else 1) * (1 - settings.alpha)
         rates = [weight * geometric_ramp(*ends, p) * inverse_decay(settings.student_learning_rate, p) for p in begins]
         return float(sum(rates) / sum(inverse_decay(base, p) for p in begins))
-    if row.kind in ("source_only", "oracle", "blending", "per_target", "merged"):
+    if row.kind in ("source_only", "oracle", "blending", "per_target", "merged", "twin_merged"):
         return float(settings.learning_rate / base)
     return None
