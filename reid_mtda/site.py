@@ -8,17 +8,23 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from reid_mtda.errors import ConfigError
+from reid_mtda.polygons import Polygon, Polygons
 from reid_mtda.schema import Strict, load_yaml
 
 NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}\Z")
 SITE_FILE = "site.yaml"
 STREET = Path(__file__).with_name("sites") / "street"
 """The embedded site, the same as ``cameras/street`` of the repository."""
+AUTO = "auto"
+MOTION = "motion"
+"""Detectors that are no network: the best one at hand, and what moves."""
+_MOST_REGIONS = 32
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -54,11 +60,12 @@ class Camera(Strict):
         examples=["footage/gate.mp4"],
     )
     detector: str = Field(
-        default="motion",
-        description="How people are found: 'motion' (fixed cameras, no weights), the name of a detector of 'reid-mtda "
-        "models', e.g. yolox-nano, one of your own (an entry point, or module:function), or the path of an ONNX or "
-        "OpenVINO person detector (relative to this file), with its card beside it where it needs one.",
-        examples=["motion"],
+        default=AUTO,
+        description="How people are found: 'auto' (the best person detector of 'reid-mtda models' that is here, else "
+        "motion), 'motion' (fixed cameras, no weights), the name of a detector of 'reid-mtda models', e.g. yolox-nano, "
+        "one of your own (an entry point, or module:function), or the path of an ONNX or OpenVINO person detector "
+        "(relative to this file), with its card beside it where it needs one.",
+        examples=[AUTO],
     )
     device: str = Field(
         default="cpu",
@@ -111,12 +118,29 @@ class Camera(Strict):
         examples=[{"plaza": {"min_s": 5, "max_s": 120}}],
     )
 
+    masks: Polygons = Field(
+        default=(),
+        max_length=_MOST_REGIONS,
+        description="Parts of the picture that are painted over before anything looks at it, polygons of corners "
+        "[x, y] in shares of its width and height from the upper left: what moves but is nobody, and what nobody may "
+        "film.",
+        examples=[[[[0, 0], [0.3, 0], [0.3, 0.2], [0, 0.2]]]],
+    )
+    zones: dict[Annotated[str, StringConstraints(pattern=NAME.pattern.replace(r"\Z", "$"))], Polygon] = Field(
+        default={},
+        max_length=_MOST_REGIONS,
+        description="Parts of the ground by name, polygons as of masks: how many people stand there, and for how long.",
+        examples=[{"door": [[0.4, 0.5], [0.6, 0.5], [0.6, 1], [0.4, 1]]}],
+    )
+
     def for_footage(self) -> dict[str, object]:
         """The settings that may decide what footage gives, for a run's record.
 
-        Those of the service alone are not among them, nor is the device: all devices give what the CPU gives.
+        Those of the service alone are not among them, nor is the device: all devices give what the CPU gives. Masks
+        are where there are any: footage harvested before there were masks is the same.
         """
-        return self.model_dump(exclude={"device", "keep_for_adaptation", "neighbours", "pictures_in_events"})
+        unused = {"device", "keep_for_adaptation", "neighbours", "pictures_in_events", "zones"}
+        return self.model_dump(exclude=unused | (set() if self.masks else {"masks"}))
 
 
 class SiteSettings(Strict):

@@ -17,6 +17,12 @@ def few_threads():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_ready_made_networks(tmp_path_factory):
+    """Whatever this machine's user has in the models folder, ``detector: auto`` is motion here."""
+    os.environ["REID_MTDA_MODELS"] = str(tmp_path_factory.mktemp("no_models"))
+
+
 @pytest.fixture
 def steps_as_seconds(monkeypatch):
     """Let the loops' clock go on by a second at each look: a state is saved every ``checkpoint_seconds`` steps."""

@@ -43,6 +43,15 @@ def test_reads_cameras_by_name(tmp_path: Path) -> None:
         ("url: a.mp4\nmin_score: 1.5\n", "min_score: got 1.5"),
         ("url: a.mp4\nretention_days: 0\n", "retention_days: got 0"),
         ("url: 12\n", "url: got 12"),
+        ("url: a\nmasks: [[[0, 0], [1, 1], [1, 0], [0, 1]]]\n", "masks.0: its sides cross: that from corner 1"),
+        (
+            "url: a\nmasks: [[[0, 0], [1, 0], [1, 1.2]]]\n",
+            "masks.0: corner 3 lies outside of the picture, got [1, 1.2]",
+        ),
+        ("url: a\nmasks: [[0, 0], [1, 0], [1, 1]]\n", "masks.0.0: got 0, expected a list"),
+        ("url: a\nmasks: [[[0, 0], [1, 0]]]\n", "masks.0: got 2 corners, expected 3 to 64"),
+        ("url: a\nzones: {door: [[0, 0], [1, 0], [.inf, 1]]}\n", "zones.door.2.0: got"),
+        ("url: a\nzones: {'../x': [[0, 0], [1, 0], [1, 1]]}\n", "zones.../x"),
         ("- url\n", "got list, expected 'key: value' lines"),
         ("url: [\n", "not valid YAML"),
         ("", "missing key 'url'"),
@@ -199,6 +208,7 @@ def readme_table() -> dict[str, list[str]]:
 
 
 def in_yaml(value: object) -> str:
+    value = list(value) if isinstance(value, tuple) else value
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
@@ -216,6 +226,18 @@ def test_readme_says_what_the_camera_class_says() -> None:
         for suffix in ("px", "days"):
             assert not key.endswith(f"_{suffix}") or unit == suffix
         Camera(**{"url": "a.mp4", key: field.examples[0]})
+
+
+def test_readmes_masks_and_zones_are_read(tmp_path: Path) -> None:
+    text = (REPOSITORY / "cameras" / "README.md").read_text()
+    block = re.search(r"```yaml\n(masks:.*?)```", text, re.DOTALL)
+    assert block
+    camera_file(tmp_path, f"url: a.mp4\n{block[1]}")
+    camera = load_site(tmp_path).cameras["gate"]
+    assert camera.masks == (((0.0, 0.0), (0.3, 0.0), (0.3, 0.2), (0.0, 0.2)),) and set(camera.zones) == {"door"}
+    footage = camera.for_footage()  # masks change what is harvested, zones do not
+    assert footage["masks"] == camera.masks and "zones" not in footage
+    assert "masks" not in Camera(url="a.mp4").for_footage()  # harvests of before there were masks are the same
 
 
 def test_readme_says_what_travel_times_are(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder of the new site, e.g. cameras/shop.")],
     addresses: Annotated[list[str], typer.Argument(help="ADDRESS or NAME=ADDRESS of each camera, as in camera files.")],
     detector: Annotated[
-        str | None, typer.Option(help="For all of them; else a detector of 'reid-mtda models' that is here, or motion.")
+        str | None,
+        typer.Option(help="For all; else auto: the best of 'reid-mtda models' that is here, or motion."),
     ] = None,
     fps: Annotated[float, typer.Option(min=0.1, max=60, help="Frames analysed per second.")] = 5.0,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a camera may take for its first frame.")] = 15.0,

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -19,9 +19,12 @@ from reid_mtda.live.disk_guard import StorageLevel
 from reid_mtda.live.drift import DriftMonitor
 from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.streams import CameraStream
+from reid_mtda.live.zone_times import ZoneTimes, ZoneVisit
 from reid_mtda.model import Model
+from reid_mtda.polygons import Point
 from reid_mtda.types import Detect, Detections, FloatArray, Frame, ImageArray, Tracklet
 from reid_mtda.vision.crops import crop_box
+from reid_mtda.vision.masks import mask_frames
 from reid_mtda.vision.tracklets import TrackletBuilder
 
 log = logging.getLogger(__name__)
@@ -113,6 +116,9 @@ class CameraWorker:
         level: what the disk has room for now.
         on_refused: told of what the disk refused to store.
         on_added: told of each sighting.
+        masks: painted over each frame before anything looks at it, as in ``vision.masks``.
+        zones: how long people stay in them is followed; None: there are none.
+        on_visit: told of each visit to a zone that is over.
     """
 
     def __init__(
@@ -126,12 +132,17 @@ class CameraWorker:
         level: Callable[[], StorageLevel] = lambda: StorageLevel.PICTURES,
         on_refused: Callable[[StorageLevel, StorageError], None] = lambda what, error: None,
         on_added: Callable[[AddedSighting], None] = lambda added: None,
+        masks: Sequence[Sequence[Point]] = (),
+        zones: ZoneTimes | None = None,
+        on_visit: Callable[[ZoneVisit], None] = lambda visit: None,
     ) -> None:
         self.stream, self.counts = stream, Counts()
         self.picture: LivePicture | None = None
         self.fault = ""
+        self.found_by = ""  # the detector's name, once it is there
         self._load_detector, self._serving = load_detector, serving
         self._level, self._on_refused, self._on_added = level, on_refused, on_added
+        self.zones, self._paint, self._on_visit = zones, mask_frames(masks), on_visit
         self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
         self._pending: deque[tuple[ActiveModel, Tracklet, Future[FloatArray]]] = deque()
         self._last_index = -1
@@ -178,6 +189,7 @@ class CameraWorker:
         if frame.index < self._last_index:  # the recording starts again: nobody walks from its end to its beginning
             self._send(self._builder.flush())
         self._last_index = frame.index
+        frame = self._paint(frame)
         began = time.perf_counter()
         found = detect(frame.image)
         seconds["detect"] += time.perf_counter() - began
@@ -185,6 +197,9 @@ class CameraWorker:
         ended = self._builder.update(frame, found)
         seconds["track"] += time.perf_counter() - began
         self.picture = LivePicture(frame, self._builder.active)
+        if self.zones is not None:
+            for visit in self.zones.update(frame.time_s, self._builder.active, *frame.image.shape[:2]):
+                self._on_visit(visit)
         self.counts.frames += 1
         self.counts.detections += len(found)
         self.counts.too_low += found.too_low

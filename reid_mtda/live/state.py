@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from reid_mtda.live.camera import CameraWorker, Counts
 from reid_mtda.live.streams import CameraStream, StreamStatus
-from reid_mtda.site import Camera
+from reid_mtda.live.zone_times import ZoneCount
+from reid_mtda.site import AUTO, MOTION, Camera
+from reid_mtda.vision.camera_detector import BY_MOTION
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class CameraState:
     counts: Counts
     pending: int
     hung_readers: int
+    zones: dict[str, ZoneCount] = field(default_factory=dict)
+    found_by: str = ""  # its detector's name, '' until that is there
 
     @property
     def message(self) -> str:
@@ -32,6 +37,12 @@ class CameraState:
     def is_healthy(self) -> bool:
         """Frames flow and are worked on, or somebody paused it, or its recording is over."""
         return self.stream.state in ("running", "paused", "ended", "connecting") and not self.fault
+
+
+def doubt_of_detectors(states: Iterable[CameraState]) -> str:
+    """What is said when nothing better was there than motion, unless a camera's file asks for that; else ''."""
+    by_motion = any(state.settings.detector == AUTO and state.found_by == MOTION for state in states)
+    return BY_MOTION if by_motion else ""
 
 
 @dataclass
@@ -57,4 +68,6 @@ class RunningCamera:
             counts=self.worker.counts.snapshot(),
             pending=self.worker.pending,
             hung_readers=max(0, alive - 1),
+            zones=self.worker.zones.counts() if self.worker.zones is not None else {},
+            found_by=self.worker.found_by,
         )

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 
 from reid_mtda.errors import StorageError
@@ -24,14 +25,14 @@ from reid_mtda.live.model_gate import GateSamples
 from reid_mtda.live.retention import LetGo, Turns, expire_sightings, keep_only, strays_message
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.site_reload import SiteReloader
-from reid_mtda.live.state import RunningCamera
+from reid_mtda.live.state import RunningCamera, doubt_of_detectors
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.live.surroundings import Surroundings
+from reid_mtda.live.zone_times import ZoneTimes
 from reid_mtda.model import Model
 from reid_mtda.site import Camera, Site, resolve
 from reid_mtda.types import Detect, FloatArray
-from reid_mtda.vision.detect import camera_detector
-from reid_mtda.vision.motion_gate import motion_gated
+from reid_mtda.vision.camera_detector import load_camera_detector
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,12 @@ class LiveSystem:
         self.alerts = Alerts(self.events)
         self.follower = SiteReloader(site, self.pool, self.alerts)
         watch = GalleryWatch(lambda: self.gallery, self.alerts)
-        self.periodic_checks: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in, watch.poll]
+        self.periodic_checks: list[Callable[[], None]] = [
+            self.follower.follow,
+            self._keep_opted_in,
+            lambda: self.alerts.put("detector", doubt_of_detectors(self.pool.states().values())),
+            watch.poll,
+        ]
         # What others do when sightings grow old, set by them: before and after these go, and before a turn deletes any.
         self.on_letting_go: LetGo = lambda rows: None
         self.on_retention: Callable[[dict[str, int]], object] = lambda counts: None
@@ -183,9 +189,8 @@ class LiveSystem:
         )
 
         def detector() -> Detect:
-            detect = camera_detector(site, camera, threads=1)
-            # A motion detector must see every frame to learn the background.
-            return detect if camera.detector == "motion" else motion_gated(detect)
+            worker.found_by, detect = load_camera_detector(site, camera, threads=1, gated=True)
+            return detect
 
         worker = CameraWorker(
             stream,
@@ -196,6 +201,9 @@ class LiveSystem:
             level=lambda: self.disk.level,
             on_refused=self._refused,
             on_added=lambda added: self._added(added, keep_crops=camera.keep_for_adaptation),
+            masks=camera.masks,
+            zones=ZoneTimes(camera.zones) if camera.zones else None,
+            on_visit=lambda visit: self.events.publish("zone_visit", name, **asdict(visit)),
         )
         return RunningCamera(camera, stream, worker)
 

@@ -17,7 +17,7 @@ from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
 from reid_mtda.service.roles import Principal
-from reid_mtda.site import Camera, check_neighbours
+from reid_mtda.site import AUTO, MOTION, Camera, check_neighbours
 from reid_mtda.vision.address import redact_url
 from reid_mtda.zoo.folder import find_installed
 
@@ -236,7 +236,7 @@ def _settings_json(camera: Camera) -> str:
 
 def _check_detector(detector: str) -> None:
     """Refuse the name of a detector that is not in the models folder: its camera would fail for ever."""
-    if detector != "motion":
+    if detector not in (AUTO, MOTION):
         try:
             find_installed(detector, "detector")
         except ReidError as error:

@@ -148,6 +148,19 @@ class _Live(Collector):
             for one in StreamState:
                 family.add_metric([camera, one.value], float(state.stream.state is one))
         yield family
+        yield from self._zones()
+
+    def _zones(self) -> Iterator[Metric]:
+        labels = ["camera", "zone"]
+        here = GaugeMetricFamily("reid_zone_people", "People who stand in the zone now.", labels=labels)
+        visits = CounterMetricFamily("reid_zone_visits", "Visits to the zone that are over.", labels=labels)
+        seconds = CounterMetricFamily("reid_zone_dwell_seconds", "Seconds of those visits.", labels=labels)
+        for camera, state in self._system.pool.states().items():
+            for zone, count in state.zones.items():
+                here.add_metric([camera, zone], count.now)
+                visits.add_metric([camera, zone], count.visits)
+                seconds.add_metric([camera, zone], count.total_s)
+        yield from (here, visits, seconds)
 
     def _model(self) -> Iterator[Metric]:
         system = self._system

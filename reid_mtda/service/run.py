@@ -27,9 +27,9 @@ from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.tokens import issue_token
-from reid_mtda.site import STREET, Site, is_embedded, load_site
+from reid_mtda.site import MOTION, STREET, Site, is_embedded, load_site
 from reid_mtda.types import Detect
-from reid_mtda.vision.detect import camera_detector
+from reid_mtda.vision.camera_detector import load_camera_detector
 from reid_mtda.zoo.folder import resolve_model
 
 log = logging.getLogger(__name__)
@@ -223,10 +223,12 @@ def _lock_galleries(gallery: Path, serving: ServingRecord) -> None:
 def upload_detector(site: Site) -> Detect | None:
     """A detector for uploaded pictures: the site's first that works on single pictures, else none."""
     for camera in site.cameras.values():
-        if camera.detector == "motion":
+        if camera.detector == MOTION:
             continue
         with contextlib.suppress(ReidError):
-            return camera_detector(site, camera, threads=1)
+            name, detect = load_camera_detector(site, camera, threads=1)
+            if name != MOTION:
+                return detect
     return None
 
 

@@ -187,6 +187,17 @@ def _from(*path: str) -> Any:
     return Field(validation_alias=AliasPath(path[0], *path[1:]))
 
 
+class ZoneOut(BaseModel):
+    """A zone since the start: people in it now, visits that are over, and the seconds of one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    now: int
+    visits: int
+    mean_s: Annotated[float, AfterValidator(lambda seconds: round(seconds, 1))]
+    longest_s: Annotated[float, AfterValidator(lambda seconds: round(seconds, 1))]
+
+
 class CameraOut(BaseModel):
     """A camera and how it is."""
 
@@ -211,6 +222,8 @@ class CameraOut(BaseModel):
     refused: int = _from("counts", "refused")
     retention_days: float = _from("settings", "retention_days")
     keep_for_adaptation: bool = _from("settings", "keep_for_adaptation")
+    found_by: str
+    zones: dict[str, ZoneOut]
     height_px: int = _from("stream", "height_px")
     width_px: int = _from("stream", "width_px")
 
@@ -225,7 +238,7 @@ class CameraIn(Camera):
 
     name: Name
     url: str = Field(min_length=1, max_length=2000)
-    detector: Name = "motion"
+    detector: Name = "auto"
     device: Literal["cpu"] = "cpu"
     neighbours: dict[Name, Travel] = Field(default={}, max_length=1000)
 

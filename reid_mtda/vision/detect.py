@@ -11,7 +11,6 @@ import numpy as np
 from reid_mtda import plugins
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.networks import SUFFIXES, Network, first_line, open_network
-from reid_mtda.site import Camera, Site, resolve_detector
 from reid_mtda.types import Detect, Detections, FloatArray, ImageArray
 from reid_mtda.vision.detector_card import DetectorCard, card_path, read_card
 from reid_mtda.vision.detector_layouts import Layout, choose_layout
@@ -79,23 +78,6 @@ def load_detector(
         path = find_installed(name_or_path, "detector").weights
     found = _network(path, threads, device, min_score)
     return _kept(found, min_score, min_height_px)
-
-
-def camera_detector(site: Site, camera: Camera, *, threads: int | None = None) -> Detect:
-    """Make the detector that a camera's file asks for, for this camera alone: ``motion`` remembers what it saw.
-
-    Args:
-        site: where a relative path of a network starts.
-        camera: its settings.
-        threads: as in ``load_detector``, which this refuses like.
-    """
-    return load_detector(
-        resolve_detector(site, camera.detector),
-        min_score=camera.min_score,
-        min_height_px=camera.min_height_px,
-        threads=threads,
-        device=camera.device,
-    )
 
 
 def _own(name: str) -> Detect:

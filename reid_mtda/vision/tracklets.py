@@ -81,6 +81,7 @@ class TrackletBuilder:
         lost_s: seconds without being seen after which a tracklet ends; None: 1, or three frames where that is longer.
         max_age_s: seconds after which a lasting tracklet is handed out, but not before ``min_hits`` frames went by.
         first_track_id: number of the first track, for a camera that is opened again.
+        min_overlap: IoU with the predicted box that a detection needs to go on with a track; None: by ``fps``.
 
     Raises:
         ConfigError: a setting out of range.
@@ -96,6 +97,7 @@ class TrackletBuilder:
         lost_s: float | None = None,
         max_age_s: float = 60.0,
         first_track_id: int = 0,
+        min_overlap: float | None = None,
     ) -> None:
         where = f"tracklets of camera {camera!r}"
         for name, value in (("max_crops", max_crops), ("min_hits", min_hits)):
@@ -110,7 +112,10 @@ class TrackletBuilder:
         # Below a frame a second every frame would come after a gap, and nobody would be seen min_hits times.
         self._lost_s = max(1.0, 3 / fps) if lost_s is None else lost_s
         self._max_age_s = max(max_age_s, min_hits / fps)
-        self._tracker = _make_tracker(fps, self._lost_s)
+        if min_overlap is not None and not 0 < min_overlap < 1:
+            raise ConfigError(f"{where}: min_overlap must be between 0 and 1, got {min_overlap}")
+        self._min_overlap = _least_overlap(fps) if min_overlap is None else min_overlap
+        self._tracker = self._make_tracker()
         self._first_id = first_track_id
         self._next_id = first_track_id
         self._pieces: dict[int, _Piece] = {}
@@ -137,10 +142,21 @@ class TrackletBuilder:
         """End all tracks and return their tracklets; the builder can go on with new ones."""
         ended = [self._tracklet(track_id, piece) for track_id, piece in self._pieces.items()]
         self._pieces.clear()
-        self._tracker = _make_tracker(self.fps, self._lost_s)
+        self._tracker = self._make_tracker()
         self._first_id = self._next_id
         self.active = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         return [tracklet for tracklet in ended if tracklet is not None]
+
+    def _make_tracker(self) -> trackers.ByteTrackTracker:
+        """A tracker whose tracks outlive their last sight by ``lost_s``."""
+        return trackers.ByteTrackTracker(
+            lost_track_buffer=max(1, round(self._lost_s * 30)),  # the library counts in frames of 30 a second
+            frame_rate=self.fps,
+            track_activation_threshold=0.5,
+            high_conf_det_threshold=0.5,
+            minimum_consecutive_frames=2,
+            minimum_iou_threshold=self._min_overlap,
+        )
 
     def _track(self, detections: Detections) -> Detections:
         found = self._tracker.update(
@@ -214,15 +230,3 @@ def _covered(box: FloatArray, others: FloatArray) -> float:
 def _least_overlap(fps: float) -> float:
     """IoU with the predicted box that a detection needs: the rarer the frames, the further people step between."""
     return min(0.3, max(0.1, 0.04 * fps))
-
-
-def _make_tracker(fps: float, lost_s: float) -> trackers.ByteTrackTracker:
-    """One camera's tracker; a track outlives its last sight by ``lost_s``."""
-    return trackers.ByteTrackTracker(
-        lost_track_buffer=max(1, round(lost_s * 30)),  # the library counts in frames of 30 a second
-        frame_rate=fps,
-        track_activation_threshold=0.5,
-        high_conf_det_threshold=0.5,
-        minimum_consecutive_frames=2,
-        minimum_iou_threshold=_least_overlap(fps),
-    )

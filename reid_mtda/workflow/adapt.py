@@ -23,6 +23,7 @@ from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import HOST, Compute, Run, open_run, stage
 from reid_mtda.site import Site
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
+from reid_mtda.vision.camera_detector import with_named_detectors
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.people import find_too_few
@@ -96,6 +97,8 @@ def adapt_cameras(
             f"targets: got data sets ({titles}) and the site {site.name}, expected one of them; take targets out of "
             "the preset, or name no site"
         )
+    if crops is None:
+        site = with_named_detectors(site)
     kept = {} if crops is None else {"crops": str(crops)}
     run = open_run(
         out, seed=config.seed, config={"site": _described(site), **kept, **config.model_dump()}, compute=compute

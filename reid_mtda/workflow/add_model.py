@@ -9,6 +9,7 @@ from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import SUFFIXES
 from reid_mtda.onnx_file import whole_onnx
+from reid_mtda.site import AUTO, MOTION
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import card_path
 from reid_mtda.workflow.export import export_weights
@@ -58,6 +59,8 @@ def add_model(
     """
     if not NAME.match(name):
         raise ConfigError(f"--name: got {name!r}, expected a-z 0-9 _ -, 64 at most, beginning with a letter or digit")
+    if name in (AUTO, MOTION):
+        raise ConfigError(f"--name: got {name!r}, which camera files have for something else; choose another")
     if name in load_table():
         raise ConfigError(
             f"--name: {name!r} is a name of the table; run 'reid-mtda models pull {name}', or choose another"

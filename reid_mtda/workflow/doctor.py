@@ -21,7 +21,8 @@ from reid_mtda.model import load_model
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import site_time
-from reid_mtda.site import Site, load_site, resolve, resolve_detector
+from reid_mtda.site import AUTO, MOTION, Site, load_site, resolve, resolve_detector
+from reid_mtda.vision.camera_detector import choose_detector
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.workflow.first_frame import first_frames
 from reid_mtda.workflow.pull import verify_models
@@ -222,14 +223,18 @@ def _cameras(site: Site, timeout_s: float) -> Iterator[Finding]:
 
 
 def _detector(site: Site, detector: str, device: str, names: list[str]) -> Finding:
-    where = f"{detector} ({', '.join(names)})"
+    where, reason = f"{detector} ({', '.join(names)})", "works"
     try:
+        if detector == AUTO:
+            chosen = choose_detector()
+            detector, reason = chosen.name, f"{chosen.name}, {chosen.reason}"
+            device = "auto" if detector == MOTION else device
         load_detector(resolve_detector(site, detector), threads=1, device=device)
     except ReidError as error:
         return Finding("detector", where, "fault", str(error))
-    if detector == "motion":
+    if detector == MOTION:
         return Finding("detector", where, "note", "finds what moves, people or not; 'reid-mtda models pull' has better")
-    return Finding("detector", where, "ok", "works")
+    return Finding("detector", where, "ok", reason)
 
 
 # ---------------------------------------------------------------------------------------------- disk, clock, zone

@@ -16,11 +16,13 @@ from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.model import load_model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.site import MOTION, Camera, Site, resolve
 from reid_mtda.types import ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
-from reid_mtda.vision.detect import camera_detector, load_detector
+from reid_mtda.vision.camera_detector import load_camera_detector, named_detector, with_named_detectors
+from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.fingerprint import footage_fingerprint
+from reid_mtda.vision.masks import masked_source
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.vision.tracklets import TrackletBuilder
 from reid_mtda.vision.video import FrameSource, read_frames
@@ -33,7 +35,8 @@ def _opened(site: Site, name: str, known_start_s: float | None = None) -> FrameS
     camera = site.cameras[name]
     where = f"{site.folder / name}.yaml: start_time"
     start_s = known_start_s if camera.start_time is None else iso_time_s(camera.start_time, where=where)
-    return read_frames(resolve(site, camera.url), camera=name, fps=camera.fps, start_time_s=start_s)
+    source = read_frames(resolve(site, camera.url), camera=name, fps=camera.fps, start_time_s=start_s)
+    return masked_source(source, camera.masks)
 
 
 class _Indexed:
@@ -110,11 +113,12 @@ def harvest_site(
         Reports by camera, and the message of each camera that failed.
     """
     reports, failures = {}, {}
+    site = with_named_detectors(site)
     for name, camera in site.cameras.items():
         try:
             reports[name] = harvest_crops(
                 _opened(site, name),
-                camera_detector(site, camera),
+                load_camera_detector(site, camera)[1],
                 TrackletBuilder(name, fps=camera.fps, max_crops=max_crops),
                 out,
                 made_from={"camera": redacted(camera)},
@@ -148,13 +152,14 @@ def index_site(
     """
     model = load_model(model_folder, device=device)
     reports, failures = {}, {}
+    site = with_named_detectors(site)
     with Gallery.open(gallery_folder, model) as gallery:
         for name, camera in site.cameras.items():
             try:
                 with _Indexed(site, name, gallery) as footage:
                     reports[name] = footage.report = ingest_camera(
                         footage.source,
-                        camera_detector(site, camera),
+                        load_camera_detector(site, camera)[1],
                         TrackletBuilder(name, fps=camera.fps),
                         model,
                         gallery,
@@ -206,7 +211,9 @@ def search_gallery(
     if not truth.is_file() or truth.stat().st_size == 0:
         raise GalleryError(f"{gallery_folder}: no such gallery; build one with 'reid-mtda index'")
     model = load_model(model_folder, device=device)
-    detect = load_detector(detector, min_height_px=16) if detector else None
+    detector = named_detector(detector) if detector else None
+    # Motion, where ``auto`` finds no network, sees nobody in a single picture.
+    detect = load_detector(detector, min_height_px=16) if detector and detector != MOTION else None
     with Gallery.open(gallery_folder, model, centred="on" if centred else "off") as gallery:
         _check_cameras(where.cameras, gallery)
         _check_cameras(None if seen_camera is None else [seen_camera], gallery)

@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 import yaml
 
-from reid_mtda.errors import ConfigError, ModelError
+from reid_mtda.errors import ConfigError
 from reid_mtda.files import atomic_write
-from reid_mtda.site import NAME, SITE_FILE, Camera, Site, check_address, load_site, resolve
+from reid_mtda.site import AUTO, MOTION, NAME, SITE_FILE, Camera, Site, check_address, load_site, resolve
 from reid_mtda.types import ImageArray
 from reid_mtda.vision.address import address_scheme
+from reid_mtda.vision.camera_detector import named_detector
 from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.workflow.first_frame import FirstFrame, first_frames
-from reid_mtda.zoo.folder import installed_models
 
 _TILE_PX = (360, 480)  # (height, width)
 _MARK = (40, 220, 40)
@@ -69,7 +69,7 @@ def init_site(
     Args:
         folder: the site; made when missing. Files that are there stay, and a camera of a name that is there is refused.
         addresses: by the camera's name, as camera files have them; paths start from the current folder.
-        detector: for all of them; None takes a person detector of the models folder where there is one, else motion.
+        detector: for all of them; None writes ``auto``: the best person detector of the models folder, else motion.
         fps: frames analysed per second.
         timeout_s: seconds that a camera may take for its first frame.
 
@@ -77,8 +77,9 @@ def init_site(
         ConfigError: a bad or taken name, or an unknown detector.
         StorageError: the folder cannot be written.
     """
-    detector = detector or best_detector()
-    detect = None if detector == "motion" else load_detector(detector, threads=1, min_height_px=8)
+    detector = detector or AUTO
+    named = named_detector(detector)
+    detect = None if named == MOTION else load_detector(named, threads=1, min_height_px=8)
     here = Site("new", Path.cwd(), {})
     cameras = {}
     for name, address in addresses.items():
@@ -108,18 +109,6 @@ def init_site(
         part.write_bytes(encode_jpeg(_grid(tiles)))
     picture.chmod(0o600)
     return NewSite(people, failures, picture)
-
-
-def best_detector() -> str:
-    """Return the name of a sound person detector of the models folder, or ``motion``."""
-    for name, found in installed_models().items():
-        if found.origin is not None and found.origin.task == "detector" and not found.fault:
-            try:
-                load_detector(name, threads=1)
-            except (ConfigError, ModelError):
-                continue
-            return name
-    return "motion"
 
 
 def _write_camera(path: Path, camera: Camera) -> None:

@@ -61,6 +61,13 @@ class ZooEntry(Strict):
     detector: dict[str, Any] = Field(
         default={}, description="Of a detector: its card, as 'vision.detector_card' has it; empty where it needs none."
     )
+    idf1: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Of a detector: how well people are followed with it, as tools/README.md has it; the best one that "
+        "is here is what 'detector: auto' takes.",
+    )
     recommended: bool = Field(default=False, description="Fetched when no name is given.")
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ def test_a_sound_site_has_no_faults(tmp_path):
     assert found["camera", "gate"].text.startswith("recording, 640x360, first frame after ")
     assert found["clock", "time zone"].text == "Europe/Berlin"
     assert "no ready-made networks" in found["networks", "models folder"].text
-    assert "finds what moves" in found["detector", "motion (gate, plaza)"].text
+    assert "finds what moves" in found["detector", "auto (gate, plaza)"].text
     assert "CPU" in found["device", "ONNX Runtime"].text
     assert {name for part, name in found if part == "disk"} == {"models", "gallery", "state"}
     assert found["disk", "gallery"].state == "ok" and not (tmp_path / "gallery").exists()

@@ -28,7 +28,7 @@ def test_cameras_that_answer_have_a_file_and_a_place_in_the_picture(tmp_path):
     assert made.people == {"gate": None, "plaza": None} and "pa55word" not in made.failures["mute"]
     site = load_site(tmp_path / "shop")
     assert {name: camera.url for name, camera in site.cameras.items()} == {"gate": GATE, "plaza": plaza}
-    assert site.cameras["gate"].detector == "motion"
+    assert site.cameras["gate"].detector == "auto"
     assert cv2.imread(str(made.picture)).shape == (720, 480, 3)
     for path in (tmp_path / "shop").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
@@ -81,4 +81,4 @@ def test_people_are_found_in_a_real_frame(tmp_path, data_folder, monkeypatch):
 
     pull_models(["adas-0002"], source=data_folder / "weights")
     made = init_site(tmp_path / "shop", {"street": str(next((data_folder / "video/pets_s2l1").glob("*.[am][vp][i4]")))})
-    assert made.people["street"] >= 3 and load_site(tmp_path / "shop").cameras["street"].detector == "adas-0002"
+    assert made.people["street"] >= 3 and load_site(tmp_path / "shop").cameras["street"].detector == "auto"
