@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, ReidError, StorageError
+from reid_mtda.live.camera_files import Regions, camera_file, write_regions
 from reid_mtda.live.site_reload import SiteChange
 from reid_mtda.live.state import CameraState
+from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
+from reid_mtda.polygons import Point
 from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
@@ -188,6 +191,29 @@ class Cameras:
         with self._kept(_SET, row), self._audited(user, "camera_put_back", name):
             self._system.pool.add(name, camera)
         return self._system.pool.state(name)
+
+    def set_regions(self, user: str | Principal, name: str, masks: Sequence[Sequence[Point]], zones: Regions) -> None:
+        """Give a camera other masks and zones: in its file, which is then followed, or where it is kept.
+
+        Raises:
+            ConfigError: there is no such camera, polygons that are none, or a file that cannot be changed line by line.
+            StorageError: it could not be audited or kept; nothing was changed.
+        """
+        state = self._system.pool.state(name)
+        settings = {**state.settings.model_dump(mode="json"), "masks": masks, "zones": zones}
+        camera = parse(Camera, settings, where=f"camera {name}").model_copy(
+            update={"neighbours": state.settings.neighbours}
+        )
+        site = self._system.follower.site
+        file = camera_file(site.folder, name) if site.cameras.get(name) == state.settings else None
+        detail = {"masks": str(len(camera.masks)), "zones": ", ".join(camera.zones) or "none"}
+        if file is not None:
+            with self._audited(user, "camera_regions_changed", name, **detail):
+                write_regions(file, camera.masks, camera.zones)
+            return
+        row = (name, _settings_json(camera), camera.retention_days, 0, int(state.stream.state is StreamState.PAUSED))
+        with self._kept(_SET, row), self._audited(user, "camera_regions_changed", name, **detail):
+            self._system.pool.replace(name, camera)
 
     def switch(self, user: str | Principal, name: str, *, paused: bool) -> CameraState:
         """Pause a camera or resume it.

@@ -283,3 +283,34 @@ def test_a_picture_with_its_camera_and_time_leaves_out_who_could_not_be_there(
     page.wait_for_load_state()
     assert page.locator(".hit").count() == 12
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_mask_is_drawn_with_the_keyboard_and_saved(browse, running: RunningService) -> None:
+    show_live(running, "gate", 0)
+    page = browse("admin", width=390)
+    page.goto(page.url + "cameras/gate/regions")
+    page.get_by_role("button", name="Add a mask").press("Enter")
+    corner = page.get_by_role("button", name="Corner 1:")
+    assert corner.evaluate("one => one === document.activeElement")
+    for _ in range(4):
+        corner.press("Shift+ArrowLeft")
+    corner.press("+")
+    page.get_by_role("button", name="Corner 2:").press("Delete")
+    page.get_by_role("button", name="Add a zone").click()
+    name = page.get_by_label("Name of zone 2")
+    name.fill("door")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/regions?saved=true")
+    settings = running.service.system.pool.state("gate").settings
+    assert settings.masks[0][0] == (0.15, 0.35) and len(settings.masks[0]) == 4 and set(settings.zones) == {"door"}
+    page.get_by_role("button", name="Remove Zone door").click()
+    box = page.get_by_role("button", name="Corner 1:")
+    box.hover()
+    page.mouse.down()
+    page.mouse.move(0, 0)
+    page.mouse.up()
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_function("!document.body.textContent.includes('Zone door')")
+    settings = running.service.system.pool.state("gate").settings
+    assert settings.masks[0][0] == (0.0, 0.0) and not settings.zones
