@@ -75,11 +75,11 @@ class Camera(Strict):
     )
     fps: float = Field(default=5.0, gt=0, le=60, description="Frames analysed per second.", examples=[5.0])
     min_height_px: int = Field(
-        default=48,
+        default=32,
         ge=8,
         le=4096,
         description="People lower than this in the frame, in pixels, are ignored.",
-        examples=[48],
+        examples=[32],
     )
     min_score: float = Field(
         default=0.4,

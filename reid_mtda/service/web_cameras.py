@@ -12,10 +12,10 @@ from reid_mtda.errors import ConfigError
 from reid_mtda.service.api import Parts
 from reid_mtda.service.api_cameras import known_camera
 from reid_mtda.service.app_state import service_of
-from reid_mtda.service.roles import Role
 from reid_mtda.service.middleware import Sent, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import page, text_of
+from reid_mtda.service.roles import Role
 from reid_mtda.service.schemas import Name
 
 router = APIRouter()

@@ -229,4 +229,4 @@ def _covered(box: FloatArray, others: FloatArray) -> float:
 
 def _least_overlap(fps: float) -> float:
     """IoU with the predicted box that a detection needs: the rarer the frames, the further people step between."""
-    return min(0.3, max(0.1, 0.04 * fps))
+    return min(0.3, max(0.1, 0.02 * fps))  # measured: tools/README.md, detectors

@@ -5,8 +5,9 @@ import pytest
 
 from reid_mtda.site import Camera, Site
 from reid_mtda.types import Frame
-from reid_mtda.vision.masks import covered, mask_frames, stands_in
-from reid_mtda.workflow.footage import harvest_site, site_frames
+from reid_mtda.vision.masks import covered, mask_frames, masked_source, stands_in
+from reid_mtda.vision.video import read_frames
+from reid_mtda.workflow.footage import harvest_site
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 CORNER = ((0.75, 0.75), (1.0, 0.75), (1.0, 1.0), (0.75, 1.0))
@@ -40,8 +41,8 @@ def test_harvested_footage_shows_nothing_of_what_is_masked(tmp_path):
     url = "synthetic://street?camera=gate&seed=7&duration=20"
     whole = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
     site = Site("shop", tmp_path, {"seen": Camera(url=url), "half": Camera(url=url, masks=(LEFT,))})
-    frames, expected = site_frames(site, "half")
-    assert expected == 100 and (next(frames).image[:, :300] == 114).all()
+    frames = masked_source(read_frames(url, camera="half", fps=5), (LEFT,))
+    assert frames.expected == 100 and (next(frames).image[:, :300] == 114).all()
     frames.close()
     reports, failures = harvest_site(site, tmp_path / "crops")
     assert not failures and 0 < reports["half"].crops < reports["seen"].crops
