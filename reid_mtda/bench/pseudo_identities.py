@@ -29,6 +29,9 @@ OVERLAPS = (1.0, 0.5, 0.2)
 """Shares of the people whose crops of all cameras stay; of the others one camera's do."""
 
 
+NEGATIVE_QUANTILE = 0.995
+"""The threshold that is measured beside none."""
+
 Seek = Callable[[TargetPool, Sites], IntArray]
 """Crops and their sites -> pseudo-identities (N,), negative: nobody."""
 
@@ -64,7 +67,8 @@ def score_overlaps(
     for name, values in (differing or {}).items():
         own = {**config.camera_proxies.model_dump(), **values}
         ways[f"clusters, {name}"] = clusters(parse(CameraProxySettings, own, where=f"differing.{name}"))
-    ways["mutual neighbours, as distil joins tracklets"] = mutual_neighbours
+    ways["mutual neighbours, as distil joins tracklets"] = mutual_neighbours(0.0)
+    ways[f"the same, negative_quantile {NEGATIVE_QUANTILE}"] = mutual_neighbours(NEGATIVE_QUANTILE)
     lines = []
     for overlap in overlaps:
         kept = thin_out(pids, overlap, seed=config.seed)
@@ -137,9 +141,11 @@ def clusters(settings: CameraProxySettings) -> Seek:
     return lambda pool, sites: site_people(site_embeddings(pool, sites), pool, sites, settings)
 
 
-def mutual_neighbours(pool: TargetPool, sites: Sites) -> IntArray:
-    """Seek people as ``train.distil`` does: tracklets that are each other's nearest, without a threshold."""
-    return pool.pseudo_identities(pool.embeddings(), cross_camera=True)
+def mutual_neighbours(negative_quantile: float) -> Seek:
+    """Seek people as ``train.distil`` does: tracklets that are each other's nearest, above a threshold or without."""
+    return lambda pool, sites: pool.pseudo_identities(
+        pool.embeddings(), cross_camera=True, negative_quantile=negative_quantile
+    )
 
 
 def score_pairs(found: IntArray, pids: IntArray, cameras: IntArray) -> tuple[float, float]:

@@ -28,6 +28,7 @@ def match_cameras(
     *,
     normalised: bool = True,
     spans: Mapping[str, DoubleArray] | None = None,
+    negative_quantile: float = 0.0,
 ) -> dict[str, IntArray]:
     """Give tracklets of different cameras one pseudo-identity where they are each other's nearest neighbour.
 
@@ -62,6 +63,8 @@ def match_cameras(
         return result
     cameras = np.unique([camera for camera, _ in owners], return_inverse=True)[1]
     joined = _mutual_neighbours(np.stack(means), cameras)
+    if negative_quantile:
+        joined = _more_alike(joined, np.stack(means), cameras, negative_quantile)
     if cameras.max() >= 2:
         joined = joined.multiply(joined @ joined)
     components = connected_components(joined, directed=False)[1].astype(np.int64)
@@ -69,6 +72,17 @@ def match_cameras(
     for (camera, track), number in zip(owners, identity, strict=True):
         result[camera][tracklets[camera] == track] = number
     return result
+
+
+def _more_alike(joined: csr_array, means: FloatArray, cameras: IntArray, quantile: float) -> csr_array:
+    """Keep the matches (N, N) that are more alike than ``quantile`` of the pairs within a camera, over all cameras."""
+    within = [means[cameras == camera] for camera in np.unique(cameras)]
+    pairs = np.concatenate([(own @ own.T)[np.triu_indices(len(own), 1)] for own in within])
+    if not len(pairs):
+        return joined
+    rows, columns = joined.nonzero()
+    keep = (means[rows] * means[columns]).sum(axis=1) > np.quantile(pairs, quantile)
+    return csr_array((np.ones(int(keep.sum()), np.int32), (rows[keep], columns[keep])), shape=joined.shape)
 
 
 def _without_contradictions(identity: IntArray, cameras: IntArray, spans: DoubleArray) -> IntArray:

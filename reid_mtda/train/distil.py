@@ -209,7 +209,10 @@ def find_people(pool: TargetPool, settings: DistilSettings) -> IntArray:
         found = pool.tracklets
     else:
         found = pool.pseudo_identities(
-            pool.embeddings(), cross_camera=settings.cross_camera, normalised=settings.camera_normalised
+            pool.embeddings(),
+            cross_camera=settings.cross_camera,
+            normalised=settings.camera_normalised,
+            negative_quantile=settings.negative_quantile,
         )
     for number, name in enumerate(pool.names):
         if not (found[pool.target == number] >= 0).any():

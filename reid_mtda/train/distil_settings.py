@@ -28,6 +28,13 @@ class DistilSettings(Strict):
     cross_camera: bool = Field(
         default=True, description="join tracklets of different cameras that are mutual nearest neighbours"
     )
+    negative_quantile: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="such neighbours must be more alike than this share of the pairs of one camera's tracklets; 0.995 "
+        "where few people pass several cameras, 0: no threshold (precision and recall of both: benchmark/market.md)",
+    )
     camera_normalised: bool = Field(
         default=True, description="standardise embeddings by camera before identities are sought"
     )

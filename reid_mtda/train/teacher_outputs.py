@@ -226,7 +226,12 @@ class TargetPool:
         return list(found.values())
 
     def pseudo_identities(
-        self, spaces: Sequence[Mapping[str, FloatArray]], *, cross_camera: bool, normalised: bool = True
+        self,
+        spaces: Sequence[Mapping[str, FloatArray]],
+        *,
+        cross_camera: bool,
+        normalised: bool = True,
+        negative_quantile: float = 0.0,
     ) -> IntArray:
         """Which crops are taken for one person, int64 (N,), -1: for nobody.
 
@@ -238,6 +243,7 @@ class TargetPool:
             spaces: embeddings by target (N_i, D); people of different spaces are not compared.
             cross_camera: seek people in several cameras.
             normalised: standardise each camera's embeddings first.
+            negative_quantile: as ``match_cameras`` takes it; of tracklets alone.
         """
         found = np.full(len(self.target), NOISE, np.int64)
         for space in spaces:
@@ -250,6 +256,7 @@ class TargetPool:
                 cross_camera=cross_camera,
                 normalised=normalised,
                 spans=self.spans[rows],
+                negative_quantile=negative_quantile,
             )
             found[rows] = np.where(people >= 0, people + int(found.max(initial=NOISE)) + 1, NOISE)
         return found
@@ -263,6 +270,7 @@ def _people(
     cross_camera: bool,
     normalised: bool,
     spans: DoubleArray,
+    negative_quantile: float,
 ) -> IntArray:
     """Pseudo-identities int64 (N,) of crops in one space."""
     rows = normalise_cameras(embeddings, cameras) if normalised else embeddings
@@ -283,6 +291,7 @@ def _people(
         {camera: own[mine] for camera, mine in by_camera.items()},
         normalised=normalised,
         spans={camera: spans[mine] for camera, mine in by_camera.items()},
+        negative_quantile=negative_quantile,
     )
     for camera, mine in by_camera.items():
         own[mine] = joined[camera]

@@ -143,9 +143,10 @@ def test_the_mean_of_teachers_is_the_mean_of_each_alone(place, finished):
 def test_a_finished_runs_pseudo_identities_are_told_beside_the_truth(place, finished):
     text = score_overlaps(place / "out/0", (1.0, 0.5), differing={"eps: 0.9": {"eps": 0.9, "min_samples": 2}})
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[2:]]
-    ways = ("clusters, as trained", "clusters, eps: 0.9", "mutual neighbours, as distil joins tracklets")
+    ways = ["clusters, as trained", "clusters, eps: 0.9", "mutual neighbours, as distil joins tracklets"]
+    ways.append("the same, negative_quantile 0.995")
     assert [row[:2] for row in rows] == [[way, f"{share} %"] for share in (100, 50) for way in ways]
-    assert int(rows[0][2]) > int(rows[3][2]) and rows[0][3] == rows[3][3]
+    assert int(rows[0][2]) > int(rows[4][2]) and rows[0][3] == rows[4][3]
     with pytest.raises(ConfigError, match=r"overlap: got 1\.5, expected shares above 0 and up to 1"):
         score_overlaps(place / "out/0", (1.5,))
 

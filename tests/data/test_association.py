@@ -51,6 +51,16 @@ def test_without_normalising_per_camera_they_are_not(monkeypatch):
     assert better > recall + 0.1
 
 
+def test_where_most_people_pass_one_camera_a_threshold_claims_fewer_strangers():
+    """Everybody has a nearest neighbour elsewhere; a stranger's is no more alike than others of one camera are."""
+    present = {"a": range(40), "b": range(32, 72)}  # a tenth of them pass both
+    embeddings, tracklets, truth = town(("a", "b"), people=72, present=present, noise=0.5)
+    free, asked = (
+        pairs_right(match_cameras(embeddings, tracklets, negative_quantile=quantile), truth) for quantile in (0, 0.995)
+    )
+    assert free[1] < 0.4 < 0.5 < asked[1] and asked[0] == free[0] == 1
+
+
 def test_crops_of_a_tracklet_stay_together_and_numbers_run_over_all_cameras():
     embeddings, tracklets, _ = town(("a", "b", "c"))
     found = match_cameras(embeddings, tracklets)
