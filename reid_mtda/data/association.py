@@ -42,6 +42,8 @@ def match_cameras(
         tracklets: per camera int64 (N,); -1 where a crop has none.
         normalised: standardise each camera's embeddings first; off only to measure what it brings.
         spans: per camera (N, 2), from when to when a crop's tracklet was in view; NaN where nobody knows.
+        negative_quantile: share in [0, 1) of the pairs of one camera's tracklets, nearly all of them negatives, that a
+            match must be more alike than; 0: no threshold. For cameras that many people pass alone.
 
     Returns:
         Per camera int64 (N,): pseudo-identities, numbered over all cameras; -1 where there is no tracklet.
