@@ -13,13 +13,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from reid_mtda.crop_network import trial_crops
-from reid_mtda.errors import ModelError
+from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import load_model, write_manifest
 from reid_mtda.model_folder import read_manifest
 from reid_mtda.onnx_file import whole_onnx
 from reid_mtda.types import ModelManifest, Preprocess
-from reid_mtda.workflow.export import export_weights
+from reid_mtda.workflow.export import GivenNetwork, export_weights
 
 SIZE = Preprocess(height=16, width=8)
 DIM = 6
@@ -174,8 +174,11 @@ def test_of_several_outputs_one_is_named(tmp_path: Path, rows: np.ndarray) -> No
 def test_its_own_crop_size_is_taken_where_none_is_stated(tmp_path: Path) -> None:
     path = network(tmp_path / "net.onnx")
     assert export_weights(path, tmp_path / "m").preprocess == SIZE
+    with pytest.raises(ConfigError, match=r"net\.onnx: got device 'npu', expected one that ONNX Runtime has .*cpu"):
+        export_weights(path, tmp_path / "n", device="npu")
+    assert not (tmp_path / "n").exists()
     with pytest.raises(ModelError, match=r"takes crops of 16x8 px .*, got 256x8; state its own height and width"):
-        export_weights(path, tmp_path / "m", height=256)
+        export_weights(path, tmp_path / "m", GivenNetwork(height=256))
 
 
 # -------------------------------------------------------------------------------------------------------- refused

@@ -20,12 +20,11 @@ from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError, ModelError, ReidError
 from reid_mtda.model import load_model
 from reid_mtda.model_folder import new_model_folder
-from reid_mtda.workflow.evaluate import evaluate_model
+from reid_mtda.workflow.evaluate import Scored, evaluate_model
 from reid_mtda.workflow.pull import pull_models
 from reid_mtda.zoo.table import load_table
 
 ROOT = Path(__file__).parents[1]
-NOTHING = dict.fromkeys(("model", "data", "root", "features", "crops", "truth"))
 
 
 @pytest.mark.parametrize(
@@ -39,9 +38,10 @@ NOTHING = dict.fromkeys(("model", "data", "root", "features", "crops", "truth"))
     ],
 )
 def test_options_that_would_be_left_unused_are_refused(given: dict[str, str], message: str) -> None:
-    paths = {name: text if name in ("data", "device") else Path(text) for name, text in given.items()}
+    device = given.get("device", "cpu")
+    paths = {name: text if name == "data" else Path(text) for name, text in given.items() if name != "device"}
     with pytest.raises(ConfigError, match=message):
-        evaluate_model(**{**NOTHING, **paths})  # type: ignore[arg-type]
+        evaluate_model(Scored(**paths), device=device)  # type: ignore[arg-type]
 
 
 def test_times_that_are_the_wrong_way_round_are_told_as_typed(tmp_path: Path) -> None:

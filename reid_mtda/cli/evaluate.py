@@ -30,16 +30,11 @@ def evaluate(
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
     from reid_mtda.evaluation.bootstrap import MEASURES, interval
     from reid_mtda.evaluation.retrieval import scores_to_json
-    from reid_mtda.workflow.evaluate import evaluate_model
+    from reid_mtda.workflow.evaluate import Scored, evaluate_model
 
     with Bars() as bars:
         scores, names = evaluate_model(
-            model=model,
-            data=data,
-            root=root,
-            features=features,
-            crops=crops,
-            truth=truth,
+            Scored(model=model, root=root, data=data, crops=crops, truth=truth, features=features),
             rerank=rerank,
             centred=centred,
             device=device,

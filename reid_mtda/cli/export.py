@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reid_mtda.cli.options import ModelDeviceOpt
 from reid_mtda.console import console
 
 
@@ -19,11 +20,11 @@ def export(
     width: Annotated[int | None, typer.Option(min=8, help="Crop width; else as the file says, or 128.")] = None,
     bgr255: Annotated[bool, typer.Option("--bgr255", help="A ready-made network that takes BGR in 0..255.")] = False,
     output: Annotated[str | None, typer.Option(help="Of an .onnx / .xml with several: the embedding's name.")] = None,
+    device: ModelDeviceOpt = "cpu",
 ) -> None:
     """Make a model folder that runs without torch; refused when it answers otherwise than torch does."""
-    from reid_mtda.workflow.export import export_weights
+    from reid_mtda.workflow.export import GivenNetwork, export_weights
 
-    manifest = export_weights(
-        weights, out, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255, output=output
-    )
+    given = GivenNetwork(crops=crops, arch=arch, height=height, width=width, bgr255=bgr255, output=output)
+    manifest = export_weights(weights, out, given, device=device)
     console.print(f"model {manifest.model_id} stands in {out}", highlight=False)

@@ -112,6 +112,7 @@ def add(
 ) -> None:
     """Take a network of your own into the models folder, try it, and note its hash and terms."""
     from reid_mtda.workflow.add_model import UNSTATED, add_model
+    from reid_mtda.workflow.export import GivenNetwork
 
     if task not in ("detector", "reid"):
         raise ConfigError(f"--task: got {task!r}, expected detector or reid")
@@ -119,12 +120,7 @@ def add(
         file,
         name,
         task="reid" if task == "reid" else "detector",
-        height=height,
-        width=width,
-        bgr255=bgr255,
-        output=output,
-        arch=arch,
-        crops=crops,
+        given=GivenNetwork(crops=crops, arch=arch, height=height, width=width, bgr255=bgr255, output=output),
         licence=licence,
     )
     terms = licence or f"{UNSTATED}, and weights carry those of the data they were trained on"

@@ -23,6 +23,9 @@ def serve(
     tls: Annotated[
         bool, typer.Option("--tls", help="Serve over TLS; a certificate is made when none is given.")
     ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="Where the model runs, as for 'search'; else as the settings say.")
+    ] = None,
     holdout: Annotated[
         str | None, typer.Option(help="Labelled pictures that a new model must rank no worse: FOLDER or NAME:FOLDER.")
     ] = None,
@@ -32,10 +35,11 @@ def serve(
     ] = False,
 ) -> None:
     """Open every camera of a site, keep the gallery filled, and answer on a page and an API until Ctrl-C."""
+    from reid_mtda.service.run import ServeOptions
     from reid_mtda.service.run import serve as run_service
 
-    run_service(
-        site, model, gallery, host=host, port=port, config=config, state=state,
-        certificate=certificate, key=key, tls=tls, holdout=holdout, accept_retention=accept_retention,
-        tell=print,
+    options = ServeOptions(
+        host=host, port=port, config=config, state=state, certificate=certificate, key=key, tls=tls,
+        device=device, holdout=holdout, accept_retention=accept_retention,
     )  # fmt: skip
+    run_service(site, model, gallery, options, tell=print)

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -41,20 +42,41 @@ _DRAIN_S = 3
 _STOP_S = 6.0
 
 
+@dataclass(frozen=True)
+class ServeOptions:
+    """What a start may ask for.
+
+    Args:
+        host: address to serve on.
+        port: port to serve on; 0 takes a free one.
+        config: ``ServiceSettings`` as YAML, e.g. ``configs/live/street.yaml``.
+        state: folder of tokens, audit and reviews; without it, beside the gallery: ``GALLERY-service``.
+        certificate: PEM file for TLS, with ``key``.
+        key: its private key.
+        tls: serve over TLS with a certificate made here when none is given.
+        device: where the model runs, in place of the settings' own.
+        holdout: labelled pictures for the gate, in place of the settings' own.
+        accept_retention: the clock is right, and sightings that are past their retention at this start may go.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    config: Path | None = None
+    state: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    tls: bool = False
+    device: str | None = None
+    holdout: str | None = None
+    accept_retention: bool = False
+
+
 def serve(
     site: Path,
     model: Path,
     gallery: Path,
+    options: ServeOptions,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    config: Path | None = None,
-    state: Path | None = None,
-    certificate: Path | None = None,
-    key: Path | None = None,
-    tls: bool = False,
-    holdout: str | None = None,
-    accept_retention: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve a site until SIGTERM or Ctrl-C; everything acknowledged is then on disk.
@@ -63,40 +85,35 @@ def serve(
         site: folder of camera files; ``street`` is the embedded one.
         model: exported model folder, or the name of a ready-made network, e.g. ``retail-0287``.
         gallery: gallery folder; made when missing.
-        host: address to serve on.
-        port: port to serve on; 0 takes a free one.
-        config: ``ServiceSettings`` as YAML, e.g. ``configs/live/street.yaml``.
-        state: folder of tokens, audit and reviews; without it, beside the gallery: ``GALLERY-service``.
-        certificate: PEM file for TLS, with ``key``.
-        key: its private key.
-        holdout: labelled pictures for the gate, in place of the settings' own.
-        tls: serve over TLS with a certificate made here when none is given.
-        accept_retention: the clock is right, and sightings that are past their retention at this start may go.
+        options: where it listens, and what the command line says besides.
         tell: shown to the person who started it, e.g. ``print``; the first-time token passes here and nowhere else.
 
     Raises:
         ReidError: the site, model, gallery, settings or certificate cannot be used, or the port is taken.
     """
+    config, certificate, key = options.config, options.certificate, options.key
     if config is None and is_embedded(site):
         config = STREET_SETTINGS  # its recordings are short, and are to be seen again
     settings = load_yaml(config, ServiceSettings) if config is not None else ServiceSettings()
-    if holdout is not None:
-        settings = settings.model_copy(update={"holdout": holdout})
+    told = {"device": options.device, "holdout": options.holdout}
+    settings = settings.model_copy(update={name: value for name, value in told.items() if value is not None})
     model = resolve_model(model)
-    state = state or gallery.with_name(f"{gallery.name}-service")
+    state = options.state or gallery.with_name(f"{gallery.name}-service")
     if (certificate is None) != (key is None):
         raise ConfigError("TLS: got only one of certificate and key, expected both")
     if certificate is not None and key is not None:
         check_pair(certificate, key)
-    if host not in ("127.0.0.1", "::1", "localhost") and not tls and certificate is None:
-        log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", host)
-    started = running_service(load_site(site), model, gallery, state, settings, accept_retention=accept_retention)
-    with _listening(host, port) as listener, started as parts:
-        if certificate is None and tls:
-            certificate, key = self_made_certificate(state, (host, *settings.page_hosts))
+    if options.host not in ("127.0.0.1", "::1", "localhost") and not options.tls and certificate is None:
+        log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", options.host)
+    started = running_service(
+        load_site(site), model, gallery, state, settings, accept_retention=options.accept_retention
+    )
+    with _listening(options.host, options.port) as listener, started as parts:
+        if certificate is None and options.tls:
+            certificate, key = self_made_certificate(state, (options.host, *settings.page_hosts))
         secure = certificate is not None
-        app = create_app(parts, host=host, secure=secure)
-        address = f"{'https' if secure else 'http'}://{_shown(host)}:{listener.getsockname()[1]}/"
+        app = create_app(parts, host=options.host, secure=secure)
+        address = f"{'https' if secure else 'http'}://{_shown(options.host)}:{listener.getsockname()[1]}/"
         tell(f"reid-mtda serves {len(parts.system.pool.states())} cameras at {address}")
         if token := first_token(parts):
             tell(f"sign in with this admin token; it is shown once, and valid {settings.first_token_days:g} days:")

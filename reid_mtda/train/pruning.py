@@ -50,5 +50,11 @@ def pruned(
 
 
 def kept_rows(count: int, share: float, rng: np.random.Generator) -> IntArray:
-    """Which of ``count`` rows are kept int64 (k,), in their order: two at least, or all."""
+    """Draw which rows are kept: int64 (k,), in their order, two at least, or all.
+
+    Args:
+        count: rows there are.
+        share: of them that is kept, 0..1.
+        rng: draws.
+    """
     return np.sort(rng.permutation(count)[: max(2, round(share * count))]).astype(np.int64)

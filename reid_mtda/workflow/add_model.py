@@ -12,7 +12,7 @@ from reid_mtda.onnx_file import whole_onnx
 from reid_mtda.site import AUTO, MOTION
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import card_path
-from reid_mtda.workflow.export import export_weights
+from reid_mtda.workflow.export import GivenNetwork, export_weights
 from reid_mtda.zoo.folder import NAME, find_installed, models_folder, write_origin
 from reid_mtda.zoo.table import Task, load_table
 
@@ -24,12 +24,7 @@ def add_model(
     name: str,
     *,
     task: Task,
-    height: int | None = None,
-    width: int | None = None,
-    bgr255: bool = False,
-    output: str | None = None,
-    arch: str | None = None,
-    crops: Path | None = None,
+    given: GivenNetwork | None = None,
     licence: str | None = None,
     folder: Path | None = None,
 ) -> Path:
@@ -40,12 +35,7 @@ def add_model(
             'reid-mtda export' reads, which are exported.
         name: what camera files and ``--model`` call it.
         task: what it is for.
-        height: of the crops that a re-identification network takes; None: as its file says, else 256.
-        width: None: as its file says, else 128.
-        bgr255: it takes BGR in 0..255.
-        output: which output is the embedding, where it has several.
-        arch: the network of weights in torchreid's names.
-        crops: real crops to compare an export with.
+        given: what the file of a re-identification network does not say itself.
         licence: its terms, for people; None notes that they are not known.
         folder: the models folder; None takes ``models_folder()``.
 
@@ -70,7 +60,7 @@ def add_model(
     place = (folder or models_folder()) / name
     with new_model_folder(place) as part:
         if task == "reid":
-            export_weights(file, part, crops=crops, arch=arch, height=height, width=width, bgr255=bgr255, output=output)
+            export_weights(file, part, given)
         else:
             _add_detector(file, part)
         write_origin(part, task=task, source=file.name, licence=licence or UNSTATED)

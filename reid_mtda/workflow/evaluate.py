@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +31,30 @@ if TYPE_CHECKING:
     pass
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What is scored: a model on one of ``root`` and ``crops``, or ``features`` alone.
+
+    Args:
+        model: an exported model folder.
+        root: folder of a data set.
+        data: its name; None: market1501.
+        crops: harvested crops.
+        truth: folder of their ground truth in MOT format, one CAMERA.txt for each camera.
+        features: a file of embeddings.
+    """
+
+    model: Path | None = None
+    root: Path | None = None
+    data: str | None = None
+    crops: Path | None = None
+    truth: Path | None = None
+    features: Path | None = None
+
+
 def evaluate_model(
+    scored: Scored,
     *,
-    model: Path | None,
-    data: str | None,
-    root: Path | None,
-    features: Path | None,
-    crops: Path | None,
-    truth: Path | None,
     rerank: bool = False,
     centred: bool = False,
     device: str = "cpu",
@@ -46,12 +63,7 @@ def evaluate_model(
     """Score a file of embeddings, or a model on a data set or on harvested crops with truth.
 
     Args:
-        model: an exported model folder; None with a file of embeddings.
-        data: name of a data set, or an archive.
-        root: folder of the data sets; None: as the preset says.
-        features: a file of embeddings, in place of a model.
-        crops: harvested crops with ``truth``, in place of a data set.
-        truth: MOT ground truth of those crops.
+        scored: a model and pictures, or embeddings.
         rerank: rank by k-reciprocal distances.
         centred: embeddings are centred by camera.
         device: where the model runs, as for ``load_model``.
@@ -64,14 +76,15 @@ def evaluate_model(
         ConfigError: not exactly one thing to score, no model for it, or ``centred`` (by camera) with a file of
             embeddings or a model that says too little of its cameras.
     """
+    model, root, features, crops, truth = scored.model, scored.root, scored.features, scored.crops, scored.truth
     if sum(given is not None for given in (root, features, crops)) != 1:
         raise ConfigError("evaluate: expected one of --root FOLDER, --features FILE.npz, --crops FOLDER; give one")
-    unused = {"--truth": truth if crops is None else None, "--data": data if root is None else None}
+    unused = {"--truth": truth if crops is None else None, "--data": scored.data if root is None else None}
     if features is not None:
         unused |= {"--model": model, "--device": None if device == "cpu" else device}
     if named := [option for option, given in unused.items() if given is not None]:
-        scored = "--features" if features is not None else "--crops" if crops is not None else "--root"
-        raise ConfigError(f"evaluate: got {' and '.join(named)} with {scored}, which does not use it; leave it out")
+        used = "--features" if features is not None else "--crops" if crops is not None else "--root"
+        raise ConfigError(f"evaluate: got {' and '.join(named)} with {used}, which does not use it; leave it out")
     if features is not None:
         if centred:
             raise ConfigError("evaluate: got --centred with --features, which names no cameras; score a model")
@@ -85,7 +98,7 @@ def evaluate_model(
             raise ConfigError("evaluate: --crops needs --truth FOLDER with one CAMERA.txt in MOT format per camera")
         labelled = label_tracklets(crops, {camera: read_mot(truth / f"{camera}.txt") for camera in load_folder(crops)})
         return score_tracklets(opened, labelled, rerank=rerank, centring=centring), labelled.cameras
-    _, split = load_dataset(data or "market1501", root, where="--data", half="test")
+    _, split = load_dataset(scored.data or "market1501", root, where="--data", half="test")
 
     if len(np.unique(np.concatenate([split.query.pids, split.gallery.pids]))) == 1:
         raise DataError(f"{root}: test pictures show one identity alone, expected two or more: every answer is right")

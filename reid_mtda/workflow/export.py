@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reid_mtda.crop_network import crop_size
 from reid_mtda.errors import ConfigError, DataError, ModelError
 from reid_mtda.files import not_a_folder
-from reid_mtda.model import write_manifest
-from reid_mtda.networks import SUFFIXES
+from reid_mtda.model import load_model, write_manifest
+from reid_mtda.model_folder import ONNX
+from reid_mtda.networks import SUFFIXES, choose_device
 from reid_mtda.types import ImageArray, ModelManifest, Preprocess
 from reid_mtda.vision.picture_files import find_pictures
 from reid_mtda.vision.preprocess import read_image
@@ -19,16 +20,33 @@ if TYPE_CHECKING:
     from reid_mtda.models.embedder import Embedder
 
 
+@dataclass(frozen=True)
+class GivenNetwork:
+    """What weights of whatever origin do not say of themselves.
+
+    Args:
+        crops: a folder of real crops on which torch and the export are compared, and a ready-made file is tried.
+        arch: the network of weights in torchreid's names.
+        height: of the crops, px; None: as the file says, else 256.
+        width: of the crops, px; None: as the file says, else 128.
+        bgr255: a ready-made file takes BGR in 0..255.
+        output: which output of a ready-made file is the embedding; needed where it has several.
+    """
+
+    crops: Path | None = None
+    arch: str | None = None
+    height: int | None = None
+    width: int | None = None
+    bgr255: bool = False
+    output: str | None = None
+
+
 def export_weights(
     weights: Path,
     out: Path,
+    given: GivenNetwork | None = None,
     *,
-    crops: Path | None = None,
-    arch: str | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    bgr255: bool = False,
-    output: str | None = None,
+    device: str = "cpu",
 ) -> ModelManifest:
     """Make a model folder from a run's checkpoint, weights in torchreid's names, or a ready-made ONNX / IR file.
 
@@ -36,19 +54,26 @@ def export_weights(
         weights: a checkpoint of this program; ``.pth``, ``.pth.tar``, ``.npz`` or ``.safetensors`` in torchreid's
             names; or ``.onnx``, ``.xml``.
         out: the model folder to make.
-        crops: a folder of real crops on which torch and the export are compared, and a ready-made file is tried.
-        arch: the network of weights in torchreid's names.
-        height: of the crops, px; None: as the file says, else 256.
-        width: of the crops, px; None: as the file says, else 128.
-        bgr255: a ready-made file takes BGR in 0..255.
-        output: which output of a ready-made file is the embedding; needed where it has several.
+        given: what the file itself does not say.
+        device: where the model folder is tried in the end, as for ``load_model``.
 
     Raises:
         ModelError: unreadable or unfit weights, or an export that answers otherwise than torch.
         DataError: no crops to compare the export on; a ready-made file needs none.
-        ConfigError: ``output`` or ``bgr255`` for weights that are not a ready-made file.
+        ConfigError: ``output`` or ``bgr255`` for weights that are not a ready-made file, or a device that is not there.
     """
-    weights = Path(weights)
+    weights, given = Path(weights), given or GivenNetwork()
+    if device != "cpu":  # before the work
+        choose_device(weights if weights.suffix.lower() in SUFFIXES else Path(ONNX), device)
+    manifest = _export(weights, out, given)
+    if device != "cpu":
+        load_model(out, device=device)  # which compares the device with the CPU
+    return manifest
+
+
+def _export(weights: Path, out: Path, given: GivenNetwork) -> ModelManifest:
+    height, width, crops, arch = given.height, given.width, given.crops, given.arch
+    bgr255, output = given.bgr255, given.output
     if weights.suffix.lower() in SUFFIXES:
         known = crop_size(weights) if height is None or width is None else None
         own_height, own_width = known or (256, 128)

@@ -19,7 +19,7 @@ from reid_mtda.errors import ConfigError, DataError, ModelError
 from reid_mtda.model import load_model
 from reid_mtda.models.embedder import Embedder, EmbedderSpec, build_embedder
 from reid_mtda.models.foreign_weights import load_zoo_weights
-from reid_mtda.workflow.export import export_weights
+from reid_mtda.workflow.export import GivenNetwork, export_weights
 
 ARCH = "osnet_x0_25"
 
@@ -167,18 +167,18 @@ def test_a_pth_becomes_a_model_folder_and_says_what_it_lacks(tmp_path: Path, wei
     for number, crop in enumerate(trial_crops(3)):
         cv2.imwrite(str(tmp_path / f"crops/{number}.png"), crop)
     size = {"height": 64, "width": 32}
-    manifest = export_weights(tmp_path / "w.pth.tar", tmp_path / "m", crops=tmp_path / "crops", arch=ARCH, **size)
+    manifest = export_weights(tmp_path / "w.pth.tar", tmp_path / "m", GivenNetwork(tmp_path / "crops", ARCH, **size))
     assert load_model(tmp_path / "m").model_id == manifest.model_id
     with pytest.raises(
         ModelError, match=r"w\.pth\.tar: not a checkpoint of this program; .*name their network with --arch"
     ):
-        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", crops=tmp_path / "crops")
+        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", GivenNetwork(tmp_path / "crops"))
     with pytest.raises(DataError, match=r"got no real crops to compare the export with torch on; .* --crops"):
-        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", arch=ARCH)
+        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", GivenNetwork(arch=ARCH))
     with pytest.raises(DataError, match=r"--crops .*w\.pth\.tar: is a file, expected a folder of real crops"):
-        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", arch=ARCH, crops=tmp_path / "w.pth.tar")
+        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", GivenNetwork(tmp_path / "w.pth.tar", ARCH))
     with pytest.raises(ConfigError, match=r"--output: is for a network in a file ending in \.onnx or \.xml"):
-        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", arch=ARCH, crops=tmp_path / "crops", output="x")
+        export_weights(tmp_path / "w.pth.tar", tmp_path / "n", GivenNetwork(tmp_path / "crops", ARCH, output="x"))
 
 
 def test_the_command_line_says_it_in_a_line(tmp_path: Path, weights: dict[str, Tensor]) -> None:

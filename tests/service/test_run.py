@@ -22,7 +22,7 @@ from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.audit import Audit, verify_audit
 from reid_mtda.service.certificate import self_made_certificate
 from reid_mtda.service.client import Client, ServerError
-from reid_mtda.service.run import running_service, serve
+from reid_mtda.service.run import ServeOptions, running_service, serve
 from reid_mtda.site import Site
 
 SCRIPT = """
@@ -175,11 +175,13 @@ def test_a_taken_port_and_odd_arguments_are_named(site: Path, model_folder: Path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(StorageError, match="choose another port"):
-            serve(site / "site", model_folder, site / "gallery", port=taken.getsockname()[1])
+            serve(site / "site", model_folder, site / "gallery", ServeOptions(port=taken.getsockname()[1]))
     with pytest.raises(ConfigError, match="expected both"):
-        serve(site / "site", model_folder, site / "gallery", certificate=site / "x.pem")
+        serve(site / "site", model_folder, site / "gallery", ServeOptions(certificate=site / "x.pem"))
     with pytest.raises(ConfigError, match="port"):
-        serve(site / "site", model_folder, site / "gallery", port=70_000)
+        serve(site / "site", model_folder, site / "gallery", ServeOptions(port=70_000))
+    with pytest.raises(ConfigError, match=r"model\.onnx: got device 'npu', expected one that ONNX Runtime has"):
+        serve(site / "site", model_folder, site / "gallery", ServeOptions(port=0, device="npu"))
     with pytest.raises(ServerError, match="not an address"):
         Client("127.0.0.1:8080", "x")
 
@@ -222,7 +224,13 @@ def test_a_certificate_that_cannot_be_used_is_named_before_a_token_is_made(
     for path in files if content is not None else ():
         path.write_text(content or "", encoding="utf-8")
     with pytest.raises(ConfigError, match=rf"TLS: .*c\.pem.* {message}"):
-        serve(tmp_path / "site", tmp_path / "m", tmp_path / "gallery", certificate=files[0], key=files[1], tell=print)
+        serve(
+            tmp_path / "site",
+            tmp_path / "m",
+            tmp_path / "gallery",
+            ServeOptions(certificate=files[0], key=files[1]),
+            tell=print,
+        )
     assert sorted(tmp_path.iterdir()) == [path for path in files if path.exists()]
 
 

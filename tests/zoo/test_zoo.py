@@ -17,6 +17,7 @@ from reid_mtda.schema import parse
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import DetectorCard, read_card
 from reid_mtda.workflow.add_model import add_model
+from reid_mtda.workflow.export import GivenNetwork
 from reid_mtda.workflow.pull import pull_models, verify_models
 from reid_mtda.zoo.download import ATTEMPTS, download
 from reid_mtda.zoo.folder import find_installed, models_folder
@@ -213,7 +214,7 @@ def test_a_table_that_is_not_sound_is_refused(more, message):
 
 def test_a_file_exchanged_after_add_is_found(house, weights, tmp_path):
     (tmp_path / "mine.onnx").write_bytes(weights)
-    add_model(tmp_path / "mine.onnx", "mine", task="reid", height=SIZE.height, width=SIZE.width)
+    add_model(tmp_path / "mine.onnx", "mine", task="reid", given=GivenNetwork(height=SIZE.height, width=SIZE.width))
     load_model("mine")
     write_colour_model(tmp_path / "other", turn=1)
     (models_folder() / "mine" / "model.onnx").write_bytes((tmp_path / "other" / "model.onnx").read_bytes())
@@ -235,8 +236,8 @@ def test_a_file_exchanged_after_add_is_found(house, weights, tmp_path):
 
 def test_names_are_told_apart(house, weights, tmp_path):
     (tmp_path / "mine.onnx").write_bytes(weights)
-    crop = {"height": SIZE.height, "width": SIZE.width}
-    add_model(tmp_path / "mine.onnx", "mine", task="reid", **crop)
+    given = GivenNetwork(height=SIZE.height, width=SIZE.width)
+    add_model(tmp_path / "mine.onnx", "mine", task="reid", given=given)
     for name, message in (
         ("yolox-nona", "did you mean 'yolox-nano'"),
         ("mine", "mine: a re-identification network, expected a person detector"),
@@ -253,7 +254,7 @@ def test_names_are_told_apart(house, weights, tmp_path):
         load_model("yolox-nano")
     for name, message in (("Mine", "expected a-z"), ("../mine", "expected a-z"), ("yolox-nano", "name of the table")):
         with pytest.raises(ConfigError, match=message):
-            add_model(tmp_path / "mine.onnx", name, task="reid", **crop)
+            add_model(tmp_path / "mine.onnx", name, task="reid", given=given)
     with pytest.raises(ModelError, match=r"mine\.onnx: output layout not known"):
         add_model(tmp_path / "mine.onnx", "people", task="detector")
     assert sorted(path.name for path in models_folder().iterdir()) == ["mine"]
