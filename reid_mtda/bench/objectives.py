@@ -115,7 +115,34 @@ def run_objectives(
             from reid_mtda.bench.experiment import run_seeds
 
             run_seeds(written, place, part.seeds, (), progress, root=where, weights=weights, compute=compute)
-    return write_objectives_table(preset, out)
+    path = Path(out) / "table.md"
+    text = parts_table(out)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def parts_of(out: Path) -> list[Path]:
+    """The folders of a table's parts in ``out``; none: it is a run of another kind."""
+    return sorted(place.parent for place in Path(out).glob("*/preset.yaml"))
+
+
+def parts_table(out: Path) -> str:
+    """Markdown of all parts in the run folder ``out`` that have results.
+
+    Raises:
+        DataError: none has.
+    """
+    blocks = []
+    for place in parts_of(out):
+        measured = read_part(place)
+        if measured:
+            blocks.append("\n".join([f"**{place.name}**", "", *objectives_table(measured)]))
+    if not blocks:
+        raise DataError(
+            f"{out}: no part has results yet, expected a row beside the student without it; run the benchmark"
+        )
+    return "\n\n".join(blocks)
 
 
 def _preset_of(preset: Path, part: Part, rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -129,25 +156,11 @@ def _preset_of(preset: Path, part: Part, rows: Mapping[str, dict[str, Any]]) -> 
     return {**values, "baselines": [], "mean_of_teachers": False, "variants": variants}
 
 
-def write_objectives_table(preset: Path, out: Path) -> Path:
-    """Write ``out/table.md`` of all parts that have results; return its path."""
-    config = load_yaml(Path(preset), ObjectivesConfig)
-    blocks = []
-    for name in config.parts:
-        measured = read_part(Path(out) / name)
-        if measured:
-            blocks += [f"**{name}**", "", *objectives_table(measured), ""]
-    if not blocks:
-        raise DataError(f"{out}: no part of {preset} has results yet; run the benchmark")
-    path = Path(out) / "table.md"
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(blocks), encoding="utf-8")
-    return path
-
-
 def read_part(folder: Path) -> list[Measured]:
     """What a part's run folder holds, row by row, on the seeds that both the row and the student without it have."""
     closed = (Path(folder) / "trials").is_dir()
+    if closed and not any((Path(folder) / "trials").glob("*/seed*/*.json")):
+        return []
     numbers = _closed_numbers(Path(folder)) if closed else _reid_numbers(Path(folder))
     base = numbers.pop(WITHOUT if closed else OURS, {})
     found = []

@@ -10,7 +10,8 @@ import typer
 
 def table(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders of one experiment, a seed each; or a closed-set benchmark's.")
+        list[Path],
+        typer.Argument(help="Run folders of one experiment, a seed each; or that of closed sets or objectives."),
     ],
     data: Annotated[str, typer.Option(help="With --root: archive, market1501, ..., torchreid:NAME.")] = "archive",
     root: Annotated[Path | None, typer.Option(help="Score the runs' networks on this data set instead.")] = None,
@@ -22,6 +23,7 @@ def table(
     name: Annotated[str, typer.Option(help="Name of the markers.")] = "street",
 ) -> None:
     """Make the results table of finished runs: mean and spread over seeds, from the run folders alone."""
+    from reid_mtda.bench.objectives import parts_of, parts_table
     from reid_mtda.bench.results import fill_page, kind_of
     from reid_mtda.errors import ConfigError
 
@@ -33,6 +35,8 @@ def table(
         from reid_mtda.bench.experiment import table_elsewhere
 
         text = table_elsewhere(runs, data, root)
+    elif parts_of(runs[0]):
+        text = parts_table(runs[0])
     elif kind_of(runs[0]) == "closed_set":
         from reid_mtda.bench.closed.table import differences, markdown, read_trials, summarise
 

@@ -9,7 +9,16 @@ from closed_sets import bars
 
 from reid_mtda.bench import objectives as module
 from reid_mtda.bench.closed import runner as runner_module
-from reid_mtda.bench.objectives import Measured, ObjectivesConfig, Part, objectives_table, read_part, run_objectives
+from reid_mtda.bench.objectives import (
+    Measured,
+    ObjectivesConfig,
+    Part,
+    objectives_table,
+    parts_of,
+    parts_table,
+    read_part,
+    run_objectives,
+)
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.presets import load_config
 from reid_mtda.schema import load_yaml
@@ -51,6 +60,8 @@ def test_every_row_stands_beside_the_student_without_it_and_a_second_run_adds_no
     ]  # fmt: skip
     written = json.loads((tmp_path / "out/small/preset.yaml").read_text(encoding="utf-8"))
     assert written["rows"]["balanced"]["settings"] == {"logits_weight": 0, "objectives": {"balanced": 2.0}}
+    assert parts_of(tmp_path / "out") == [tmp_path / "out/small"] and parts_of(tmp_path / "out/small") == []
+    assert parts_table(tmp_path / "out") + "\n" == made
     monkeypatch.setattr(runner_module, "Trial", None)
     assert run_objectives(preset, tmp_path / "out", root=tmp_path).read_text(encoding="utf-8") == made
 
@@ -63,8 +74,8 @@ def test_a_part_or_row_that_is_not_there_is_refused(preset, tmp_path):
     preset.write_text(yaml.safe_dump(values))
     with pytest.raises(ConfigError, match=r"parts\.small\.rows: got 'balancd', expected some of rows"):
         run_objectives(preset, tmp_path / "out", root=tmp_path)
-    with pytest.raises(DataError, match=r"no part of .* has results yet"):
-        module.write_objectives_table(preset, tmp_path / "nothing")
+    with pytest.raises(DataError, match="no part has results yet"):
+        parts_table(tmp_path / "nothing")
 
 
 def test_seeds_that_a_row_lacks_do_not_count_and_re_identification_is_read_alike(tmp_path):
