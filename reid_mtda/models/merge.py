@@ -31,8 +31,8 @@ def twin_network(shared: Net, own: Net, *, keep: float) -> Net:
     """Add to the merge the largest ``keep`` of what sets one domain's network apart from it; buffers are the domain's.
 
     Lu et al. 2024, "Twin-Merging" (arXiv 2406.15479), as in the public code (LZY-the-boys/Twin-Merging): shared weights
-    and exclusive ones, of which a share of the largest is kept, here of each tensor. Departure: the router is the
-    camera, which is known, and not a classifier of the picture.
+    and exclusive ones, of which a share of the largest is kept, here of each tensor. Departures: no singular value
+    decomposition, by which the paper compresses; the router is the camera, which is known, and no classifier.
 
     Args:
         shared: the merge, as ``merge_networks`` gives it.

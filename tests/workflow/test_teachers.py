@@ -14,11 +14,17 @@ from reid_mtda.errors import TrainingError
 from reid_mtda.models.checkpoint import save_embedder
 from reid_mtda.models.embedder import EmbedderSpec, build_embedder
 from reid_mtda.runs import Run
+from reid_mtda.train import find_objectives
+from reid_mtda.train.distil import distil
+from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
+from reid_mtda.train.objectives.table import OBJECTIVES
 from reid_mtda.train.source import SourceSettings, train_source
+from reid_mtda.train.teacher_outputs import TeacherOutputs
 from reid_mtda.types import UnlabelledSet
 from reid_mtda.workflow import teachers as module
 from reid_mtda.workflow.teachers import collect_teacher_outputs
+from reid_mtda.workflow.training import distil_student
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
 CONFIG = AdaptConfig(input={"height": 32, "width": 16}, distil={"part_mixed": 3})
@@ -138,3 +144,35 @@ def test_maps_that_take_more_than_was_allowed_are_refused_before_a_crop_passes(t
         TrainingError, match=r"maps of 1 cameras take 2 MB, expected at most 1: raise distil\.outputs_mb"
     ):
         collect_teacher_outputs(run, {"gate": many}, config)
+
+
+def test_a_job_distils_with_every_objective_that_adapted_teachers_can_be_asked(place, tmp_path):
+    """From settings by name over outputs on disk to a student without any weight of theirs."""
+    run, targets = place
+    small = {"steps": 2, "source_identities": 3, "source_pictures": 2, "target_identities": 4, "target_pictures": 3}
+    config = AdaptConfig(
+        input={"height": 32, "width": 16},
+        distil={**small, "objectives": dict.fromkeys(OBJECTIVES, 0.2), "part_mixed": 3},
+    )
+    start = build_embedder(SPEC, seed=3)
+    student = distil_student(run, start, source_set(tmp_path), targets, config)
+    assert student.state_dict().keys() == start.state_dict().keys()
+    recorded = (run.folder / "student_training/metrics.jsonl").read_text(encoding="utf-8")
+    assert all(f'/{name}"' in recorded for name in OBJECTIVES)
+
+
+def test_a_ready_made_teacher_is_asked_for_no_more_than_it_tells(place, tmp_path):
+    """Halves it tells; of logits it has none, and the objective that wants them is named."""
+    targets = place[1]
+    said = {
+        camera: TeacherOutputs(torch.nn.functional.normalize(torch.rand(20, 5), dim=1), None, "one")
+        for camera in targets
+    }
+    with pytest.raises(
+        TrainingError, match="objective 'balanced': needs logits, got embeddings, people, start; take it"
+    ):
+        distil(
+            build_embedder(SPEC, seed=3), said, targets, source_set(tmp_path), PREPROCESS,
+            DistilSettings(steps=1, target_identities=4, target_pictures=3), Run(tmp_path, 0),
+            objectives=find_objectives({"balanced": 1.0}),
+        )  # fmt: skip

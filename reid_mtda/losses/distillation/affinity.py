@@ -10,9 +10,9 @@ from torch.nn import functional
 def affinity_loss(*, logits: Tensor, groups: Tensor) -> Tensor:
     """Mean over pairs of a group of 1 - p_i . p_j; 0 where all are sure of one class.
 
-    Zhou et al. 2020, "Affinity Space Adaptation for Semantic Segmentation Across Domains" (ASANet, IEEE TIP 2020), the
-    cleaning loss of the public code (idealwei/ASANet). Departure: a pixel's neighbours are here the other crops of one
-    person in one camera; its adversary on affinities is left out.
+    Zhou et al. 2021, "Affinity Space Adaptation for Semantic Segmentation Across Domains" (ASANet, IEEE TIP 30, arXiv
+    2009.12559), the cleaning loss of the public code (idealwei/ASANet). Departures: a pixel's neighbours are here the
+    other crops of one person in one camera; its adversary on affinities is left out.
 
     Args:
         logits: (B, C).
