@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from reid_mtda.errors import DataError
 from reid_mtda.models.embedder import Embedder, EmbedderOutput
 from reid_mtda.progress import Progress, silent
 from reid_mtda.train.common import embed_pictures, frozen, recompute_batchnorm
+from reid_mtda.train.crop_halves import embed_halves
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, IntArray, Preprocess, UnlabelledSet
 
 
@@ -117,25 +117,8 @@ def compute_teacher_outputs(
         part_mixed=extra,
         feature=output.feature if "feature" in wants else None,
         maps=output.maps,
-        halves=_embed_halves(teacher, everything) if "halves" in wants else None,
+        halves=embed_halves(teacher, everything) if "halves" in wants else None,
     )
-
-
-def _embed_halves(teacher: Embedder, pictures: Pictures) -> Tensor:
-    """Embeddings (N, 2, D) of the upper and of the lower half of each picture, stretched to a whole one's size."""
-    halves = [Pictures(half, pictures.preprocess) for half in cut_halves(pictures.resized)]
-    return torch.stack([embed_pictures(teacher, half).embedding for half in halves], dim=1)
-
-
-def cut_halves(pictures: ImageArray) -> tuple[ImageArray, ImageArray]:
-    """Cut pictures uint8 (N, h, w, 3) into upper and lower halves, each stretched to (N, h, w, 3) again."""
-    height, width = pictures.shape[1:3]
-    middle = height // 2
-    upper, lower = (
-        np.stack([cv2.resize(picture, (width, height)) for picture in half]) if len(half) else half
-        for half in (pictures[:, :middle], pictures[:, middle:])
-    )
-    return upper, lower
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,9 @@ from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import Run
 from reid_mtda.train import find_objectives
 from reid_mtda.train.common import embed_pictures, frozen
+from reid_mtda.train.crop_halves import cut_halves
 from reid_mtda.train.objectives.objective import needs_of
-from reid_mtda.train.teacher_outputs import TENSORS, TeacherOutputs, compute_teacher_outputs, cut_halves
+from reid_mtda.train.teacher_outputs import TENSORS, TeacherOutputs, compute_teacher_outputs
 from reid_mtda.types import LabelledSet, Preprocess, UnlabelledSet
 
 log = logging.getLogger(__name__)
