@@ -190,10 +190,11 @@ def is_camera_file(path: Path) -> bool:
     return path.suffix in (".yaml", ".yml") and path.name[0] != "." and path.name != SITE_FILE
 
 
-def load_site(folder: Path) -> Site:
+def load_site(folder: Path, *, may_be_empty: bool = False) -> Site:
     """Read every ``*.yaml`` of ``folder`` as a camera, but for ``site.yaml``, which says what holds for all of them.
 
-    ``street``, where no folder of that name is there, is the embedded site.
+    ``street``, where no folder of that name is there, is the embedded site. ``may_be_empty``: a folder that is there
+    need hold no camera yet.
 
     Raises:
         ConfigError: no such folder, no camera in it, a file with a bad name, key or value.
@@ -205,7 +206,7 @@ def load_site(folder: Path) -> Site:
         got = "a file" if folder.exists() else "no such folder"
         raise ConfigError(f"{folder}: got {got}, expected a site: a folder with one YAML file per camera")
     files = sorted(path for path in folder.iterdir() if is_camera_file(path))
-    if not files:
+    if not files and not may_be_empty:
         raise ConfigError(f"{folder}: no camera files, expected one NAME.yaml per camera; see cameras/README.md")
     cameras: dict[str, Camera] = {}
     for path in files:

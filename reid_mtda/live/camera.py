@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
@@ -117,7 +117,7 @@ class CameraWorker:
         on_refused: told of what the disk refused to store.
         on_added: told of each sighting.
         masks: painted over each frame before anything looks at it, as in ``vision.masks``.
-        zones: how long people stay in them is followed; None: there are none.
+        zones: by name; how long people stay in them is followed.
         on_visit: told of each visit to a zone that is over.
     """
 
@@ -133,7 +133,7 @@ class CameraWorker:
         on_refused: Callable[[StorageLevel, StorageError], None] = lambda what, error: None,
         on_added: Callable[[AddedSighting], None] = lambda added: None,
         masks: Sequence[Sequence[Point]] = (),
-        zones: ZoneTimes | None = None,
+        zones: Mapping[str, Sequence[Point]] | None = None,
         on_visit: Callable[[ZoneVisit], None] = lambda visit: None,
     ) -> None:
         self.stream, self.counts = stream, Counts()
@@ -142,7 +142,8 @@ class CameraWorker:
         self.found_by = ""  # the detector's name, once it is there
         self._load_detector, self._serving = load_detector, serving
         self._level, self._on_refused, self._on_added = level, on_refused, on_added
-        self.zones, self._paint, self._on_visit = zones, mask_frames(masks), on_visit
+        self.zones = ZoneTimes(zones) if zones else None
+        self._paint, self._on_visit = mask_frames(masks), on_visit
         self._builder = TrackletBuilder(stream.camera, fps=fps, first_track_id=first_track_id)
         self._pending: deque[tuple[ActiveModel, Tracklet, Future[FloatArray]]] = deque()
         self._last_index = -1

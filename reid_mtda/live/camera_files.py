@@ -36,6 +36,11 @@ def write_camera(path: Path, settings: Mapping[str, object]) -> None:
 def write_regions(path: Path, masks: Sequence[Sequence[Point]], zones: Regions) -> Camera:
     """Put masks and zones in place of those in a camera's file; all other lines, comments too, stay as they are.
 
+    Args:
+        path: the camera's file.
+        masks: polygons.
+        zones: polygons by name.
+
     Returns:
         The camera as the file now says.
 

@@ -50,12 +50,15 @@ class SiteWatcher:
         self._seen: dict[Path, _Stamp] = {}
         self._read: dict[Path, _Stamp] = {}
         self._broken: dict[str, str] = {}
-        self._has_files = bool(_stamps(site.folder))
+        # One that has no camera at all waits for its first file.
+        self._has_files = bool(_stamps(site.folder)) or not site.cameras
 
     def poll(self) -> list[SiteChange]:
         """What changed since the last look, in order of names."""
         last, self._seen = self._seen, _stamps(self.site.folder)
         if not self._has_files:
+            return []
+        if not self._seen and not last and not self.site.cameras:
             return []
         if not self._seen:
             self.fault = (

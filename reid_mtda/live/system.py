@@ -28,7 +28,6 @@ from reid_mtda.live.site_reload import SiteReloader
 from reid_mtda.live.state import RunningCamera, doubt_of_detectors
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.live.surroundings import Surroundings
-from reid_mtda.live.zone_times import ZoneTimes
 from reid_mtda.model import Model
 from reid_mtda.site import Camera, Site, resolve
 from reid_mtda.types import Detect, FloatArray
@@ -87,12 +86,7 @@ class LiveSystem:
         self.alerts = Alerts(self.events)
         self.follower = SiteReloader(site, self.pool, self.alerts)
         watch = GalleryWatch(lambda: self.gallery, self.alerts)
-        self.periodic_checks: list[Callable[[], None]] = [
-            self.follower.follow,
-            self._keep_opted_in,
-            lambda: self.alerts.put("detector", doubt_of_detectors(self.pool.states().values())),
-            watch.poll,
-        ]
+        self.periodic_checks: list[Callable[[], None]] = [self.follower.follow, self._keep_opted_in, watch.poll]
         # What others do when sightings grow old, set by them: before and after these go, and before a turn deletes any.
         self.on_letting_go: LetGo = lambda rows: None
         self.on_retention: Callable[[dict[str, int]], object] = lambda counts: None
@@ -202,7 +196,7 @@ class LiveSystem:
             on_refused=self._refused,
             on_added=lambda added: self._added(added, keep_crops=camera.keep_for_adaptation),
             masks=camera.masks,
-            zones=ZoneTimes(camera.zones) if camera.zones else None,
+            zones=camera.zones,
             on_visit=lambda visit: self.events.publish("zone_visit", name, **asdict(visit)),
         )
         return RunningCamera(camera, stream, worker)
@@ -239,6 +233,7 @@ class LiveSystem:
             if now >= next_look:
                 next_look = now + 5.0
                 guarded(self._check_disk)
+                self.alerts.put("detector", doubt_of_detectors(self.pool.states().values()))
             if now >= next_retention:
                 next_retention = now + self.settings.retention_every_s
                 guarded(self._expire)

@@ -68,7 +68,14 @@ class ZoneTimes:
         self._now = float("-inf")
 
     def update(self, time_s: float, people: Detections, height: int, width: int) -> list[ZoneVisit]:
-        """Take the people followed in a frame of ``height`` x ``width``; return the visits that are over with it."""
+        """Take the people followed in a frame; return the visits that are over with it.
+
+        Args:
+            time_s: when it was taken.
+            people: their boxes and tracks.
+            height: of the frame, in pixels.
+            width: of the frame, in pixels.
+        """
         with self._lock:
             if time_s < self._now:  # a recording that begins again, a clock that was set back
                 ended = self._end(list(self._stays))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from reid_mtda.errors import ConfigError, ReidError, StorageError
-from reid_mtda.live.camera_files import Regions, camera_file, write_regions
+from reid_mtda.live.camera_files import Regions, camera_file, write_camera, write_regions
 from reid_mtda.live.site_reload import SiteChange
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
@@ -20,7 +20,7 @@ from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
 from reid_mtda.service.roles import Principal
-from reid_mtda.site import AUTO, MOTION, Camera, check_neighbours
+from reid_mtda.site import AUTO, MOTION, SITE_FILE, STREET, Camera, check_neighbours
 from reid_mtda.vision.address import redact_url
 from reid_mtda.zoo.folder import find_installed
 
@@ -162,6 +162,45 @@ class Cameras:
         self._forget_refusal(name)
         return self._system.pool.state(name)
 
+    def check_look(self, user: str | Principal, name: str, camera: Camera) -> None:
+        """See that a camera may be opened to show what it sees, and audit that.
+
+        Args:
+            user: who asks.
+            name: the new camera's.
+            camera: its settings.
+
+        Raises:
+            ConfigError: an address that is not allowed, a bad or taken name, too many cameras.
+            StorageError: it could not be audited.
+        """
+        self._policy.check(camera.url)
+        self._system.pool.check_new(name)
+        self._audit.add(user, "camera_looked_at", camera=name, url=redact_url(camera.url))
+
+    def add_file(self, user: str | Principal, name: str, camera: Camera) -> None:
+        """Write a new camera's file into the site's folder, which is followed; offline jobs see it there, too.
+
+        Args:
+            user: who asks.
+            name: the new camera's.
+            camera: its settings.
+
+        Raises:
+            ConfigError: as ``add``; also a file of that name, or the embedded street.
+            StorageError: it could not be audited or written; there is no such camera.
+        """
+        self._policy.check(camera.url)
+        _check_detector(camera.detector)
+        self._system.pool.check_new(name)
+        folder = self._system.follower.site.folder
+        if folder.resolve().is_relative_to(STREET.resolve()) or f"{name}.yaml" == SITE_FILE:
+            raise ConfigError(f"camera {name!r}: {folder} cannot take its file; serve a folder of your own, other name")
+        if (there := camera_file(folder, name)) is not None:
+            raise ConfigError(f"{there}: is there already; choose another name, or remove it first")
+        with self._audited(user, "camera_added", name, url=redact_url(camera.url)):
+            write_camera(folder / f"{name}.yaml", {"url": camera.url, "detector": camera.detector, "fps": camera.fps})
+
     def remove(self, user: str | Principal, name: str) -> None:
         """Remove a camera: one of the site's files too, and one that was refused at the start.
 
@@ -194,6 +233,12 @@ class Cameras:
 
     def set_regions(self, user: str | Principal, name: str, masks: Sequence[Sequence[Point]], zones: Regions) -> None:
         """Give a camera other masks and zones: in its file, which is then followed, or where it is kept.
+
+        Args:
+            user: who asks.
+            name: the camera's.
+            masks: polygons.
+            zones: polygons by name.
 
         Raises:
             ConfigError: there is no such camera, polygons that are none, or a file that cannot be changed line by line.

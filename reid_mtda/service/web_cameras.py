@@ -1,7 +1,8 @@
-"""The admins' pages of one camera: its masks and zones, drawn over its picture."""
+"""The admins' pages of cameras: a new one, and the masks and zones of one, drawn over its picture."""
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -9,14 +10,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from reid_mtda.errors import ConfigError
+from reid_mtda.schema import parse
 from reid_mtda.service.api import Parts
 from reid_mtda.service.api_cameras import known_camera
-from reid_mtda.service.app_state import service_of
-from reid_mtda.service.middleware import Sent, Who
+from reid_mtda.service.app_state import AppState, service_of
+from reid_mtda.service.first_look import look_at
+from reid_mtda.service.middleware import Sent, SentByAdmin, SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import page, text_of
 from reid_mtda.service.roles import Role
 from reid_mtda.service.schemas import Name
+from reid_mtda.site import Camera
 
 router = APIRouter()
 
@@ -81,3 +85,39 @@ def _read(text: str) -> list[dict[str, Any]]:
         raise SearchError(
             "regions: cannot be read, expected a list of areas with kind, name and corners", 422
         ) from None
+
+
+# ------------------------------------------------------------------------------------------------------ a new camera
+
+
+@router.get("/cameras/new")
+def new_camera(request: Request, who: SiteAdmin, parts: Parts, added: bool = False) -> Response:
+    """The form of a new camera, which is looked at first."""
+    return _form(request, who, parts, added=added)
+
+
+@router.post("/cameras")
+def look_or_add(request: Request, sent: SentByAdmin) -> Response:
+    """Show what a camera sees, or write its file."""
+    who, form = sent
+    parts = service_of(request)
+    name, address = text_of(form, "name"), text_of(form, "address")
+    try:
+        camera = parse(Camera, {"url": address}, where=f"camera {name}")
+        if text_of(form, "action") == "add":
+            parts.cameras.add_file(who, name, camera)
+            return RedirectResponse("/cameras/new?added=true", 303)
+        parts.cameras.check_look(who, name, camera)
+        look = look_at(name, camera)
+    except ConfigError as error:
+        return _form(request, who, parts, camera=name, address=address, problem=str(error), status=422)
+    return _form(request, who, parts, camera=name, address=address, look=look)
+
+
+def _form(request: Request, who: Any, parts: AppState, **more: Any) -> Response:
+    values = {"camera": "", "address": "", "problem": "", "look": None, "added": False, "status": 200, **more}
+    look = values["look"]
+    picture = base64.b64encode(look.jpeg).decode() if look is not None else ""
+    is_first = not parts.system.pool.states() and not values["added"]
+    hosts = parts.settings.allowed_hosts
+    return page(request, "add_camera.html", who, picture=picture, is_first=is_first, hosts=hosts, **values)

@@ -41,7 +41,16 @@ def mask_frames(masks: Sequence[Sequence[Point]]) -> Callable[[Frame], Frame]:
 
 
 def covered(polygons: Sequence[Sequence[Point]], height: int, width: int) -> BoolArray:
-    """Which pixels of a picture lie in one of ``polygons``: bool (height, width)."""
+    """Find the pixels of a picture that lie in one of some polygons.
+
+    Args:
+        polygons: in shares of the picture.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+
+    Returns:
+        bool (height, width).
+    """
     stencil: ImageArray = np.zeros((height, width), np.uint8)
     for polygon in polygons:
         corners = np.asarray(polygon, np.float64) * (width, height)
@@ -65,7 +74,17 @@ def masked_source(source: FrameSource, masks: Sequence[Sequence[Point]]) -> Fram
 
 
 def stands_in(polygon: Sequence[Point], xyxy: FloatArray, height: int, width: int) -> BoolArray:
-    """Who stands in ``polygon``: whose box (N, 4), in pixels, has the middle of its lower side there. bool (N,)."""
+    """Find who stands in a polygon: whose box has the middle of its lower side there.
+
+    Args:
+        polygon: in shares of the picture.
+        xyxy: boxes (N, 4) in pixels.
+        height: of the picture, in pixels.
+        width: of the picture, in pixels.
+
+    Returns:
+        bool (N,).
+    """
     contour = np.asarray(polygon, np.float32) * np.array([width, height], np.float32)
     feet = np.stack([(xyxy[:, 0] + xyxy[:, 2]) / 2, xyxy[:, 3]], axis=1)
     feet = np.clip(feet, 0, np.array([width, height], np.float32))  # boxes cut by the lower edge still stand

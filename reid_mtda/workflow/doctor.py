@@ -24,7 +24,7 @@ from reid_mtda.service.site_time import site_time
 from reid_mtda.site import AUTO, MOTION, Site, load_site, resolve, resolve_detector
 from reid_mtda.vision.camera_detector import choose_detector
 from reid_mtda.vision.detect import load_detector
-from reid_mtda.workflow.first_frame import first_frames
+from reid_mtda.vision.first_frame import first_frames
 from reid_mtda.workflow.pull import verify_models
 from reid_mtda.zoo.folder import models_folder, resolve_model
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from reid_mtda.errors import ConfigError
 from reid_mtda.files import atomic_write
+from reid_mtda.live.camera_files import write_camera
 from reid_mtda.site import AUTO, MOTION, NAME, SITE_FILE, Camera, Site, check_address, load_site, resolve
 from reid_mtda.types import ImageArray
 from reid_mtda.vision.address import address_scheme
 from reid_mtda.vision.camera_detector import named_detector
 from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.detect import load_detector
-from reid_mtda.workflow.first_frame import FirstFrame, first_frames
+from reid_mtda.vision.first_frame import FirstFrame, first_frames
 
 _TILE_PX = (360, 480)  # (height, width)
 _MARK = (40, 220, 40)
@@ -98,7 +97,8 @@ def init_site(
         if isinstance(answer, FirstFrame):
             boxes = None if detect is None else detect(answer.frame.image).xyxy
             people[name] = None if boxes is None else len(boxes)
-            _write_camera(folder / f"{name}.yaml", cameras[name])
+            settings = {"url": cameras[name].url, "detector": detector, "fps": fps}
+            write_camera(folder / f"{name}.yaml", settings)
             tiles.append(_tile(answer.frame.image, name, boxes))
     failures = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
     if not tiles:
@@ -109,14 +109,6 @@ def init_site(
         part.write_bytes(encode_jpeg(_grid(tiles)))
     picture.chmod(0o600)
     return NewSite(people, failures, picture)
-
-
-def _write_camera(path: Path, camera: Camera) -> None:
-    """A file that its owner alone may read: addresses hold passwords."""
-    with atomic_write(path) as part:
-        settings = {"url": camera.url, "detector": camera.detector, "fps": camera.fps}
-        part.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.chmod(path, 0o600)  # noqa: PTH101
 
 
 def _tile(image: ImageArray, name: str, boxes: np.ndarray | None) -> ImageArray:
