@@ -106,9 +106,7 @@ def serve(
     if options.host not in ("127.0.0.1", "::1", "localhost") and not options.tls and certificate is None:
         log.warning("serving on %s without TLS: tokens can be read on the network; use --tls", options.host)
     cameras = load_site(site, may_be_empty=True)  # the first is added from the page
-    started = running_service(
-        cameras, model, gallery, state, settings, accept_retention=options.accept_retention
-    )
+    started = running_service(cameras, model, gallery, state, settings, accept_retention=options.accept_retention)
     with _listening(options.host, options.port) as listener, started as parts:
         if certificate is None and options.tls:
             certificate, key = self_made_certificate(state, (options.host, *settings.page_hosts))
