@@ -14,6 +14,7 @@ import typer
 from reid_mtda.cli import (
     adapt,
     audit,
+    backup,
     benchmark,
     demo,
     doctor,
@@ -43,6 +44,11 @@ app = typer.Typer(
 audit_app = typer.Typer(help="The record of who searched what, when and why.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 audit_app.command()(audit.verify)
+backup_app = typer.Typer(help="A service's gallery and state in one file.", no_args_is_help=True)
+app.add_typer(backup_app, name="backup")
+backup_app.command()(backup.make)
+backup_app.command()(backup.verify)
+backup_app.command()(backup.restore)
 site_app = typer.Typer(help="Sites: folders of camera files.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 site_app.command()(site.init)
@@ -76,7 +82,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if sys.argv[1:] in ([], ["audit"], ["models"], ["site"]):
+    if sys.argv[1:] in ([], ["audit"], ["backup"], ["models"], ["site"]):
         sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)
