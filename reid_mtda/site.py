@@ -28,6 +28,11 @@ _MOST_REGIONS = 32
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
 
+_OF_THE_SERVICE = ("device", "keep_for_adaptation", "neighbours", "pictures_in_events", "zones")
+_FOR_PEOPLE = ("purpose", "legal_basis", "sign_text")
+"""Keys of a camera that change nothing in what its footage gives."""
+
+
 class Travel(Strict):
     """How long people take from one camera's view to another's."""
 
@@ -111,6 +116,27 @@ class Camera(Strict):
         description="Whether a sighting's picture goes to those whom the service tells of events (MQTT, webhooks).",
         examples=[False],
     )
+    purpose: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="Why this camera is watched; for 'reid-mtda dpia'.",
+        examples=["finding lost children"],
+    )
+    legal_basis: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="On what basis; for 'reid-mtda dpia'.",
+        examples=["GDPR Art. 6(1)(f)"],
+    )
+    sign_text: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2000,
+        description="What the sign beside the camera says; for 'reid-mtda dpia'.",
+        examples=["Cameras find lost children here; ask at the desk."],
+    )
     neighbours: dict[str, Travel] = Field(
         default={},
         description="Travel times to other cameras of the site, by name; a search from a sighting leaves out what "
@@ -139,8 +165,7 @@ class Camera(Strict):
         Those of the service alone are not among them, nor is the device: all devices give what the CPU gives. Masks
         are where there are any: footage harvested before there were masks is the same.
         """
-        unused = {"device", "keep_for_adaptation", "neighbours", "pictures_in_events", "zones"}
-        return self.model_dump(exclude=unused | (set() if self.masks else {"masks"}))
+        return self.model_dump(exclude={*_OF_THE_SERVICE, *_FOR_PEOPLE, *(() if self.masks else ("masks",))})
 
 
 class SiteSettings(Strict):

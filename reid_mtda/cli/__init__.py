@@ -18,8 +18,12 @@ from reid_mtda.cli import (
     benchmark,
     demo,
     doctor,
+    dpia,
     evaluate,
+    evidence,
     export,
+    export_crops,
+    frigate,
     harvest,
     index,
     models,
@@ -49,6 +53,9 @@ app.add_typer(backup_app, name="backup")
 backup_app.command()(backup.make)
 backup_app.command()(backup.verify)
 backup_app.command()(backup.restore)
+evidence_app = typer.Typer(help="Packages of evidence of confirmed reviews.", no_args_is_help=True)
+app.add_typer(evidence_app, name="evidence")
+evidence_app.command()(evidence.verify)
 site_app = typer.Typer(help="Sites: folders of camera files.", no_args_is_help=True)
 app.add_typer(site_app, name="site")
 site_app.command()(site.init)
@@ -64,11 +71,14 @@ for verb in (
     adapt.adapt,
     evaluate.evaluate,
     export.export,
+    export_crops.export_crops,
     index.index,
     search.search,
     serve.serve,
+    frigate.frigate,
     token.token,
     doctor.doctor,
+    dpia.dpia,
     benchmark.benchmark,
     table.table,
 ):
@@ -82,7 +92,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    if sys.argv[1:] in ([], ["audit"], ["backup"], ["models"], ["site"]):
+    if sys.argv[1:] in ([], ["audit"], ["backup"], ["evidence"], ["models"], ["site"]):
         sys.argv.append("--help")
     try:
         code = app(standalone_mode=False)

@@ -5,6 +5,7 @@ They lie as a harvest writes them, one folder per camera with ``crops.csv``, so 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -65,6 +66,16 @@ class CropStore:
                 raise StorageError(f"{place}: crops to adapt to could not be kept ({error}); free space") from error
             self._tables[camera] = [*(row for row in table if row["tracklet"] not in old), *written]
             _unlink(place, [row["file"] for row in table if row["tracklet"] in old])
+
+    def pictures(self, camera: str, track_id: int) -> list[tuple[str, bytes]]:
+        """Name and JPEG of each crop that is kept of a tracklet; none of one that is not."""
+        with self._lock:
+            rows = [row for row in self._tables.get(camera, []) if int(row["tracklet"]) == track_id]
+            found = []
+            for row in rows:
+                with contextlib.suppress(OSError):
+                    found.append((row["file"], (self._folder / camera / row["file"]).read_bytes()))
+            return found
 
     def forget(self, camera: str, track_ids: Iterable[int]) -> int:
         """Remove the crops of erased sightings; how many.

@@ -15,6 +15,7 @@ from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.live.events import Event
 from reid_mtda.service import schemas as s
 from reid_mtda.service.app_state import AppState, service_of
+from reid_mtda.service.evidence import make_evidence
 from reid_mtda.service.middleware import Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.review import Proposal, Review
@@ -235,6 +236,14 @@ def review_picture(number: s.Id, who: Who, parts: Parts) -> Response:
     """The query's picture, JPEG."""
     who.need(Role.OPERATOR)
     return jpeg(parts.reviews.picture(who, number))
+
+
+@router.get("/reviews/{number}/evidence", tags=["reviews"], response_class=Response)
+def evidence(number: s.Id, who: Who, parts: Parts) -> Response:
+    """A confirmed review as a package that others can check: pictures, times, both decisions, model, audit; a zip."""
+    data = make_evidence(parts, who, number)
+    headers = {"Cache-Control": "no-store", "Content-Disposition": f'attachment; filename="review-{number}.zip"'}
+    return Response(data, media_type="application/zip", headers=headers)
 
 
 # ---------------------------------------------------------------------------------------------------------- events

@@ -15,6 +15,7 @@ from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
 from reid_mtda.service.app_state import AppState, alerts_of
+from reid_mtda.service.dpia import dpia_sheet
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.roles import AccessError, Principal, Role
@@ -99,6 +100,14 @@ def erasures(body: a.EraseIn, who: Who, parts: Parts) -> a.ReceiptOut:
         left=list(receipt.left),
         time=iso_utc(receipt.entry.time_s),
     )
+
+
+@router.get("/dpia", tags=["privacy"], response_class=Response)
+def dpia(who: SiteAdmin, parts: Parts) -> Response:
+    """What an impact assessment asks about this service as it runs now, in Markdown."""
+    cameras = {name: state.settings for name, state in parts.system.pool.states().items()}
+    sheet = dpia_sheet(parts.system.follower.site.name, cameras, parts.settings)
+    return Response(sheet, media_type="text/markdown; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/retention", tags=["privacy"])

@@ -14,7 +14,16 @@ from starlette.staticfiles import StaticFiles
 
 import reid_mtda
 from reid_mtda.errors import ConfigError, GalleryError, ImageError, ModelError, ReidError, StorageError
-from reid_mtda.service import api, api_admin, api_cameras, web, web_admin, web_cameras, web_sign_in
+from reid_mtda.service import (
+    api,
+    api_admin,
+    api_cameras,
+    web,
+    web_admin,
+    web_cameras,
+    web_erasures,
+    web_sign_in,
+)
 from reid_mtda.service.app_state import AppState
 from reid_mtda.service.middleware import ServiceMiddleware, error_json
 from reid_mtda.service.queries import SearchError
@@ -55,10 +64,12 @@ def create_app(service: AppState, *, host: str = "127.0.0.1", secure: bool = Fal
     app.include_router(api_cameras.router)
     app.include_router(api_admin.router)
     app.include_router(api_admin.open_router)
+    app.include_router(web_erasures.api_router)
     app.include_router(web_cameras.router, include_in_schema=False)  # before the page's /cameras/{name}/{action}
     app.include_router(web.router, include_in_schema=False)
     app.include_router(web_sign_in.router, include_in_schema=False)
     app.include_router(web_admin.router, include_in_schema=False)
+    app.include_router(web_erasures.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "pages" / "static"))
     app.add_exception_handler(ReidError, _told)
     app.add_exception_handler(RequestValidationError, _wrong_form)

@@ -22,6 +22,7 @@ from reid_mtda.service.auth import Auth
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.erasure import Erasures
+from reid_mtda.service.erasure_requests import ErasureRequests
 from reid_mtda.service.live_pictures import LivePictures
 from reid_mtda.service.metrics import Metrics
 from reid_mtda.service.model_registry import ModelRegistry
@@ -58,6 +59,7 @@ class AppState:
     cameras: Cameras
     times: SiteTime
     erasures: Erasures
+    erasure_requests: ErasureRequests
     notifier: Notifier | None = None
     live_pictures: LivePictures = field(default_factory=lambda: LivePictures(_live_jpeg))
     throttle: Throttle = field(default_factory=Throttle)
@@ -71,7 +73,7 @@ class AppState:
     def close(self) -> None:
         """Close the service's files; the live system is stopped by whoever started it."""
         self.closing.set()
-        for part in (self.auth, self.audit, self.reviews, self.cameras, self.notifier):
+        for part in (self.auth, self.audit, self.reviews, self.cameras, self.erasure_requests, self.notifier):
             if part is not None:
                 part.close()
 
@@ -120,7 +122,9 @@ def make_app_state(
         times=site_time(system.follower.site.timezone),
         erasures=Erasures(system, state, audit, reviews, searches, queries),
         anchor=AuditAnchor(settings.audit_anchor, state) if settings.audit_anchor else None,
+        erasure_requests=ErasureRequests(state, issuers=auth.issuers),
     )
+    service.erasures.holders.append(service.erasure_requests)
     if not settings.notify.is_empty:
         service.notifier = Notifier(system, state, settings.notify, service.closing)
         service.erasures.holders.append(service.notifier.outbox)

@@ -111,6 +111,11 @@ def restore_backup(backup: Path, gallery: Path, state: Path) -> BackupReport:
 
     What was erased or grew old since it was made is in it again: the caller tells people so.
 
+    Args:
+        backup: the file.
+        gallery: folder of the gallery to be; none, or an empty one, is there.
+        state: folder of the service's files to be, likewise.
+
     Raises:
         StorageError: a folder is there already; the backup is cut, changed, or of another version; the disk refuses.
     """

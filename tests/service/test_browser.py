@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -314,3 +315,64 @@ def test_a_mask_is_drawn_with_the_keyboard_and_saved(browse, running: RunningSer
     page.wait_for_function("!document.body.textContent.includes('Zone door')")
     settings = running.service.system.pool.state("gate").settings
     assert settings.masks[0][0] == (0.0, 0.0) and not settings.zones
+
+
+def test_somebody_is_erased_by_picture_by_two_people(browse, running: RunningService, tmp_path: Path) -> None:
+    picture = tmp_path / "somebody.png"
+    picture.write_bytes(png_of(crop_of(2)))
+    page = browse("operator", user="ann", width=390)
+    page.get_by_role("link", name="Search").click()
+    page.get_by_label("Picture of one person").set_input_files(picture)
+    page.get_by_label("Purpose").fill("erasure asked for")
+    page.get_by_label("Case reference").fill("2026-0414")
+    page.get_by_text("Narrow it down").click()
+    page.get_by_text("Search for the whole picture").click()
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.wait_for_url("**/searches/*")
+    page.get_by_text("This person is to be erased").click()
+    for answer in (1, 2, 3):
+        page.locator("#erasure").get_by_text(f"Answer {answer},").click()
+    page.get_by_label("Who asked for it").fill("letter of 3 March")
+    assert_no_overflow(page)
+    save(page, "erasure_asked")
+    page.get_by_role("button", name="Ask for the erasure").click()
+    page.wait_for_url("**/erasures")
+    assert page.get_by_role("button", name="Erase").count() == 0  # ann asked
+    boss = browse("admin", user="bob")
+    boss.get_by_role("link", name="Erasures").click()
+    boss.wait_for_url("**/erasures")
+    boss.wait_for_load_state("networkidle")
+    save(boss, "erasures")
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    assert_no_overflow(page)
+    save(page, "erasures_phone")
+    boss.emulate_media(color_scheme="dark")
+    save(boss, "erasures_dark")
+    boss.get_by_role("button", name="Erase 3 sightings for good").click()
+    boss.get_by_text("bob decided").wait_for()
+    save(boss, "erasures_done")
+    assert len(running.service.system.gallery) == 9
+
+
+def test_evidence_is_offered_for_what_two_people_confirmed(browse, running: RunningService) -> None:
+    from test_evidence import review_of
+
+    review_of(running)
+    page = browse("reviewer", user="eve")
+    page.goto(page.url + "reviews?state=confirmed")
+    page.wait_for_load_state("networkidle")
+    save(page, "evidence")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Evidence").click()
+    assert download.value.suggested_filename == "review-1.zip"
+
+
+def assert_no_overflow(page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def save(page, name: str) -> None:
+    """A picture to look at, where REID_MTDA_SCREENSHOTS names a folder."""
+    if folder := os.environ.get("REID_MTDA_SCREENSHOTS"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
