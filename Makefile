@@ -7,7 +7,7 @@ PIP_FLAGS ?=
 TEST_PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test coverage check serve install clean
+.PHONY: demo test attack coverage check serve install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -27,6 +27,10 @@ serve: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+
+# Kills, fuzz, roles and load; REID_MTDA_KILLS, REID_MTDA_REQUESTS and REID_MTDA_SOAK_S make it longer.
+attack: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n0 -m attack -s --durations 0
 
 coverage: $(STAMP)
 	$(BIN)/python -m coverage erase
