@@ -49,6 +49,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def as_path(where: str, value: object) -> Path:
+    """Take ``value`` as a path.
+
+    Raises:
+        ConfigError: it is no text and no path, or one that no file can have.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{where}: got {type(value).__name__}, expected a path")
+    path = Path(os.fsdecode(value))
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{where}: got {str(path)[:80]!r}, which is no path ({reason})") from None
+    return path
+
+
 def not_a_folder(path: Path) -> str:
     """What is there where a folder was expected, for a message: ``is a file``, or ``no such folder``."""
     return "is a file" if path.exists() else "no such folder"

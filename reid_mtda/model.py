@@ -12,7 +12,7 @@ import numpy as np
 
 from reid_mtda.crop_network import BATCH, looks_like_probabilities, open_crop_network, try_network
 from reid_mtda.errors import ModelError, ShapeError
-from reid_mtda.files import write_json
+from reid_mtda.files import as_path, write_json
 from reid_mtda.model_folder import (
     ID_DIGITS,
     MANIFEST,
@@ -80,6 +80,8 @@ class Model:
         """
         if isinstance(crops, str | os.PathLike) or (isinstance(crops, np.ndarray) and crops.ndim == 3):
             crops = [crops]
+        if not isinstance(crops, Sequence | np.ndarray):
+            raise ShapeError(f"embed: got {type(crops).__name__}, expected pictures or paths of pictures")
         rows = [np.zeros((0, self.embedding_dim), np.float32)]
         for start in range(0, len(crops), BATCH):
             part = crops[start : start + BATCH]
@@ -116,7 +118,7 @@ def load_model(folder: Path | str, *, device: str = "cpu", threads: int | None =
     """
     if not isinstance(folder, str | os.PathLike):
         raise ModelError(f"load_model: got {type(folder).__name__}, expected the path of a model folder, or a name")
-    folder = resolve_model(Path(folder))
+    folder = resolve_model(as_path("load_model", folder))
     manifest = read_manifest(folder)
     check_model_id(folder, manifest)
     network, device = open_crop_network(

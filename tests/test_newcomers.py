@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,3 +173,52 @@ def test_what_a_kill_left_of_a_fetch_goes_with_the_next_and_what_is_at_work_stay
             child.wait(10)
             if child.stdout is not None:
                 child.stdout.close()
+
+
+def wrong_types(folder: Path, gallery: rm.Gallery, model: rm.Model) -> dict[str, Callable[[], object]]:
+    """Calls with something that is none of what is expected."""
+    row = np.eye(1, gallery.dim, dtype=np.float32)[0]
+    wrong: Any = object()
+    return {
+        "a gallery of nothing": lambda: rm.Gallery.open(None, model),  # type: ignore[arg-type]
+        "a gallery of a number": lambda: rm.Gallery.open(3, model),  # type: ignore[arg-type]
+        "a gallery in memory of nothing": lambda: rm.Gallery.in_memory(None),  # type: ignore[arg-type]
+        "no numbers": lambda: gallery.delete(None),  # type: ignore[arg-type]
+        "letters for numbers": lambda: gallery.delete("ab"),  # type: ignore[arg-type]
+        "letters looked up": lambda: gallery.lookup(["a"]),  # type: ignore[list-item]
+        "a count of letters": lambda: gallery.search(row, k="3"),  # type: ignore[arg-type]
+        "a filter of a number": lambda: rm.Filter(cameras=3),  # type: ignore[arg-type]
+        "a filter of numbers": lambda: rm.Filter(cameras=[1]),  # type: ignore[list-item]
+        "a time of letters": lambda: rm.Filter(start_s="2026"),  # type: ignore[arg-type]
+        "a date": lambda: rm.Filter(start_s=datetime.now()),  # type: ignore[arg-type]
+        "crops of nothing": lambda: rm.load_crops(None),  # type: ignore[arg-type]
+        "a set of no name": lambda: rm.evaluate(model, None, root=folder),  # type: ignore[arg-type]
+        "a set nowhere": lambda: rm.evaluate(model, root=None),  # type: ignore[arg-type]
+        "a model's name for a model": lambda: rm.evaluate("m", root=folder),  # type: ignore[arg-type]
+        "a list of targets": lambda: rm.adapt([], out=folder / "o", teacher=model),  # type: ignore[arg-type]
+        "nowhere to write": lambda: rm.adapt(folder, out=None, teacher=model),  # type: ignore[arg-type]
+        "a list of settings": lambda: rm.adapt(folder, out=folder / "o", teacher=model, settings=wrong),
+        "no detector": lambda: rm.load_detector(None),  # type: ignore[arg-type]
+        "a score of letters": lambda: rm.load_detector("motion", min_score="x"),  # type: ignore[arg-type]
+        "no crops": lambda: model.embed(None),  # type: ignore[arg-type]
+        "a number for crops": lambda: model.embed(3),  # type: ignore[arg-type]
+        "a name too long": lambda: rm.load_model("a" * 5000),
+        "a name with a zero in it": lambda: rm.load_model("a\0b"),
+    }
+
+
+def test_wrong_types_are_refused_in_words(tmp_path: Path) -> None:
+    write_colour_model(tmp_path / "model")
+    model, raw = load_model(tmp_path / "model"), list[str]()
+    with rm.Gallery.open(tmp_path / "gallery", model) as gallery:
+        for name, call in wrong_types(tmp_path, gallery, model).items():
+            try:
+                call()
+                raw.append(f"{name}: passed")
+            except ReidError as error:
+                assert "got" in str(error) or "no such" in str(error), f"{name}: {error}"
+            except Exception as error:
+                raw.append(f"{name}: {type(error).__name__}: {error}")
+        assert gallery.delete([2**70, -1, 0]) == () and gallery.lookup([2**70]) == {}
+    assert not raw, raw
+    assert rm.Filter(cameras=iter(["gate"])).cameras == ("gate",)  # type: ignore[arg-type]

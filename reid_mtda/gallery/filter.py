@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,13 +41,17 @@ class Filter:
         if self.cameras is not None:
             if isinstance(self.cameras, str):
                 raise ConfigError(f"filter, cameras: got {self.cameras!r}, expected a list: [{self.cameras!r}]")
-            object.__setattr__(self, "cameras", tuple(self.cameras))
+            names = tuple(self.cameras) if isinstance(self.cameras, Iterable) else (self.cameras,)
+            if not all(isinstance(name, str) for name in names):
+                raise ConfigError(f"filter, cameras: got {self.cameras!r}, expected a list of names")
+            object.__setattr__(self, "cameras", names)
         for name, value, most in (
             ("start_s", self.start_s, 1e11),
             ("end_s", self.end_s, 1e11),
             ("min_score", self.min_score, 1.0),
         ):
-            if value is not None and not (math.isfinite(value) and abs(value) <= most):
+            is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+            if value is not None and not (is_number and math.isfinite(value) and abs(value) <= most):
                 expected = "-1 to 1" if name == "min_score" else "POSIX seconds"
                 raise ConfigError(f"filter, {name}: got {value}, expected {expected}")
         if self.start_s is not None and self.end_s is not None and self.start_s > self.end_s:

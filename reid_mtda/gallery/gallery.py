@@ -16,6 +16,7 @@ import numpy.typing as npt
 from reid_mtda.camera_means import need_centring, read_centring
 from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import GalleryError
+from reid_mtda.files import as_path
 from reid_mtda.gallery.filter import EVERYTHING, Filter, checked_filter
 from reid_mtda.gallery.followed_index import FollowedIndex
 from reid_mtda.gallery.gallery_file import check_folder
@@ -23,6 +24,7 @@ from reid_mtda.gallery.given import (
     Picture,
     as_count,
     as_jpeg,
+    as_numbers,
     as_picture,
     as_times,
     as_vector,
@@ -79,7 +81,7 @@ class Gallery(StoredSightings):
             ConfigError: it is to be centred and the model's folder says too little of its cameras.
             StorageError: the disk is full or refuses.
         """
-        folder = Path(folder)
+        folder = as_path("Gallery.open", folder)
         centring = _centring(folder, model, centred)
         model_id = model.model_id if isinstance(model, Model | ModelManifest) else model
         dim = model.embedding_dim if isinstance(model, Model | ModelManifest) else dim
@@ -103,6 +105,8 @@ class Gallery(StoredSightings):
     @classmethod
     def in_memory(cls, model: Model | ModelManifest) -> Gallery:
         """Make a gallery that ends with ``close`` or the process; of it only pictures touch the disk, until then."""
+        if not isinstance(model, Model | ModelManifest):
+            raise GalleryError(f"in_memory: got {type(model).__name__}, expected a model, as load_model gives it")
         return cls(Store(None, model.model_id, model.embedding_dim), model if isinstance(model, Model) else None)
 
     def close(self) -> None:
@@ -233,8 +237,9 @@ class Gallery(StoredSightings):
 
         They are found no more; ``left_of_deleted`` says what of them is still on the disk.
         """
+        numbers = as_numbers("delete", ids)
         with self._index.lock:
-            change = self._store.delete(ids)
+            change = self._store.delete(numbers)
             self._index.follow(change)
         return change.removed
 

@@ -48,6 +48,20 @@ def as_vectors(where: str, vectors: npt.ArrayLike, dim: int) -> FloatArray:
     return np.ascontiguousarray(rows)
 
 
+def as_numbers(where: str, ids: object) -> list[int]:
+    """Take numbers of sightings, integers of any kind; those that no sighting can have are left out.
+
+    Raises:
+        GalleryError: something else than a row of integers.
+    """
+    try:
+        numbers = [operator.index(number) for number in ids]  # type: ignore[attr-defined]
+    except TypeError:
+        shown = repr(ids)[:60]
+        raise GalleryError(f"{where}: got {shown}, expected a list of sightings' numbers") from None
+    return [number for number in numbers if 0 < number < 2**63]
+
+
 def as_count(where: str, k: object) -> int:
     """Take ``k``, an integer of any kind, as an int.
 

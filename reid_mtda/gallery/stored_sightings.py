@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.filter import EVERYTHING, Filter, checked_filter
+from reid_mtda.gallery.given import as_numbers
 from reid_mtda.gallery.store import Store
 from reid_mtda.types import FloatArray, IntArray, Sighting
 
@@ -107,7 +108,7 @@ class StoredSightings:
 
     def lookup(self, numbers: Iterable[int]) -> dict[int, Sighting]:
         """Sightings by number; numbers that are not there are left out."""
-        return self._store.sightings(numbers)
+        return self._store.sightings(as_numbers("lookup", numbers))
 
     def numbers(self, where: Filter = EVERYTHING) -> IntArray:
         """Numbers of the sightings that pass, int64 (N,), rising: in the order they were added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,7 @@ _DEFAULT_SIDE_PX = 640  # where a graph leaves its input size open
 
 
 def load_detector(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     min_score: float = 0.4,
     min_height_px: float = 48,
@@ -56,7 +57,11 @@ def load_detector(
         ModelError: a file that is missing, no network, or one whose output layout is not known; a device whose results
             differ from the CPU's.
     """
-    if not 0 <= min_score <= 1:
+    if isinstance(name_or_path, os.PathLike):
+        name_or_path = os.fsdecode(name_or_path)
+    if not isinstance(name_or_path, str):
+        raise ConfigError(f"load_detector: got {type(name_or_path).__name__}, expected a name, or a path as text")
+    if not isinstance(min_score, int | float) or not 0 <= min_score <= 1:
         raise ConfigError(f"detector {name_or_path}: min_score must be 0..1, got {min_score}")
     if name_or_path == "hog":
         raise ConfigError(

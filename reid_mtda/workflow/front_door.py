@@ -13,6 +13,7 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.evaluation.retrieval import evaluate_split
+from reid_mtda.files import as_path
 from reid_mtda.model import Model, load_model
 from reid_mtda.progress import Progress, silent
 from reid_mtda.scores import RetrievalScores
@@ -67,6 +68,11 @@ def evaluate(
         DataError: no such data set at ``root``, or no query has a right answer in another camera.
         ImageError: a file that is no picture.
     """
+    if not isinstance(model, Model):
+        raise ConfigError(f"evaluate: got {type(model).__name__}, expected a model, as load_model gives it")
+    if not isinstance(data, str):
+        raise ConfigError(f"evaluate: data: got {type(data).__name__}, expected the name of a data set's layout")
+    root = as_path("evaluate: root", root)
     if centred and model.folder is None:
         raise ConfigError(f"evaluate: centred: model {model.model_id} lies in no folder; load it from one")
     centring = need_centring(model.folder, model.manifest) if centred and model.folder is not None else None
@@ -84,7 +90,7 @@ def load_crops(place: Path | str) -> dict[str, UnlabelledSet]:
         DataError: no such folder, or one without folders of cameras. An archive's crops are learnt from with
             ``reid-mtda adapt --data archive``: it is unpacked into a run folder.
     """
-    return load_folder(Path(place))
+    return load_folder(as_path("load_crops", place))
 
 
 @_in_python
@@ -123,6 +129,11 @@ def adapt(
             device that is not there, or ``out`` holds another run.
         DataError: nothing to learn from.
     """
+    out = as_path("adapt: out", out)
+    if not isinstance(targets, str | Path | Mapping | UnlabelledSet):
+        raise ConfigError(f"adapt: targets: got {type(targets).__name__}, expected crops by camera, or their folder")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"adapt: settings: got {type(settings).__name__}, expected keys and values of a preset")
     if teacher is None and source is None:
         raise ConfigError("adapt: got neither source nor teacher, expected one at least; name a model as teacher")
     from reid_mtda.models.device import choose_compute
