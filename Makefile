@@ -43,6 +43,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -rs tests/deploy -k "not wheel"
 
 clean:
 	rm -rf $(VENV) runs .coverage .pytest_cache .mypy_cache .ruff_cache
