@@ -21,7 +21,7 @@ from test_api import API, BODIES
 from reid_mtda import service
 from reid_mtda.service.auth import Role
 
-REQUESTS = int(os.environ.get("REID_MTDA_REQUESTS", "10000"))
+REQUESTS = int(os.environ.get("REID_MTDA_REQUESTS", "10200"))
 ROOT = Path(__file__).parents[2]
 ROLES = ("viewer", "operator", "reviewer", "admin")
 ENDLESS = {"GET /events"}
