@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from reid_mtda.centring import CameraMeans, shrunk_means
+from reid_mtda.centring import CameraMeans, Centred, shrunk_means
 from reid_mtda.errors import ConfigError
 from reid_mtda.files import write_json
 from reid_mtda.model_folder import CAMERAS
@@ -19,6 +20,14 @@ from reid_mtda.schema import Strict, parse
 from reid_mtda.types import FloatArray, ModelManifest
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CountedMean:
+    """A plain mean embedding float32 (D,), and about how many people it is of; None: nobody counted them."""
+
+    mean: FloatArray
+    people: int | None
 
 
 class _Camera(Strict):
@@ -70,6 +79,12 @@ def read_cameras(folder: Path, manifest: ModelManifest) -> dict[str, FloatArray]
     return {name: np.asarray(one.mean, np.float32) for name, one in _read(folder, manifest).items()}
 
 
+def read_counted(folder: Path, manifest: ModelManifest) -> dict[str, CountedMean]:
+    """As `read_cameras`, each mean with the number of people it is of."""
+    cameras = _read(folder, manifest)
+    return {name: CountedMean(np.asarray(one.mean, np.float32), one.people) for name, one in cameras.items()}
+
+
 def read_centring(folder: Path, manifest: ModelManifest) -> CameraMeans | None:
     """What is subtracted from embeddings of the model in ``folder`` before they are compared.
 
@@ -98,6 +113,22 @@ def need_centring(folder: Path, manifest: ModelManifest) -> CameraMeans:
             "as 'reid-mtda adapt' writes them; adapt again, or compare uncentred"
         )
     return found
+
+
+def choose_centring(folder: Path | None, manifest: ModelManifest, centred: Centred) -> CameraMeans | None:
+    """What embeddings of a model are centred with where ``centred`` is asked for; None where they are not.
+
+    Args:
+        folder: the model folder; None, a model that lies in none, has no means.
+        manifest: its card.
+        centred: ``auto``: a warning says why not where too little is known of its cameras; ``on``: that is refused.
+
+    Raises:
+        ConfigError: ``on``, and the model's folder does not say enough of its cameras.
+    """
+    if centred == "off" or folder is None:
+        return None
+    return (need_centring if centred == "on" else read_centring)(folder, manifest)
 
 
 def _read(folder: Path, manifest: ModelManifest) -> dict[str, _Camera]:

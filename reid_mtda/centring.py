@@ -6,16 +6,30 @@ NumPy only: scores, gallery and the running service use the same function.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.types import FloatArray, check_array
 
+Centred = Literal["off", "auto", "on"]
+"""Whether vectors are centred when they are compared; ``auto``: where the model's folder knows what it takes."""
+
 SHRINKAGE = 20
 """People whose weight the common mean has in a camera's mean: a camera that saw N others counts N / (N + 20)."""
+
+
+def share_of(people: int) -> float:
+    """What the mean of so many people counts where it is subtracted, 0 to 1; the common mean counts the rest.
+
+    >>> share_of(20)
+    0.5
+    """
+    return people / (people + SHRINKAGE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,14 @@ class CameraMeans:
         check_array("camera means, common", self.common, np.float32, (None,))
         for name, mean in self.by_camera.items():
             check_array(f"camera means, {name}", mean, np.float32, (len(self.common),))
+
+    @property
+    def mark(self) -> str:
+        """Twelve digits that change with any mean: scores made with other means are on another scale."""
+        digest = hashlib.sha256(self.common.tobytes())
+        for name, mean in sorted(self.by_camera.items()):
+            digest.update(name.encode() + b"\0" + mean.tobytes())
+        return digest.hexdigest()[:12]
 
     def of(self, cameras: Iterable[str | None]) -> FloatArray:
         """The mean of each of ``cameras`` float32 (N, D); None, or a camera without a mean, gets the common one."""

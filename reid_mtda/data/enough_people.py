@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid_mtda.centring import SHRINKAGE
+from reid_mtda.centring import share_of
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.types import FloatArray, IntArray, UnlabelledSet
 
@@ -36,7 +36,7 @@ class PeopleSeen:
     @property
     def share(self) -> float:
         """What a mean of these people counts where it is subtracted, N / (N + 20); the cameras' common one the rest."""
-        return self.people / (self.people + SHRINKAGE)
+        return share_of(self.people)
 
 
 def people_seen(embeddings: Mapping[str, FloatArray], targets: Mapping[str, UnlabelledSet]) -> dict[str, PeopleSeen]:
@@ -57,10 +57,17 @@ def people_seen(embeddings: Mapping[str, FloatArray], targets: Mapping[str, Unla
     return seen
 
 
+def people_in_sightings(rows: FloatArray) -> int:
+    """About how many people sightings (N, D) of one camera show, 1 at least; each row is a tracklet's embedding.
+
+    Rather too few: on Market-1501's cameras 0.5 to 0.8 of the people of 80 and more sightings, and hardly any of 20.
+    """
+    return max(1, round(count_people(rows) / _COUNTED_WITHOUT_TRACKLETS))
+
+
 def _count(rows: FloatArray, tracklets: IntArray | None) -> PeopleSeen:
     tracks = 0 if tracklets is None else len(np.unique(tracklets[tracklets >= 0]))
-    counted = count_people(rows, tracklets)
-    people = counted if tracks else round(counted / _COUNTED_WITHOUT_TRACKLETS)
+    people = count_people(rows, tracklets) if tracks else people_in_sightings(rows)
     return PeopleSeen(len(rows), tracks, max(1, people))
 
 

@@ -5,7 +5,7 @@ neighbour are ever stored, so a large target costs memory for its neighbourhoods
 
 Reference: Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017, equations 3 to 10,
 with weights exp(-|a - b|^2) and DBSCAN on the distance as in Ge et al., Self-paced Contrastive Learning, NeurIPS 2020.
-Zhong's re-ranking in ``evaluate.rerank`` weighs by squared distances scaled by the largest: other numbers.
+Zhong's re-ranking in ``k_reciprocal.rerank_dist`` weighs by squared distances scaled by the largest: other numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from sklearn.cluster import DBSCAN
+from scipy.sparse.csgraph import connected_components
 
 from reid_mtda.data.association import camera_normalised
 from reid_mtda.k_reciprocal import Matrix, encode_rows, nearest_rows, overlaps
@@ -73,6 +73,8 @@ def density_clusters(dist: Matrix, *, eps: float, min_samples: int) -> IntArray:
     """
     if not dist.shape[0]:
         return np.zeros(0, np.int64)
+    from sklearn.cluster import DBSCAN  # not at the top: a service counts people, too, and has no scikit-learn
+
     found = DBSCAN(eps=eps, min_samples=min_samples, metric="precomputed").fit_predict(sparse.csr_matrix(dist))
     return np.asarray(found, np.int64)
 
@@ -125,7 +127,13 @@ def count_people(embeddings: FloatArray, tracklets: IntArray | None = None) -> i
     if not len(embeddings):
         return 0
     dist = jaccard_dist(embeddings, k1=shrunk_k1(20, len(embeddings)), k2=6)
-    found = density_clusters(dist, eps=0.4, min_samples=2)
+    # Where two near crops make a cluster, DBSCAN's clusters are what is connected.
+    pairs = sparse.coo_array(dist)
+    is_near = pairs.data <= 0.4
+    ones = np.ones(int(is_near.sum()), np.float64)
+    near = sparse.csr_array((ones, (pairs.row[is_near], pairs.col[is_near])), shape=dist.shape)
+    _, connected = connected_components(near, directed=False)
+    found = number_clusters(np.asarray(connected, np.int64))
     if tracklets is not None:
         found = join_tracklets(found, tracklets)
     alone = found == NOISE

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from reid_mtda.errors import DataError, ShapeError
 from reid_mtda.evaluation.cosine import Floats, as_floats, cosine_scores, unit_rows
 from reid_mtda.evaluation.ground_truth import GroundTruth, Ids, check_ground_truth
-from reid_mtda.evaluation.rerank import rerank_dist
+from reid_mtda.k_reciprocal import rerank_dist
 from reid_mtda.scores import CameraScores, PersonScores, RetrievalScores
 from reid_mtda.types import DoubleArray, IntArray
 
@@ -57,7 +57,7 @@ def rank_scores(
         max_rank: length R of the CMC curve; a gallery of fewer rows makes it shorter.
         per_camera: fill the tables per query camera and per camera pair; the second stays empty, which is logged,
             beyond 1024 gallery cameras.
-        rerank: rank by k-reciprocal distances (`reid_mtda.evaluation.rerank`) instead of cosine.
+        rerank: rank by k-reciprocal distances (`reid_mtda.k_reciprocal`) instead of cosine.
 
     Raises:
         ShapeError: dimensions or lengths that do not fit, ids that are not integers, embeddings that are not finite.

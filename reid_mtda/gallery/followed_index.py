@@ -28,22 +28,38 @@ class FollowedIndex:
     """
 
     def __init__(self, store: Store, centring: CameraMeans | None) -> None:
-        self._store, self._centring = store, centring
+        self._store = store
         # Whoever holds it may change store and index; searches do not wait for it.
         self.lock = threading.RLock()
-        self._seen, self._index = store.changes(), Index(store.dim)
-        for rows in store.rows_after(0):
-            self._put(rows)
+        self._index, self._seen = self._made(centring)
 
     def __len__(self) -> int:
         self.catch_up()
         return len(self._index)
 
-    def search(self, vector: FloatArray, k: int, where: Filter) -> tuple[FloatArray, IntArray, int]:
-        """Find the rows nearest a vector that was ``centred``.
+    @property
+    def centring(self) -> CameraMeans | None:
+        """What vectors are centred with; None: they are compared as they are stored."""
+        return self._index.centring
+
+    def recentre(self, centring: CameraMeans | None) -> None:
+        """Compare with other means from now on; searches go on meanwhile with the index that is there."""
+        with self.lock:
+            self._index, self._seen = self._made(centring)
+
+    def _made(self, centring: CameraMeans | None) -> tuple[Index, int]:
+        """An index of all that is stored, and the number of changes it knows of."""
+        seen, index = self._store.changes(), Index(self._store.dim, centring=centring)
+        for rows in self._store.rows_after(0):
+            _put(index, rows)
+        return index, seen
+
+    def search(self, vector: FloatArray, camera: str | None, k: int, where: Filter) -> tuple[FloatArray, IntArray, int]:
+        """Find the rows nearest a vector.
 
         Args:
-            vector: (D,) of length 1.
+            vector: (D,) of length 1, as rows are stored.
+            camera: that which took it; None: none of these.
             k: how many at most.
             where: only those that pass.
 
@@ -52,17 +68,17 @@ class FollowedIndex:
         """
         self.catch_up()
         index = self._index
-        scores, ids = index.search(vector, k, where)
+        scores, ids = index.search(_centred(vector[None], [camera], index.centring)[0], k, where)
         return scores, ids, len(index)
 
     def centred(self, rows: FloatArray, cameras: Sequence[str | None]) -> FloatArray:
         """``rows`` (N, D) of ``cameras`` as they are compared."""
-        return rows if self._centring is None else centre(rows, cameras, self._centring)
+        return _centred(rows, cameras, self.centring)
 
     def compared_vectors(self, numbers: Iterable[int]) -> dict[int, FloatArray]:
         """Vectors float32 (D,) by number, as they are compared; numbers that are not there are left out."""
         found = self._store.vectors(numbers)
-        if not found or self._centring is None:
+        if not found or self.centring is None:
             return found
         sightings = self._store.sightings(found)
         there = [number for number in found if number in sightings]
@@ -74,7 +90,7 @@ class FollowedIndex:
         if (change.added or change.removed) and change.changes == self._seen + 1:
             self._index.remove(np.array(change.removed, np.int64))
             if row is not None:
-                self._put(row)
+                _put(self._index, row)
             self._seen = change.changes
         else:
             self.catch_up()
@@ -92,8 +108,13 @@ class FollowedIndex:
             changes = self._store.changes()
             self._index.remove(np.setdiff1d(self._index.ids(), self._store.ids()))
             for rows in self._store.rows_after(self._index.last):
-                self._put(rows)
+                _put(self._index, rows)
             self._seen = changes
 
-    def _put(self, rows: Rows) -> None:
-        self._index.add(replace(rows, vectors=self.centred(rows.vectors, rows.cameras)))
+
+def _put(index: Index, rows: Rows) -> None:
+    index.add(replace(rows, vectors=_centred(rows.vectors, rows.cameras, index.centring)))
+
+
+def _centred(rows: FloatArray, cameras: Sequence[str | None], centring: CameraMeans | None) -> FloatArray:
+    return rows if centring is None else centre(rows, cameras, centring)

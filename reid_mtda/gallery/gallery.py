@@ -8,13 +8,11 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from reid_mtda.camera_means import need_centring, read_centring
-from reid_mtda.centring import CameraMeans
+from reid_mtda.centring import CameraMeans, Centred
 from reid_mtda.errors import GalleryError
 from reid_mtda.files import as_path
 from reid_mtda.gallery.filter import EVERYTHING, Filter, checked_filter
@@ -22,6 +20,7 @@ from reid_mtda.gallery.followed_index import FollowedIndex
 from reid_mtda.gallery.gallery_file import check_folder
 from reid_mtda.gallery.given import (
     Picture,
+    as_centring,
     as_count,
     as_jpeg,
     as_numbers,
@@ -51,7 +50,7 @@ class Gallery(StoredSightings):
 
     def __init__(self, store: Store, model: Model | None = None, centring: CameraMeans | None = None) -> None:
         super().__init__(store)
-        self._model, self._centring = model, centring
+        self._model = model
         self._index = FollowedIndex(store, centring)
 
     @classmethod
@@ -61,7 +60,7 @@ class Gallery(StoredSightings):
         model: Model | ModelManifest | str | None = None,
         dim: int | None = None,
         *,
-        centred: Literal["off", "auto", "on"] = "off",
+        centred: Centred | CameraMeans = "off",
     ) -> Gallery:
         """Open the gallery in ``folder``, or make one there.
 
@@ -73,7 +72,7 @@ class Gallery(StoredSightings):
             centred: whether vectors are centred by camera when they are compared (`reid_mtda.centring`); scores of a
                 centred search and of a plain one are on different scales. Stored vectors stay as they are. ``auto``:
                 where the model's folder says what its cameras looked like and how many people they saw; a warning
-                says where it does not. ``on``: that is refused.
+                says where it does not. ``on``: that is refused. Means of one's own are taken as they are.
 
         Raises:
             GalleryError: ``folder`` is something else, is damaged, or was built with another model; or it is to
@@ -82,7 +81,7 @@ class Gallery(StoredSightings):
             StorageError: the disk is full or refuses.
         """
         folder = as_path("Gallery.open", folder)
-        centring = _centring(folder, model, centred)
+        centring = as_centring(str(folder), model, centred)
         model_id = model.model_id if isinstance(model, Model | ModelManifest) else model
         dim = model.embedding_dim if isinstance(model, Model | ModelManifest) else dim
         if (model_id is None) != (dim is None):
@@ -130,9 +129,14 @@ class Gallery(StoredSightings):
         return len(self._index)
 
     @property
+    def centring(self) -> CameraMeans | None:
+        """What vectors are centred with when they are compared; None: they are compared as they are."""
+        return self._index.centring
+
+    @property
     def is_centred(self) -> bool:
         """Vectors are centred by camera when they are compared."""
-        return self._centring is not None
+        return self.centring is not None
 
     def add(
         self,
@@ -266,8 +270,7 @@ class Gallery(StoredSightings):
             ImageError: a file that is no picture, or a picture out of bounds.
         """
         k = as_count(str(self.folder), k)
-        vector = self._index.centred(self._embedded(query)[None], [camera])[0]
-        scores, ids, size = self._index.search(vector, k, checked_filter(where))
+        scores, ids, size = self._index.search(self._embedded(query), camera, k, checked_filter(where))
         # A row that was deleted meanwhile is not shown.
         rows = self._store.sightings(ids)
         hits = tuple(
@@ -285,6 +288,22 @@ class Gallery(StoredSightings):
         """
         return self._index.compared_vectors(numbers) if as_compared else self._store.vectors(numbers)
 
+    def as_compared(self, rows: FloatArray, cameras: Sequence[str | None]) -> FloatArray:
+        """Embeddings ``rows`` (N, D) of ``cameras`` (N,) as a search compares them: centred, or as they are."""
+        return self._index.centred(rows, cameras)
+
+    def recentre(self, centring: CameraMeans | None) -> None:
+        """Compare with other means from now on, or with None as they are; what is stored stays as it was added.
+
+        Searches go on meanwhile, each with the means that the index it looks at was made with.
+
+        Raises:
+            ShapeError: means of embeddings of another size.
+        """
+        there = self.centring
+        if (centring and centring.mark) != (there and there.mark):
+            self._index.recentre(centring)
+
     def _embedded(self, query: npt.ArrayLike | Picture) -> FloatArray:
         picture = as_picture(query)
         if picture is None:
@@ -295,20 +314,3 @@ class Gallery(StoredSightings):
             )
         row: FloatArray = self._model.embed([picture])[0]
         return row
-
-
-def _centring(
-    folder: Path, model: Model | ModelManifest | str | None, centred: Literal["off", "auto", "on"]
-) -> CameraMeans | None:
-    """What vectors of ``model`` are centred with, None where they are not."""
-    if centred == "off":
-        return None
-    if centred not in ("auto", "on"):
-        raise GalleryError(f"{folder}: centred: got {centred!r}, expected one of off, auto, on")
-    if not isinstance(model, Model) or model.folder is None:
-        said = "opened without a model that lies in a folder, so nothing is known to centre vectors with"
-        if centred == "on":
-            raise GalleryError(f"{folder}: {said}; open it with load_model(FOLDER), or with centred='off'")
-        log.warning("%s: %s; they are compared as they are", folder, said)
-        return None
-    return (need_centring if centred == "on" else read_centring)(model.folder, model.manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import operator
 import os
 from collections.abc import Iterable, Sequence
@@ -10,13 +11,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from reid_mtda.camera_means import choose_centring
+from reid_mtda.centring import CameraMeans, Centred
 from reid_mtda.errors import GalleryError, ShapeError
-from reid_mtda.types import DoubleArray, FloatArray, ImageArray
+from reid_mtda.model import Model
+from reid_mtda.types import DoubleArray, FloatArray, ImageArray, ModelManifest
 from reid_mtda.vision.crops import THUMBNAIL_PX, encode_jpeg
 from reid_mtda.vision.preprocess import check_image_size, read_image
 
 Picture = ImageArray | Path | str
 """uint8 (h, w, 3) RGB, or the path of a picture file."""
+
+log = logging.getLogger(__name__)
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -149,3 +155,22 @@ def as_picture(query: object) -> ImageArray | None:
         return None
     check_image_size("picture", *image.shape[:2])
     return image
+
+
+def as_centring(
+    where: str, model: Model | ModelManifest | str | None, centred: Centred | CameraMeans
+) -> CameraMeans | None:
+    """What vectors of ``model`` are centred with, None where they are not."""
+    if isinstance(centred, CameraMeans):
+        return centred
+    if centred == "off":
+        return None
+    if centred not in ("auto", "on"):
+        raise GalleryError(f"{where}: centred: got {centred!r}, expected one of off, auto, on")
+    if not isinstance(model, Model) or model.folder is None:
+        said = "opened without a model that lies in a folder, so nothing is known to centre vectors with"
+        if centred == "on":
+            raise GalleryError(f"{where}: {said}; open it with load_model(FOLDER), or with centred='off'")
+        log.warning("%s: %s; they are compared as they are", where, said)
+        return None
+    return choose_centring(model.folder, model.manifest, centred)

@@ -16,6 +16,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from reid_mtda.centring import CameraMeans
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.rows import Rows
 from reid_mtda.types import DoubleArray, FloatArray, IntArray
@@ -73,9 +74,11 @@ class Index:
 
     Args:
         dim: length D of a vector.
+        centring: what the vectors were centred with, for whoever asks with another one; None: they are as given.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, centring: CameraMeans | None = None) -> None:
+        self.centring = centring
         self.dim, self.last = dim, 0
         # Whoever writes holds it. Readers take what stands in an attribute; a writer puts a new thing in its place.
         self._writing = threading.Lock()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import ModelError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.batcher import Batcher, BatcherSettings
@@ -81,6 +82,12 @@ class ModelServer:
             future.cancel()
             raise ModelError(f"search: the model did not answer within {_SEARCH_WAIT_S:.0f} s; try again") from None
 
+    def recentre(self, centring: CameraMeans | None) -> None:
+        """Compare with other means from now on, or with None as they are; as ``Gallery.recentre`` does."""
+        serving = self.serving
+        serving.gallery.recentre(centring)
+        serving.drift_monitor.forget_within()
+
     def switch(
         self,
         model: Model,
@@ -120,7 +127,7 @@ class ModelServer:
         if gallery.model_id != model.model_id:
             raise ModelError(f"gallery {gallery.folder} holds model {gallery.model_id}, got {model.model_id}")
         file = None if self._references is None else self._references / f"references-{model.model_id}.json"
-        drift_monitor = DriftMonitor(file, model.embedding_dim, adapted)
+        drift_monitor = DriftMonitor(file, model.embedding_dim, adapted, gallery.as_compared)
         return ActiveModel(model, Batcher(model, self._settings, on_batch=self._count), gallery, drift_monitor)
 
     def _start_embedder(self, serving: ActiveModel) -> None:

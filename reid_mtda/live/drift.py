@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,12 +41,18 @@ class DriftMonitor:
         dim: length D of an embedding.
         adapted: mean embedding float32 (D,) of each camera that this model was adapted to; such a camera that was
             moved gets a new one by an adaptation.
+        as_compared: (rows, camera of each) -> rows as a search compares them: what ``within`` tells is on its scale.
     """
 
     def __init__(
-        self, file: Path | None = None, dim: int | None = None, adapted: Mapping[str, FloatArray] | None = None
+        self,
+        file: Path | None = None,
+        dim: int | None = None,
+        adapted: Mapping[str, FloatArray] | None = None,
+        as_compared: Callable[[FloatArray, Sequence[str]], FloatArray] = lambda rows, cameras: rows,
     ) -> None:
         self._lock = threading.Lock()
+        self._as_compared = as_compared
         self._file = file
         self._adapted = dict(adapted or {})
         references = (_load(file, dim) if file else {}) | self._adapted
@@ -70,8 +76,7 @@ class DriftMonitor:
                     self._save()
             kept.recent.append(vector)
             if len(rows) > 1:
-                half = len(rows) // 2
-                kept.within.append(_cosine(rows[:half].mean(axis=0), rows[half:].mean(axis=0)))
+                kept.within.append(_cosine(*self._as_compared(_halves(rows), [camera, camera])))
 
     def _save(self) -> None:
         if self._file is None:
@@ -95,10 +100,23 @@ class DriftMonitor:
                 if kept.reference is not None and len(kept.recent) >= 20
             }
 
+    def forget_within(self) -> None:
+        """Embeddings are compared otherwise from now on: what halves of tracklets scored is on another scale."""
+        with self._lock:
+            for kept in self._cameras.values():
+                kept.within.clear()
+
     def within(self) -> dict[str, tuple[float, ...]]:
         """Cosines between the halves of one tracklet, by camera: what one person scores against themselves."""
         with self._lock:
             return {name: tuple(kept.within) for name, kept in self._cameras.items()}
+
+
+def _halves(rows: FloatArray) -> FloatArray:
+    """The means of the first and the second half of ``rows`` (K, D), as two sightings: (2, D) of length 1."""
+    half = len(rows) // 2
+    means = np.stack([rows[:half].mean(axis=0), rows[half:].mean(axis=0)])
+    return np.asarray(means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _load(file: Path, dim: int | None) -> dict[str, FloatArray]:

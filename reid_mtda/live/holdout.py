@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from reid_mtda.centring import CameraMeans
 from reid_mtda.data.reid import DATASETS
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluation.retrieval import evaluate_split
+from reid_mtda.evaluation.retrieval import evaluate_split, name_cameras
 from reid_mtda.model import Model
 from reid_mtda.types import RetrievalSplit
 
@@ -29,19 +30,34 @@ class Holdout:
     split: RetrievalSplit
     tolerance: float
 
-    def compare(self, current: Model, candidate: Model) -> dict[str, HoldoutComparison]:
+    def compare(
+        self,
+        current: Model,
+        candidate: Model,
+        centring: tuple[CameraMeans | None, CameraMeans | None] = (None, None),
+    ) -> dict[str, HoldoutComparison]:
         """Comparisons by camera of the queries; a camera whose queries nobody can answer has none.
+
+        Args:
+            current: the model that serves.
+            candidate: the one to take its place.
+            centring: of each, where it serves; left aside where it knows none of the set's cameras, whose pictures then
+                would all lose the mean of other places.
 
         Raises:
             ImageError: a picture is gone or damaged.
             DataError: no query has a right answer in another camera.
         """
-        before, after = (evaluate_split(model, self.split).per_camera for model in (current, candidate))
+        names = set(name_cameras(self.split))
+        before, after = (
+            evaluate_split(model, self.split, centring=means if means and names & means.by_camera.keys() else None)
+            for model, means in zip((current, candidate), centring, strict=True)
+        )
         return {
             self._name(old.query_camid): HoldoutComparison(
                 old.mAP, new.mAP, old.num_valid_queries, old.mAP - new.mAP > self.tolerance
             )
-            for old, new in zip(before, after, strict=True)
+            for old, new in zip(before.per_camera, after.per_camera, strict=True)
             if old.num_valid_queries
         }
 

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import ModelError
 from reid_mtda.live.between_cameras import Views, negatives_below, round_trips
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
@@ -161,6 +162,7 @@ def compare_models(
     current: Model,
     candidate: Model,
     *,
+    centring: tuple[CameraMeans | None, CameraMeans | None] = (None, None),
     cameras: Collection[str] = (),
     tolerance: float = 0.005,
     holdout: Holdout | None = None,
@@ -178,6 +180,7 @@ def compare_models(
         samples: tracklets that cameras showed of late.
         current: the model that serves.
         candidate: the model that may take its place.
+        centring: what the embeddings of each are centred with where it serves: its own means; None: nothing.
         cameras: names of those to judge.
         tolerance: share by which a score may fall.
         holdout: labelled pictures that are judged, too; None: there are none.
@@ -195,7 +198,7 @@ def compare_models(
     for camera in sorted({*cameras, *(sample.camera for sample in samples)}):
         own = [sample for sample in samples if sample.camera == camera]
         if own:
-            views.append((_views(own, current), _views(own, candidate)))
+            views.append((_views(own, current, centring[0]), _views(own, candidate, centring[1])))
             judged.extend(own)
         before, after = (_auc(own, seen) for seen in views[-1]) if own else (np.zeros(0), np.zeros(0))
         usable = np.isfinite(before) & np.isfinite(after)
@@ -210,7 +213,8 @@ def compare_models(
         for name, (before, after) in falls.items()
     }
     site = _site_comparisons(list(falls.values()), judged, views) if falls else {}
-    return GateReport(comparisons, tuple(skipped), holdout.compare(current, candidate) if holdout else {}, site)
+    checks = holdout.compare(current, candidate, centring) if holdout else {}
+    return GateReport(comparisons, tuple(skipped), checks, site)
 
 
 def _site_comparisons(
@@ -269,15 +273,18 @@ def pair_auc(samples: Sequence[GateSample], model: Model) -> DoubleArray:
     Returns:
         float64 (N,) in [0, 1]; NaN for a tracklet that was alone.
     """
-    return _auc(samples, _views(samples, model)) if samples else np.zeros(0)
+    return _auc(samples, _views(samples, model, None)) if samples else np.zeros(0)
 
 
-def _views(samples: Sequence[GateSample], model: Model) -> Views:
+def _views(samples: Sequence[GateSample], model: Model, centring: CameraMeans | None) -> Views:
     early = model.embed([sample.early for sample in samples])
     late = model.embed([sample.late for sample in samples])
     if not (np.isfinite(early).all() and np.isfinite(late).all()):
         raise ModelError(f"model {model.model_id}: gave numbers that are not finite; export it again")
-    return Views(early, late)
+    if centring is None:
+        return Views(early, late)
+    names = [sample.camera for sample in samples]
+    return Views(centre(early, names, centring), centre(late, names, centring))
 
 
 def _auc(samples: Sequence[GateSample], views: Views) -> DoubleArray:

@@ -87,13 +87,17 @@ class Thresholds:
     """Thresholds by pair of cameras, in alphabetical order; ``POOLED`` serves pairs whose own data carry none.
 
     ``asked_rate`` is the false-match rate that was asked for, per comparison of two sightings; ``missing`` how many
-    more simultaneous tracklets it would take for ``POOLED``, 0 where it is set or nothing is known yet.
+    more simultaneous tracklets it would take for ``POOLED``, 0 where it is set or nothing is known yet. ``centring``
+    marks the means that were subtracted (`CameraMeans.mark`), '' where none were: others give scores of another scale.
+    ``refused`` says why thresholds of before are not used, '' where there were none.
     """
 
     model_id: str
     asked_rate: float
     pairs: dict[Pair, PairThreshold]
     missing: int = 0
+    centring: str = ""
+    refused: str = ""
 
     def of(self, left: str | None, right: str) -> float:
         """The threshold between two cameras; ``left`` None: the picture comes from elsewhere."""
@@ -121,7 +125,8 @@ class Thresholds:
         if self.is_calibrated:
             return ""
         needs = f"it needs {self.missing} more" if self.missing else "it needs"
-        return f"cannot be calibrated yet: {needs} simultaneous tracklets, of people on view at the same time"
+        why = f" ({self.refused})" if self.refused else ""
+        return f"cannot be calibrated yet{why}: {needs} simultaneous tracklets, of people on view at the same time"
 
 
 def pair_of(left: str, right: str) -> Pair:
@@ -136,6 +141,7 @@ def calibrate(
     model_id: str,
     false_match_rate: float,
     overlapping: frozenset[Pair] = frozenset(),
+    centring: str = "",
 ) -> Thresholds:
     """Set the thresholds at a false-match rate.
 
@@ -145,13 +151,14 @@ def calibrate(
         model_id: whose vectors they are.
         false_match_rate: share of comparisons between different people that may reach the threshold.
         overlapping: pairs of cameras that see the same ground: simultaneous tracklets prove nothing there.
+        centring: mark of the means that ``records`` and ``within`` were centred with, '' where they were not.
     """
     negatives = simultaneous_pairs(records, overlapping)
     everyone = np.array([score for scores in within.values() for score in scores])
     every = _joined(list(negatives.values()), len(records))
     pooled = _threshold(every, everyone, false_match_rate)
     if pooled is None:
-        return Thresholds(model_id, false_match_rate, {}, tracklets_missing(every, false_match_rate))
+        return Thresholds(model_id, false_match_rate, {}, tracklets_missing(every, false_match_rate), centring)
     pairs = {POOLED: pooled}
     for pair, found in sorted(negatives.items()):
         positives = np.array([score for camera in set(pair) for score in within.get(camera, ())])
@@ -164,7 +171,7 @@ def calibrate(
             weight = shared / (shared + _SHRINK)
             own = _at(found, positives, pooled.threshold + weight * (own.threshold - pooled.threshold))
         pairs[pair] = own
-    return Thresholds(model_id, false_match_rate, pairs)
+    return Thresholds(model_id, false_match_rate, pairs, centring=centring)
 
 
 def simultaneous_pairs(records: Sequence[TrackRecord], overlapping: frozenset[Pair]) -> dict[Pair, Negatives]:

@@ -74,14 +74,18 @@ def search_picture(
     seen_camera: Annotated[str | None, Form(max_length=64)] = None,
     seen_s: Annotated[float | None, Form()] = None,
     whole_picture: Annotated[bool, Form()] = False,
+    rerank: Annotated[bool, Form()] = False,
 ) -> s.SearchOut:
-    """Where else was the person in an uploaded picture seen? Travel times count where ``seen_*`` say where and when."""
+    """Where else was the person in an uploaded picture seen? Travel times count where ``seen_*`` say where and when.
+
+    Where embeddings are centred by camera ``seen_camera`` may come alone: its mean is subtracted, else that of all.
+    """
     reason = Reason(purpose, case_reference)
     who.need(Role.OPERATOR)
     query = parts.queries.of_upload(
         who, picture.file.read(), seen_camera=seen_camera, seen_s=seen_s, whole=whole_picture
     )
-    asked = Asked(k, Filter(cameras, start_s, end_s, min_score), keep_unreachable)
+    asked = Asked(k, Filter(cameras, start_s, end_s, min_score), keep_unreachable, rerank)
     return s.SearchOut.of(parts.searches.search(who, query, reason, asked))
 
 

@@ -14,7 +14,7 @@ from reid_mtda.gallery.search import iso_utc
 from reid_mtda.service import schemas as s
 from reid_mtda.service import schemas_admin as a
 from reid_mtda.service.api import ERRORS, Before, Limit, Parts
-from reid_mtda.service.app_state import AppState, alerts_of
+from reid_mtda.service.app_state import AppState, alerts_of, camera_means_of
 from reid_mtda.service.dpia import dpia_sheet
 from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
@@ -189,6 +189,8 @@ def model(who: Who, parts: Parts) -> a.ModelOut:
         drift={
             name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
         },
+        is_centred=parts.system.gallery.is_centred,
+        camera_means={name: a.MeanOut.of(mean) for name, mean in camera_means_of(parts, who).items()},
     )
 
 

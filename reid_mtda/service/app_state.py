@@ -12,6 +12,7 @@ from fastapi import Request
 
 from reid_mtda.errors import StorageError
 from reid_mtda.live.holdout import load_holdout
+from reid_mtda.live.site_means import MeanOfCamera, SiteMeans
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.url_policy import UrlPolicy
 from reid_mtda.service.access_log import AccessLog
@@ -57,6 +58,7 @@ class AppState:
     metrics: Metrics
     models: ModelRegistry
     cameras: Cameras
+    means: SiteMeans
     times: SiteTime
     erasures: Erasures
     erasure_requests: ErasureRequests
@@ -98,7 +100,10 @@ def make_app_state(
     settings = settings or ServiceSettings()
     state = Path(state)
     audit, auth = Audit(state), Auth(state)
-    calibration = Calibration(system, state, settings)
+    means = SiteMeans(state, settings.centred)
+    calibration = Calibration(
+        system, state, settings, means, lambda why: audit.add("service", "camera_means_renewed", cameras=dict(why))
+    )
     metrics = Metrics(system, calibration)
     reviews = Reviews(state, issuers=auth.issuers)
     searches = Searches(system, audit, calibration.current, on_search=metrics.searched)
@@ -115,7 +120,8 @@ def make_app_state(
         queries=queries,
         searches=searches,
         access_log=AccessLog(audit, searches),
-        models=ModelRegistry(system, state, serving, audit, reviews, searches, candidates, holdout),
+        models=ModelRegistry(system, state, serving, audit, reviews, searches, candidates, means, holdout),
+        means=means,
         calibration=calibration,
         metrics=metrics,
         cameras=Cameras(system, state, policy, audit),
@@ -171,6 +177,15 @@ def alerts_of(service: AppState, who: Principal) -> dict[str, str]:
     return {
         subject: text for subject, text in found.items() if subject not in of_camera or who.sees(of_camera[subject])
     }
+
+
+def camera_means_of(service: AppState, who: Principal) -> dict[str, MeanOfCamera]:
+    """Where the means that are subtracted come from, of the cameras somebody sees; empty where none are."""
+    system = service.system
+    if not system.gallery.is_centred:
+        return {}
+    names = sorted({*system.pool.states(), *system.gallery.cameras()})
+    return service.means.tell(system.model, [name for name in names if who.sees(name)])
 
 
 def _live_jpeg(image: ImageArray) -> bytes:

@@ -1,4 +1,8 @@
-"""Thresholds of the running service: set again from recent sightings, kept on disk per model."""
+"""Thresholds of the running service: set again from recent sightings, kept on disk per model.
+
+They belong to the means that embeddings were centred with: with other means scores are on another scale, and thresholds
+of before are not used.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import ReidError
 from reid_mtda.files import write_json
+from reid_mtda.live.site_means import SiteMeans
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
 from reid_mtda.service.settings import ServiceSettings
@@ -32,13 +38,34 @@ def overlapping_pairs(cameras: Mapping[str, Camera]) -> frozenset[Pair]:
     )
 
 
+def means_differ(one: CameraMeans | None, other: CameraMeans | None) -> bool:
+    """Scores made with the one are on another scale than scores made with the other."""
+    return (one and one.mark) != (other and other.mark)
+
+
+def _refused(before: Thresholds, centring: str) -> str:
+    """Why thresholds of ``before`` do not judge scores of now, '' where there were none."""
+    if not before.pairs:
+        return ""
+    then, now = (f"centred by camera (means {mark})" if mark else "uncentred" for mark in (before.centring, centring))
+    return f"those of before were measured {then}, and embeddings are compared {now}"
+
+
 class Calibration:
     """The thresholds that judge answers now; measured in the background, never while somebody waits for an answer."""
 
-    def __init__(self, system: LiveSystem, folder: Path, settings: ServiceSettings) -> None:
+    def __init__(
+        self,
+        system: LiveSystem,
+        folder: Path,
+        settings: ServiceSettings,
+        means: SiteMeans,
+        on_new_means: Callable[[Mapping[str, str]], object] = lambda why: None,
+    ) -> None:
         self._system, self._folder, self._settings = system, Path(folder), settings
+        self._means, self._on_new_means = means, on_new_means
         self._lock, self._measuring = threading.Lock(), threading.Lock()
-        self._current = self._load(system.model.manifest.model_id)
+        self._current = self._load(*self._scale())
         self._due = 0.0
         self.made_s = 0.0
         system.periodic_checks.append(self.poll)
@@ -67,12 +94,17 @@ class Calibration:
             self._measuring.release()
 
     def current(self) -> Thresholds:
-        """The thresholds as they were last measured for the model that answers."""
-        model_id = self._system.model.manifest.model_id
+        """The thresholds as they were last measured for what answers: the model, and the means it is centred with."""
+        scale = self._scale()
         with self._lock:
-            if self._current.model_id != model_id:
-                self._current, self._due = self._load(model_id), 0.0
+            if (self._current.model_id, self._current.centring) != scale:
+                self._current, self._due = self._load(*scale), 0.0
             return self._current
+
+    def _scale(self) -> tuple[str, str]:
+        """What scores of now are made with: the model's id, and the mark of the camera means, '' without any."""
+        gallery = self._system.gallery
+        return gallery.model_id, gallery.centring.mark if gallery.centring else ""
 
     def renew(self) -> Thresholds:
         """Make the thresholds anew, now."""
@@ -81,12 +113,21 @@ class Calibration:
             self._renew()
         return self.current()
 
+    def _renew_means(self) -> None:
+        """Means first: what is measured afterwards is on their scale."""
+        serving = self._system.model_server.serving
+        means = self._means.renew(serving.gallery, serving.model, self._on_new_means)
+        if serving is self._system.model_server.serving and means_differ(means, serving.gallery.centring):
+            self._system.model_server.recentre(means)
+
     def _renew(self) -> None:
+        self._renew_means()
         gallery = self._system.gallery
+        model_id, centring = self._scale()
         numbers = gallery.numbers()[-_SAMPLE:].tolist()
         cameras = {name: state.settings for name, state in self._system.pool.states().items()}
         named = frozenset(pair_of(*pair) for pair in self._settings.overlapping)
-        rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers)
+        rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers, as_compared=True)
         records = [
             TrackRecord(row.camera, row.track_id, row.start_s, row.end_s, vectors[number])
             for number, row in rows.items()
@@ -95,20 +136,26 @@ class Calibration:
         made = calibrate(
             records,
             self._system.model_server.drift_monitor.within(),
-            model_id=gallery.model_id,
+            model_id=model_id,
+            centring=centring,
             false_match_rate=self._settings.false_match_rate,
             overlapping=named | overlapping_pairs(cameras),
         )
-        # Too few sightings yet, e.g. after retention took many: what was measured before still holds for this model.
+        # Too few sightings yet, e.g. after retention took many: what was measured before on this scale still holds.
         with self._lock:
-            if not made.is_calibrated and self._current.is_calibrated and self._current.model_id == made.model_id:
-                return
+            there = self._current
+            is_same_scale = (there.model_id, there.centring) == (made.model_id, made.centring)
+            if not made.is_calibrated:
+                if is_same_scale and there.is_calibrated:
+                    return
+                made = replace(made, refused=there.refused if is_same_scale else _refused(there, made.centring))
             self._current, self.made_s = made, time.time()
         write_json(
             self._path(made.model_id),
             {
                 "model_id": made.model_id,
                 "asked_rate": made.asked_rate,
+                "centring": made.centring,
                 "made_s": self.made_s,
                 "pairs": [{"cameras": pair, **asdict(value)} for pair, value in sorted(made.pairs.items())],
             },
@@ -117,16 +164,23 @@ class Calibration:
     def _path(self, model_id: str) -> Path:
         return self._folder / f"thresholds-{model_id}.json"
 
-    def _load(self, model_id: str) -> Thresholds:
-        empty = Thresholds(model_id, self._settings.false_match_rate, {})
+    def _load(self, model_id: str, centring: str) -> Thresholds:
+        empty = Thresholds(model_id, self._settings.false_match_rate, {}, centring=centring)
         try:
             there = json.loads(self._path(model_id).read_text(encoding="utf-8"))
             pairs = {}
             for row in there["pairs"]:
                 left, right = row.pop("cameras")
                 pairs[str(left), str(right)] = PairThreshold(**row)
-            kept = Thresholds(str(there["model_id"]), float(there["asked_rate"]), pairs)
-            return kept if (kept.model_id, kept.asked_rate) == (model_id, self._settings.false_match_rate) else empty
+            of = str(there.get("centring", ""))
+            kept = Thresholds(str(there["model_id"]), float(there["asked_rate"]), pairs, centring=of)
+            if (kept.model_id, kept.asked_rate) != (model_id, self._settings.false_match_rate):
+                return empty
+            if of == centring or not pairs:
+                return replace(kept, centring=centring)
+            refused = _refused(kept, centring)
+            log.warning("%s: not used, %s; thresholds are measured anew", self._path(model_id), refused)
+            return replace(empty, refused=refused)
         except FileNotFoundError:
             return empty
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -82,12 +82,14 @@ class Client:
         seen_camera: str | None = None,
         seen_s: float | None = None,
         whole_picture: bool = False,
+        rerank: bool = False,
     ) -> dict[str, Any]:
         """Where else was the person in the file ``picture`` seen? The answer as the API gives it.
 
         Where ``seen_camera`` and ``seen_s`` (POSIX seconds) say where and when it was taken, sightings that nobody
         could have reached are left out, unless ``keep_unreachable``. A picture in which no person is found is refused,
-        unless the ``whole_picture`` is to be searched for.
+        unless the ``whole_picture`` is to be searched for. ``rerank`` orders the nearest by common neighbours. Where
+        the service centres embeddings by camera, ``is_centred`` of the answer, ``seen_camera`` may come alone.
 
         Args:
             picture: the file.
@@ -112,7 +114,7 @@ class Client:
             raise ConfigError("filter, cameras: got no names, expected one or more; leave it out for all cameras")
         fields: dict[str, Any] = {"purpose": purpose, "case_reference": case_reference, "k": k, **vars(where)}
         fields |= {"keep_unreachable": keep_unreachable, "seen_camera": seen_camera, "seen_s": seen_s}
-        fields["whole_picture"] = whole_picture
+        fields |= {"whole_picture": whole_picture, "rerank": rerank}
         form = {name: value for name, value in fields.items() if value is not None}
         files = {"picture": (picture.name, data, "application/octet-stream")}
         return dict(self._ask("POST", "/search/picture", data=form, files=files))
@@ -126,6 +128,7 @@ class Client:
         k: int = 20,
         where: Filter = EVERYTHING,
         keep_unreachable: bool = False,
+        rerank: bool = False,
     ) -> dict[str, Any]:
         """Where else was the person of a sighting seen? Arguments as in ``search_picture``.
 
@@ -138,8 +141,12 @@ class Client:
             keep_unreachable: show those whom nobody could have been in time, too.
         """
         body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, "k": k}
-        body |= {**vars(where), "keep_unreachable": keep_unreachable}
+        body |= {**vars(where), "keep_unreachable": keep_unreachable, "rerank": rerank}
         return dict(self._ask("POST", "/search", json=body))
+
+    def model(self) -> dict[str, Any]:
+        """The model that answers, its thresholds, and what its embeddings are centred with."""
+        return dict(self._ask("GET", "/model"))
 
     def cameras(self) -> list[dict[str, Any]]:
         """All cameras that the token may see."""

@@ -245,13 +245,17 @@ class SampledRecall:
             return None
         rng = np.random.default_rng(len(numbers))
         chosen = rng.choice(numbers, min(self._sample, len(numbers)), replace=False).tolist()
-        vectors = gallery.vectors(chosen)
+        vectors = gallery.vectors(chosen, as_compared=True)
         matrix, ids = np.stack(list(vectors.values())), np.array(list(vectors))
         found = wanted = 0
-        for query in matrix[: self._queries]:
-            answer = gallery.search(query, 10)
+        asked = ids[: self._queries].tolist()
+        given_as, taken_by = gallery.vectors(asked), gallery.lookup(asked)
+        for number in asked:
+            if number not in given_as or number not in taken_by:  # deleted meanwhile
+                continue
+            answer = gallery.search(given_as[number], 10, camera=taken_by[number].camera)
             given = {hit.sighting_id for hit in answer.hits}
-            near = matrix @ query >= answer.hits[-1].score + 1e-6
+            near = matrix @ vectors[number] >= answer.hits[-1].score + 1e-6
             wanted += int(near.sum())
             found += sum(int(number) in given for number in ids[near])
         return found / wanted if wanted else None

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reid_mtda.camera_means import read_cameras
+from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.holdout import Holdout
 from reid_mtda.live.model_gate import GateReport, compare_models
 from reid_mtda.live.reindex import carry_over, drop_gone
+from reid_mtda.live.site_means import SiteMeans
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import Model, load_model
 from reid_mtda.service.audit import Audit
@@ -23,7 +25,14 @@ from reid_mtda.service.queries import SearchError, number_of
 from reid_mtda.service.review import Reviews
 from reid_mtda.service.roles import Principal
 from reid_mtda.service.searches import Searches
-from reid_mtda.service.serving_record import Place, ServingRecord, gallery_for, keep_serving
+from reid_mtda.service.serving_record import (
+    Place,
+    ServingRecord,
+    gallery_for,
+    is_model_folder,
+    keep_serving,
+    model_in,
+)
 from reid_mtda.types import ModelManifest
 
 log = logging.getLogger(__name__)
@@ -51,6 +60,7 @@ class ModelRegistry:
         state: folder of the service's files; galleries of new models are made in it.
         serving: the model that answers now, and the one before it.
         candidates: folder of model folders, or of adaptations' run folders, to choose from; it need not be there.
+        means: of the site's cameras, which a model's embeddings are centred with.
         holdout: labelled pictures that the gate looks at, too.
     """
 
@@ -63,9 +73,10 @@ class ModelRegistry:
         reviews: Reviews,
         searches: Searches,
         candidates: Path,
+        means: SiteMeans,
         holdout: Holdout | None = None,
     ) -> None:
-        self._system, self._state, self._candidates = system, Path(state), candidates
+        self._system, self._state, self._candidates, self._means = system, Path(state), candidates, means
         self._audit, self._reviews, self._searches = audit, reviews, searches
         self._check_set = holdout
         self._lock = threading.Lock()
@@ -89,19 +100,19 @@ class ModelRegistry:
     def candidates(self) -> list[str]:
         """Names of the model folders to choose from, and of the adaptations that made one."""
         try:
-            return sorted(path.name for path in self._candidates.iterdir() if _model_in(path))
+            return sorted(path.name for path in self._candidates.iterdir() if model_in(path))
         except OSError:  # the folder is not there, or no longer
             return []
 
     def poll(self) -> None:
         """Notice when the folder of a model went while running: nothing stops, but nothing starts from it either."""
         found = []
-        if not _is_there(self._now.model):
+        if not is_model_folder(self._now.model):
             advice = "the model goes on from memory, but the service could not be started again; put it back"
             found.append(
                 f"model {self._system.model.manifest.model_id}: its folder {self._now.model} is gone; {advice}"
             )
-        if self._before is not None and not _is_there(self._before.model):
+        if self._before is not None and not is_model_folder(self._before.model):
             found.append(f"the model before: its folder {self._before.model} is gone; there is no way back to it")
         self._system.alerts.put("model", "; ".join(found))
 
@@ -116,6 +127,7 @@ class ModelRegistry:
         Raises:
             SearchError: no such candidate.
             ModelError: its folder cannot be used.
+            ConfigError: models are to be centred, and it says too little of its cameras.
             ImageError: a picture of the check set is gone.
         """
         candidate = load_model(self._folder(name), device=self._device)
@@ -123,6 +135,7 @@ class ModelRegistry:
             self._system.samples.all(),
             self._system.model,
             candidate,
+            centring=(self._system.gallery.centring, self._centring(candidate)),
             cameras=self._system.pool.states(),
             holdout=self._check_set,
             stopped=self._system.is_stopping,
@@ -171,7 +184,7 @@ class ModelRegistry:
 
     def _folder(self, name: str) -> Path:
         # What is listed is a name of that folder: nothing leads out of it.
-        model = _model_in(self._candidates / name) if name in self.candidates() else None
+        model = model_in(self._candidates / name) if name in self.candidates() else None
         if model is None:
             raise SearchError(f"candidate {name[:64]!r}: no such model folder among the candidates", 404)
         return model.resolve()
@@ -253,7 +266,9 @@ class ModelRegistry:
         system, previous_gallery = self._system, self._system.model_server.previous_gallery
         reopened = previous_gallery is not None and previous_gallery.folder.resolve() == place.gallery
         is_made = not place.gallery.exists()
+        centring = self._centring(model)
         new = previous_gallery if reopened and previous_gallery is not None else Gallery.open(place.gallery, model)
+        new.recentre(centring)  # the one set aside was opened without its model
         old_id = system.model.manifest.model_id
         with ExitStack() as undo:
             if not reopened:
@@ -277,6 +292,10 @@ class ModelRegistry:
                     previous_gallery.delete(previous_gallery.sightings())
                     previous_gallery.close()
                 self._keep(model.manifest, place, self._before, is_complete=True)
+
+    def _centring(self, model: Model) -> CameraMeans | None:
+        """What embeddings of ``model`` are centred with at this site."""
+        return self._means.of(model, {*self._system.pool.states(), *self._system.gallery.cameras()})
 
     def _renumber(self) -> None:
         """Sightings may have other numbers now: those that a review names are looked up, and no others."""
@@ -307,13 +326,3 @@ def _remove(gallery: Path) -> None:
         shutil.rmtree(gallery)
     except OSError as error:
         log.error("%s: could not be removed (%s); the next start tries again", gallery, error.strerror or error)
-
-
-def _is_there(model: Path) -> bool:
-    """A card, and weights beside it."""
-    return (model / "manifest.json").is_file() and any(model.glob("model.*"))
-
-
-def _model_in(folder: Path) -> Path | None:
-    """The model of a candidate: the folder itself, or the student of the adaptation that ran in it."""
-    return next((place for place in (folder, folder / "student") if (place / "manifest.json").is_file()), None)

@@ -43,7 +43,8 @@ class SearchError(ReidError):
 class Query:
     """Who is searched for: the vector (D,), the picture as JPEG, where it comes from, and where they were, if known.
 
-    ``remark`` says what is to be known of the picture, e.g. that nobody was found in it.
+    ``remark`` says what is to be known of the picture, e.g. that nobody was found in it; ``said_camera`` is the camera
+    that whoever uploaded it says took it.
     """
 
     key: str
@@ -54,6 +55,12 @@ class Query:
     camera: str | None = None
     seen: Seen | None = None
     remark: str = ""
+    said_camera: str | None = None
+
+    @property
+    def taken_by(self) -> str | None:
+        """The camera that took the picture, as far as anybody knows; None: it comes from elsewhere."""
+        return self.camera or self.said_camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +197,7 @@ class Queries:
         Args:
             principal: who searches.
             data: the file.
-            seen_camera: the camera that took it, if known; with ``seen_s``.
+            seen_camera: the camera that took it, if known; with ``seen_s``, or alone in a gallery that is centred.
             seen_s: when, POSIX seconds.
             whole: search for the whole picture where nobody is found in it.
 
@@ -208,7 +215,8 @@ class Queries:
             raise SearchError(_NOBODY, 422)
         crop = image if person is None else person
         key = f"upload:{hashlib.sha256(data).hexdigest()}"
-        return replace(self._query(key, crop, encode_jpeg(crop, longest_px=THUMBNAIL_PX), seen=seen), remark=remark)
+        query = self._query(key, crop, encode_jpeg(crop, longest_px=THUMBNAIL_PX), seen=seen)
+        return replace(query, remark=remark, said_camera=seen_camera)
 
     def _person(self, image: ImageArray) -> tuple[ImageArray | None, str]:
         """The person in an uploaded picture, None where nobody is in it, and what is to be said of that."""
@@ -226,13 +234,13 @@ class Queries:
     def _seen(self, principal: Principal, camera: str | None, time_s: float | None) -> Seen | None:
         if camera is None and time_s is None:
             return None
-        if camera is None or time_s is None:
+        if camera is None or (time_s is None and not self._system.gallery.is_centred):
             raise SearchError("got only one of seen_camera and seen_s, expected both: where and when", 422)
-        if not -1e11 < time_s < 1e11:
+        if time_s is not None and not -1e11 < time_s < 1e11:
             raise SearchError(f"seen_s: got {time_s}, expected POSIX seconds", 422)
         if not principal.sees(camera) or camera not in self._system.pool.states():
             raise SearchError(f"camera {camera[:64]!r}: no such camera", 404)
-        return Seen(camera, time_s, time_s)
+        return None if time_s is None else Seen(camera, time_s, time_s)
 
     def of_sighting(self, principal: Principal, number: int) -> Query:
         """The query of a sighting, with the vector that stands in the gallery.

@@ -17,6 +17,7 @@ from reid_mtda.camera_means import read_cameras
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.files import lock_folder, remove_part_files
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.live.site_means import SiteMeans
 from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.schema import load_yaml
@@ -177,8 +178,10 @@ def running_service(
     lock_folder(state)
     remove_part_files(state)  # of a kill; not deeper: jobs that make candidates may be at work in theirs
     serving = load_serving(state, model, gallery, settings.device)
+    means = SiteMeans(state, settings.centred)
     opened = Gallery.open(serving.now.gallery, serving.model)
     try:
+        opened.recentre(means.of(serving.model, {*site.cameras, *opened.cameras()}))
         _lock_galleries(gallery, serving)
     except BaseException:
         opened.close()

@@ -115,6 +115,8 @@ class SearchOut(BaseModel):
 
     ``path`` numbers the matches that one person can have made, in order of time. ``unknown_cameras`` were asked for
     and are none that you see: nothing of them is among the hits. ``remark`` says what is to be known of the picture.
+    ``is_centred``: each camera's mean was subtracted before comparing, from the picture that of ``taken_by``, or
+    of all cameras where that is null. ``is_reranked``: the order is by common neighbours, scores are as they were.
     """
 
     search_id: str
@@ -128,6 +130,9 @@ class SearchOut(BaseModel):
     left_out: LeftOutOut
     unknown_cameras: list[str]
     remark: str
+    is_centred: bool
+    taken_by: str | None
+    is_reranked: bool
 
     @classmethod
     def of(cls, search: Search) -> SearchOut:
@@ -146,6 +151,9 @@ class SearchOut(BaseModel):
             ),
             unknown_cameras=list(search.unknown_cameras),
             remark=search.query.remark,
+            is_centred=search.is_centred,
+            taken_by=search.query.taken_by,
+            is_reranked=search.asked.rerank,
         )
 
 
@@ -162,11 +170,13 @@ class SearchIn(Body):
     end_s: float | None = None
     min_score: float | None = Field(default=None, ge=-1, le=1)
     keep_unreachable: bool = False
+    rerank: bool = False
 
     @property
     def asked(self) -> Asked:
         """How many, and where to look."""
-        return Asked(self.k, Filter(self.cameras, self.start_s, self.end_s, self.min_score), self.keep_unreachable)
+        where = Filter(self.cameras, self.start_s, self.end_s, self.min_score)
+        return Asked(self.k, where, self.keep_unreachable, self.rerank)
 
 
 class PickIn(Body):

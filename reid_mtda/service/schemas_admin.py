@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.model_gate import GateReport
+from reid_mtda.live.site_means import MeanOfCamera
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit_chain import AuditEntry
 from reid_mtda.service.auth import TokenInfo
@@ -126,13 +127,33 @@ class ThresholdOut(BaseModel):
     found_within_rate: float | None
 
 
+class MeanOut(BaseModel):
+    """The mean of one camera that is subtracted before embeddings are compared.
+
+    ``origin``: ``adaptation`` (the model's own), ``sightings`` (``made`` anew here), ``common`` (it has none).
+    ``people``: about how many it is of; ``share``: what it counts beside the mean of all cameras, 0 to 1.
+    """
+
+    origin: str
+    people: int
+    share: float
+    made: str | None
+
+    @classmethod
+    def of(cls, mean: MeanOfCamera) -> MeanOut:
+        """The API's form of where a mean comes from."""
+        made = None if mean.made_s is None else iso_utc(mean.made_s)
+        return cls(origin=mean.origin, people=mean.people, share=round(mean.share, 3), made=made)
+
+
 class ModelOut(BaseModel):
     """The model that answers and how its thresholds were set.
 
     ``drift`` by camera: 1 - cosine of its last 200 sightings' mean embedding to that of the crops that the model was
     adapted to, or of its first 200 sightings with this model where it was not adapted to that camera.
     ``expected_false_matches``: other people that one search of this gallery matches at most, on average (95 %);
-    ``calibration`` says why there is no threshold yet.
+    ``calibration`` says why there is no threshold yet. ``is_centred``: each camera's mean is subtracted before
+    embeddings are compared, those of ``camera_means``.
     """
 
     model_id: str
@@ -146,6 +167,8 @@ class ModelOut(BaseModel):
     expected_false_matches: float | None
     thresholds: list[ThresholdOut]
     drift: dict[str, float]
+    is_centred: bool
+    camera_means: dict[str, MeanOut]
 
 
 class CandidateIn(Body):

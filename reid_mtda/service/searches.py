@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.rerank import RERANKED, rerank_hits
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit import Audit
@@ -43,12 +44,14 @@ class Reason:
 class Asked:
     """What somebody asks for: at most ``k`` answers, ``where`` to look.
 
-    ``keep_unreachable`` shows also what nobody could have reached by the site's travel times.
+    ``keep_unreachable`` shows also what nobody could have reached by the site's travel times. ``rerank`` orders the
+    nearest by whom they have near them in common with the query (`gallery.rerank`); scores stay.
     """
 
     k: int = 20
     where: Filter = EVERYTHING
     keep_unreachable: bool = False
+    rerank: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,7 @@ class Search:
     travel: TravelTimes
     left_out: LeftOut
     unknown_cameras: tuple[str, ...]
+    is_centred: bool = False
 
     @property
     def matches(self) -> tuple[Judged, ...]:
@@ -149,6 +153,7 @@ class Searches:
             travel=travel,
             left_out=left_out,
             unknown_cameras=self._unknown(principal, asked.where),
+            is_centred=gallery.is_centred,
         )
         self._audit.add(
             principal,
@@ -273,10 +278,12 @@ def _ask(gallery: Gallery, query: Query, asked: Asked, travel: TravelTimes) -> t
     """The hits that pass, and what was left out; more are asked for until enough are reachable."""
     seen = None if asked.keep_unreachable or not travel.are_stated else query.seen
     # The sighting searched for would be its own best answer.
-    count = asked.k + (query.sighting_id is not None)
+    count = (max(asked.k, RERANKED) if asked.rerank else asked.k) + (query.sighting_id is not None)
     while True:
-        answer = gallery.search(query.vector, count, where=asked.where)
-        others = (hit for hit in answer.hits if hit.sighting_id != query.sighting_id)
+        answer = gallery.search(query.vector, count, where=asked.where, camera=query.taken_by)
+        others = tuple(hit for hit in answer.hits if hit.sighting_id != query.sighting_id)
+        if asked.rerank:
+            others = rerank_hits(gallery, query.vector, others, camera=query.taken_by)
         hits, left_out = travel.reachable(seen, others, asked.k)
         if len(hits) == asked.k or len(answer.hits) < count or count >= _LOOKED_AT:
             return hits, left_out

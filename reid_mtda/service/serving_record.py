@@ -135,3 +135,13 @@ def keep_serving(
 
 def _place(value: dict[str, str]) -> Place:
     return Place(Path(value["model"]), Path(value["gallery"]))
+
+
+def is_model_folder(model: Path) -> bool:
+    """A card, and weights beside it."""
+    return (model / "manifest.json").is_file() and any(model.glob("model.*"))
+
+
+def model_in(folder: Path) -> Path | None:
+    """The model of a candidate: the folder itself, or the student of the adaptation that ran in it."""
+    return next((place for place in (folder, folder / "student") if (place / "manifest.json").is_file()), None)

@@ -6,6 +6,7 @@ import ipaddress
 
 from pydantic import Field, field_validator
 
+from reid_mtda.centring import Centred
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.schema import Strict
 from reid_mtda.service.notify.settings import NotifySettings
@@ -23,6 +24,11 @@ class ServiceSettings(Strict):
     notify: NotifySettings = Field(default_factory=NotifySettings, description="Who is told of events.")
     false_match_rate: float = Field(
         default=0.001, gt=0, lt=0.5, description="Share of comparisons between different people that may match."
+    )
+    centred: Centred = Field(
+        default="auto",
+        description="Whether each camera's mean embedding is subtracted before embeddings are compared; auto: where "
+        "the model was adapted to a camera of the site, on: refused where its folder says nothing of cameras.",
     )
     calibrate_every_s: float = Field(default=300.0, gt=0, description="Seconds between two calibrations.")
     overlapping: tuple[tuple[str, str], ...] = Field(

@@ -13,7 +13,7 @@ from reid_mtda.errors import ReidError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.service import api, api_cameras
 from reid_mtda.service.api import Parts, jpeg, sightings_page
-from reid_mtda.service.app_state import alerts_of, service_of
+from reid_mtda.service.app_state import alerts_of, camera_means_of, service_of
 from reid_mtda.service.middleware import Sent, Who, identify
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
@@ -131,6 +131,7 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         gallery_size=size_seen(parts.system.gallery, who),
         thresholds=thresholds,
         rows=rows,
+        means=camera_means_of(parts, who),
         drift={
             name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
         },
@@ -170,6 +171,7 @@ def search_form(
         shown=shown,
         cameras=names,
         limited=travel_times(parts.system).are_stated,
+        centred=parts.system.gallery.is_centred,
     )
 
 
@@ -265,6 +267,7 @@ def _asked(form: FormData, times: SiteTime) -> Asked:
                 min_score=float(score) if score else None,
             ),
             keep_unreachable=text_of(form, "keep_unreachable") == "yes",
+            rerank=text_of(form, "rerank") == "yes",
         )
     except ValueError:
         raise SearchError("filters: a number cannot be read; check them", 422) from None

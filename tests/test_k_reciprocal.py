@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 
+<<<<<<<< HEAD:tests/evaluation/test_rerank.py
 from reid_mtda.evaluation import rerank
 from reid_mtda.evaluation.cosine import unit_rows
 from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
 from reid_mtda.evaluation.rerank import rerank_dist
+========
+from reid_mtda.evaluation.cosine import unit_rows
+from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
+from reid_mtda.k_reciprocal import rerank_dist
+>>>>>>>> db02860 (The running service compares embeddings centred by camera, and may re-rank a search's answers):tests/test_k_reciprocal.py
 
 
 def people(seed, queries=40, gallery=150, ids=15, dim=16, spread=0.5):
@@ -25,7 +31,7 @@ def test_equals_torchreid(k1, k2, weight, monkeypatch):
     ensure_torchvision()
     from torchreid.reid.utils.rerank import re_ranking
 
-    monkeypatch.setattr(rerank, "_CHUNK_BYTES", 10_000)
+    monkeypatch.setattr("reid_mtda.k_reciprocal._CHUNK_BYTES", 10_000)
     (query, *_), (gallery, *_) = people(3)
     wanted = re_ranking(
         1 - query @ gallery.T, 1 - query @ query.T, 1 - gallery @ gallery.T, k1=k1, k2=k2, lambda_value=weight
