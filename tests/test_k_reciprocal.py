@@ -1,16 +1,9 @@
 import numpy as np
 import pytest
 
-<<<<<<<< HEAD:tests/evaluation/test_rerank.py
-from reid_mtda.evaluation import rerank
-from reid_mtda.evaluation.cosine import unit_rows
-from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
-from reid_mtda.evaluation.rerank import rerank_dist
-========
 from reid_mtda.evaluation.cosine import unit_rows
 from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
 from reid_mtda.k_reciprocal import rerank_dist
->>>>>>>> db02860 (The running service compares embeddings centred by camera, and may re-rank a search's answers):tests/test_k_reciprocal.py
 
 
 def people(seed, queries=40, gallery=150, ids=15, dim=16, spread=0.5):
