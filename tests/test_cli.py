@@ -278,6 +278,8 @@ def test_a_centred_search_and_evaluation(run, town, picture, tmp_path):
         expected = np.sort(there @ centre(query, [camera], means)[0])[::-1]
         assert code == 0
         np.testing.assert_allclose([hit["score"] for hit in json.loads(out)["hits"]], expected, atol=1e-5)
+    plain, again = (json.loads(run(*search, "--json", *more)[1])["hits"] for more in ((), ("--rerank",)))
+    assert sorted(hit["score"] for hit in plain) == sorted(hit["score"] for hit in again) and len(again) == len(plain)
     check_refused(
         run(*search, "--centred", "--seen-camera", "camera 3"), "camera 'camera 3'", "did you mean 'camera 1'"
     )

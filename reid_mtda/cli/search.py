@@ -42,8 +42,12 @@ def search(
         bool, typer.Option("--centred", help="With --gallery: subtract each camera's mean before comparing.")
     ] = False,
     seen_camera: Annotated[
-        str | None, typer.Option(help="With --centred: the camera that took the picture, if known.")
+        str | None,
+        typer.Option(help="With --centred, or --server that centres: the camera that took the picture, if known."),
     ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Order the nearest 200 by the neighbours that they share with the picture.")
+    ] = False,
     sheet: Annotated[Path | None, typer.Option(help="Write the answers as a picture here (.png).")] = None,
     device: ModelDeviceOpt = "cpu",
     json_: JsonOpt = False,
@@ -67,10 +71,17 @@ def search(
 
         given = {"--token": token, "--purpose": purpose, "--case": case}
         unused: dict[str, object] = {**here, "--detector": detector, "--centred": "" if centred else None}
-        _check_options("with --server", needed=given, refused={**unused, "--seen-camera": seen_camera})
+        _check_options("with --server", needed=given, refused=unused)
         with Client(server, token or "", certificate=certificate) as client:
             found = client.search_picture(
-                picture, purpose=purpose or "", case_reference=case or "", k=k, where=where, whole_picture=whole_picture
+                picture,
+                purpose=purpose or "",
+                case_reference=case or "",
+                k=k,
+                where=where,
+                whole_picture=whole_picture,
+                seen_camera=seen_camera,
+                rerank=rerank,
             )
             if sheet is not None:
                 with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +107,7 @@ def search(
             device=device,
             centred=centred,
             seen_camera=seen_camera,
+            rerank=rerank,
         )
         if sheet is not None:
             draw_contact_sheet(sheet, image, answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from reid_mtda.errors import GalleryError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
 from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.rerank import RERANKED, rerank_hits
 from reid_mtda.model import Model
 from reid_mtda.types import Detect, FloatArray, ImageArray, ModelManifest, SearchAnswer
 from reid_mtda.vision.crops import crop_box
@@ -31,6 +33,7 @@ def search_picture(
     *,
     where: Filter = EVERYTHING,
     camera: str | None = None,
+    rerank: bool = False,
 ) -> SearchAnswer:
     """Where else was the person in ``picture`` seen?
 
@@ -42,6 +45,7 @@ def search_picture(
         k: hits at most, >= 1.
         where: only sightings that pass.
         camera: that which took the picture, if known, for a gallery that is centred.
+        rerank: order the nearest by the neighbours that they share with the picture (`gallery.rerank`).
 
     Raises:
         ImageError: a picture too small or too large.
@@ -53,7 +57,10 @@ def search_picture(
             "search with the model it was built with, or run 'reid-mtda index' into a new folder"
         )
     vector = embed_picture(picture, model, detect)
-    return gallery.search(vector, k, where=where, camera=camera)
+    if not rerank:
+        return gallery.search(vector, k, where=where, camera=camera)
+    answer = gallery.search(vector, max(k, RERANKED), where=where, camera=camera)
+    return replace(answer, hits=rerank_hits(gallery, vector, answer.hits, camera=camera)[:k])
 
 
 def embed_picture(picture: ImageArray, model: Model, detect: Detect | None = None) -> FloatArray:

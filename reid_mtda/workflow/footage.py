@@ -183,6 +183,7 @@ def search_gallery(
     device: str = "cpu",
     centred: bool = False,
     seen_camera: str | None = None,
+    rerank: bool = False,
 ) -> tuple[ImageArray, SearchAnswer]:
     """Search a picture file in a gallery on disk.
 
@@ -196,6 +197,7 @@ def search_gallery(
         device: where the model runs, as in ``load_model``.
         centred: vectors are centred by camera before they are compared.
         seen_camera: the camera that took the picture, if known; of use with ``centred`` alone.
+        rerank: order the nearest by the neighbours that they share with the picture, as in ``gallery.rerank``.
 
     Raises:
         ReidError: a picture, model, gallery or filter that cannot be used, a camera the gallery does not know, or a
@@ -217,7 +219,7 @@ def search_gallery(
     with Gallery.open(gallery_folder, model, centred="on" if centred else "off") as gallery:
         _check_cameras(where.cameras, gallery)
         _check_cameras(None if seen_camera is None else [seen_camera], gallery)
-        return image, search_picture(image, model, gallery, detect, k, where=where, camera=seen_camera)
+        return image, search_picture(image, model, gallery, detect, k, where=where, camera=seen_camera, rerank=rerank)
 
 
 def _check_cameras(wanted: Sequence[str] | None, gallery: Gallery) -> None:

@@ -28,8 +28,8 @@ from reid_mtda.errors import ConfigError
 from reid_mtda.model_folder import read_manifest
 from reid_mtda.service.app import create_app
 from reid_mtda.service.app_state import AppState
-from reid_mtda.service.auth import Role
 from reid_mtda.service.metrics import SampledRecall
+from reid_mtda.service.roles import Role
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.site import Camera, Site
