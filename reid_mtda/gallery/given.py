@@ -160,7 +160,17 @@ def as_picture(query: object) -> ImageArray | None:
 def as_centring(
     where: str, model: Model | ModelManifest | str | None, centred: Centred | CameraMeans
 ) -> CameraMeans | None:
-    """What vectors of ``model`` are centred with, None where they are not."""
+    """What vectors of a model are centred with, None where they are not.
+
+    Args:
+        where: opens the message of a refusal.
+        model: as `Gallery.open` takes it.
+        centred: means of one's own, or whether those of the model's folder are taken.
+
+    Raises:
+        GalleryError: ``on`` without a model that lies in a folder, or none of these words.
+        ConfigError: ``on``, and the folder says too little of its cameras.
+    """
     if isinstance(centred, CameraMeans):
         return centred
     if centred == "off":

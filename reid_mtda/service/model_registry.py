@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -28,6 +27,8 @@ from reid_mtda.service.searches import Searches
 from reid_mtda.service.serving_record import (
     Place,
     ServingRecord,
+    abandon_gallery,
+    clear_gallery,
     gallery_for,
     is_model_folder,
     keep_serving,
@@ -91,7 +92,7 @@ class ModelRegistry:
         aside = self._system.model_server.previous_gallery = serving.open_before()
         for folder in serving.left_over:
             self._audit.add("service", "gallery_removed", gallery=folder.name)
-            _clear(folder, is_ours=folder.parent == gallery_for(self._state, ""))
+            clear_gallery(folder, is_ours=folder.parent == gallery_for(self._state, ""))
         self._keep(serving.model.manifest, serving.now, serving.before, is_complete=serving.is_complete)
         self._renumber()
         if aside is not None and not serving.is_complete:
@@ -272,7 +273,7 @@ class ModelRegistry:
         old_id = system.model.manifest.model_id
         with ExitStack() as undo:
             if not reopened:
-                undo.callback(_abandon, new, is_made=is_made)
+                undo.callback(abandon_gallery, new, is_made=is_made)
             self._carry_over(system.gallery, new, model)
             with system.model_server.galleries_lock:
                 if not reopened:  # erasure and retention did not reach it until now
@@ -302,27 +303,3 @@ class ModelRegistry:
         gallery = self._system.gallery
         self._reviews.renumber(lambda key: number_of(gallery, key))
         self._searches.forget_all()
-
-
-def _abandon(gallery: Gallery, *, is_made: bool) -> None:
-    """Leave no gallery behind that neither erasure nor retention would reach."""
-    gallery.close()
-    if is_made:
-        _remove(gallery.folder)
-
-
-def _clear(gallery: Path, *, is_ours: bool) -> None:
-    if is_ours:
-        return _remove(gallery)
-    try:
-        with Gallery.open(gallery) as opened:
-            opened.delete(opened.sightings())
-    except ReidError as error:
-        log.error("%s: could not be emptied; remove it: %s", gallery, error)
-
-
-def _remove(gallery: Path) -> None:
-    try:
-        shutil.rmtree(gallery)
-    except OSError as error:
-        log.error("%s: could not be removed (%s); the next start tries again", gallery, error.strerror or error)

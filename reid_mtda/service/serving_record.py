@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,3 +146,28 @@ def is_model_folder(model: Path) -> bool:
 def model_in(folder: Path) -> Path | None:
     """The model of a candidate: the folder itself, or the student of the adaptation that ran in it."""
     return next((place for place in (folder, folder / "student") if (place / "manifest.json").is_file()), None)
+
+
+def abandon_gallery(gallery: Gallery, *, is_made: bool) -> None:
+    """Leave no gallery behind that neither erasure nor retention would reach."""
+    gallery.close()
+    if is_made:
+        _remove(gallery.folder)
+
+
+def clear_gallery(gallery: Path, *, is_ours: bool) -> None:
+    """Empty a gallery of a model that went; one that the service made is removed whole."""
+    if is_ours:
+        return _remove(gallery)
+    try:
+        with Gallery.open(gallery) as opened:
+            opened.delete(opened.sightings())
+    except ReidError as error:
+        log.error("%s: could not be emptied; remove it: %s", gallery, error)
+
+
+def _remove(gallery: Path) -> None:
+    try:
+        shutil.rmtree(gallery)
+    except OSError as error:
+        log.error("%s: could not be removed (%s); the next start tries again", gallery, error.strerror or error)
