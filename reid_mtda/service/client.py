@@ -88,8 +88,8 @@ class Client:
 
         Where ``seen_camera`` and ``seen_s`` (POSIX seconds) say where and when it was taken, sightings that nobody
         could have reached are left out, unless ``keep_unreachable``. A picture in which no person is found is refused,
-        unless the ``whole_picture`` is to be searched for. ``rerank`` orders the nearest by common neighbours. Where
-        the service centres embeddings by camera, ``is_centred`` of the answer, ``seen_camera`` may come alone.
+        unless the ``whole_picture`` is to be searched for. Where the service centres embeddings by camera,
+        ``is_centred`` of the answer, ``seen_camera`` may come alone.
 
         Args:
             picture: the file.
@@ -101,6 +101,7 @@ class Client:
             seen_camera: that which took the picture; None: not known.
             seen_s: POSIX seconds when it was taken; None: not known.
             whole_picture: the whole picture is the person; nobody is looked for in it.
+            rerank: order the nearest by the neighbours that they share with the picture.
 
         Raises:
             ImageError: the file cannot be read.
@@ -139,6 +140,7 @@ class Client:
             k: how many at most.
             where: only those that pass.
             keep_unreachable: show those whom nobody could have been in time, too.
+            rerank: order the nearest by the neighbours that they share with the picture.
         """
         body = {"sighting_id": sighting_id, "purpose": purpose, "case_reference": case_reference, "k": k}
         body |= {**vars(where), "keep_unreachable": keep_unreachable, "rerank": rerank}
