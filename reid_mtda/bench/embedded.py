@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reid_mtda.camera_means import write_cameras
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.errors import DataError
 from reid_mtda.evaluation.retrieval import Features, name_cameras
-from reid_mtda.model import Model
+from reid_mtda.model import Model, load_model
 from reid_mtda.models.device import device_of
 from reid_mtda.models.embedder import Embedder
 from reid_mtda.types import FloatArray, IdentitySet, IntArray, ModelManifest, Preprocess, RetrievalSplit, UnlabelledSet
@@ -115,6 +116,33 @@ def embed_test(
         for own, side in zip(rows[:2], (query, gallery), strict=True)
     ]
     return plain, Features(sides[0], query.pids, query.camids, sides[1], gallery.pids, gallery.camids)
+
+
+def write_means(
+    folder: Path, manifest: ModelManifest, targets: Mapping[str, UnlabelledSet], titles: Sequence[str]
+) -> None:
+    """Write the means of each camera's unlabelled crops beside an exported model, at most 500 crops of a camera.
+
+    Args:
+        folder: the model folder.
+        manifest: its card.
+        targets: crops by camera or set, as `load_targets` names them.
+        titles: of the data sets, which names of cameras begin with there, and not in the sets themselves.
+    """
+    embed, rows, people = load_model(folder).embed, {}, {}
+    for key, target in targets.items():
+        title = next((title for title in titles if key.startswith(f"{title}-")), None)
+        cameras = np.zeros(len(target), np.int64) if target.cameras is None else target.cameras
+        for camid in np.unique(cameras):
+            own = np.flatnonzero(cameras == camid)
+            own = own[np.linspace(0, len(own) - 1, min(len(own), MEAN_CROPS)).round().astype(np.int64)]
+            if target.cameras is None:
+                name = key if title is None else key.removeprefix(f"{title}-")
+            else:
+                name = f"camera {camid + 1}" if len(targets) == 1 else f"{key}, camera {camid + 1}"
+            rows[name] = embed([target.paths[row] for row in own])
+            people[name] = count_people(rows[name], None if target.tracklets is None else target.tracklets[own])
+    write_cameras(folder, manifest, rows, people)
 
 
 def _embed_once(sides: Sequence[IdentitySet], names: tuple[str, ...], title: str, embed: EmbedSide) -> list[FloatArray]:

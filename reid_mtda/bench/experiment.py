@@ -10,6 +10,7 @@ from typing import Any
 
 from reid_mtda.bench.baselines import train_baselines
 from reid_mtda.bench.demo import demo
+from reid_mtda.bench.embedded import write_means
 from reid_mtda.bench.retrieval_table import plot_seeds, read_run, seeds_table
 from reid_mtda.bench.score import score_elsewhere, score_run, students
 from reid_mtda.config import AdaptConfig, TargetData
@@ -90,7 +91,8 @@ def run_seeds(
 def export_students(preset: Path, out: Path, seeds: Sequence[int]) -> list[Path]:
     """Make a model folder of each network for all cameras that the finished runs of ``run_seeds`` hold.
 
-    Rows whose BatchNorm statistics differ by camera are the row beside them with other statistics, and have none.
+    Each has the means of the cameras' unlabelled crops, so that searches and scores with it can be centred. Rows whose
+    BatchNorm statistics differ by camera are the row beside them with other statistics, and have none.
 
     Args:
         preset: as `run_seeds` took it; what decided the result is read from the runs.
@@ -109,15 +111,13 @@ def export_students(preset: Path, out: Path, seeds: Sequence[int]) -> list[Path]
         place = Path(out) / str(seed)
         settings = {k: v for k, v in read_run(place)["run"]["config"].items() if k in AdaptConfig.model_fields}
         run, config = Run(place, seed), parse(AdaptConfig, settings, where=f"{place}/run.json")
-        if config.targets:
-            crops = [path for target in load_targets(config.targets, run).values() for path in target.paths[:8]]
-        else:
-            crops = [path for target in load_folder(place / "crops").values() for path in target.paths[:8]]
+        targets = load_targets(config.targets, run) if config.targets else load_folder(place / "crops")
+        crops = [path for target in targets.values() for path in target.paths[:8]]
         for name, file in students(run, config).items():
             folder = place / "exported" / re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
             if not folder.exists():
                 model = load_embedder(file, run=run)
-                export_student(
+                manifest = export_student(
                     model,
                     folder,
                     arch=model.spec.arch,
@@ -125,6 +125,7 @@ def export_students(preset: Path, out: Path, seeds: Sequence[int]) -> list[Path]
                     trained_on=f"{preset.stem}, seed {seed}: {name}",
                     check_crops=[read_image(path) for path in crops[:32]],
                 )
+                write_means(folder, manifest, targets, [target.title for target in config.targets])
             folders.append(folder)
     return folders
 

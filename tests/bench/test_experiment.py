@@ -13,6 +13,7 @@ from reid_mtda.bench import baselines as baselines_module
 from reid_mtda.bench import experiment as module
 from reid_mtda.bench.experiment import export_students, run_experiment, run_seeds
 from reid_mtda.bench.pseudo_identities import score_overlaps
+from reid_mtda.camera_means import need_centring
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
@@ -172,7 +173,10 @@ def test_each_rows_student_is_a_model_folder_on_wish(place, finished):
     names = {folder.name for folder in folders}
     assert {"source_only", "distilled_student", "oracle_target_labels"} <= names and len(names) == len(folders)
     for folder in folders:
-        assert load_model(folder).manifest.trained_on.startswith("preset, seed 0: ")
+        model = load_model(folder)
+        assert model.manifest.trained_on.startswith("preset, seed 0: ")
+        means = need_centring(folder, model.manifest)
+        assert means.by_camera.keys() == {"camera1", "camera2"}
     assert export_students(place / "preset.yaml", place / "out", [0]) == folders
 
 
