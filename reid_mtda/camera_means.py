@@ -30,10 +30,23 @@ class CountedMean:
     people: int | None
 
 
+@dataclass(frozen=True)
+class LearntFrom:
+    """What of one camera a model learnt from: whoever is in it is no evidence of how well the model tells others apart.
+
+    ``spans``: POSIX seconds (start, end) of its tracklets; ``footage``: its recording's fingerprint.
+    """
+
+    spans: tuple[tuple[float, float], ...] = ()
+    footage: str | None = None
+
+
 class _Camera(Strict):
     crops: int = Field(ge=1)
     people: int | None = Field(default=None, ge=1)
     mean: tuple[float, ...]
+    learnt_s: tuple[tuple[float, float], ...] = ()
+    footage: str | None = None
 
 
 class _Cameras(Strict):
@@ -49,6 +62,7 @@ def write_cameras(
     manifest: ModelManifest,
     embeddings: Mapping[str, FloatArray],
     people: Mapping[str, int] | None = None,
+    learnt: Mapping[str, LearntFrom] | None = None,
 ) -> None:
     """Write down how many crops of each camera were adapted to, and the mean of their embeddings.
 
@@ -58,15 +72,18 @@ def write_cameras(
         embeddings: float32 (N, D) of this model, by camera; one without crops is left out.
         people: about how many people those crops show, by camera, 1 or more. None: not known, and searches with this
             model cannot be centred.
+        learnt: what of each camera it learnt from, as far as that is known.
 
     Raises:
         StorageError: the disk refused; what stood there before is untouched.
     """
-    cameras = {
-        name: {"crops": len(rows), "people": None if people is None else people[name], "mean": rows.mean(axis=0)}
-        for name, rows in embeddings.items()
-        if len(rows)
-    }
+    cameras = {}
+    for name, rows in embeddings.items():
+        if len(rows):
+            of = (learnt or {}).get(name, LearntFrom())
+            counted = None if people is None else people[name]
+            known = {"crops": len(rows), "people": counted, "mean": rows.mean(axis=0)}
+            cameras[name] = known | {"learnt_s": of.spans, "footage": of.footage}
     write_json(Path(folder) / CAMERAS, {"kind": "reid-mtda cameras", "model_id": manifest.model_id, "cameras": cameras})
 
 
@@ -83,6 +100,11 @@ def read_counted(folder: Path, manifest: ModelManifest) -> dict[str, CountedMean
     """As `read_cameras`, each mean with the number of people it is of."""
     cameras = _read(folder, manifest)
     return {name: CountedMean(np.asarray(one.mean, np.float32), one.people) for name, one in cameras.items()}
+
+
+def read_learnt(folder: Path, manifest: ModelManifest) -> dict[str, LearntFrom]:
+    """What of each camera the model in ``folder`` learnt from, as far as its folder says."""
+    return {name: LearntFrom(one.learnt_s, one.footage) for name, one in _read(folder, manifest).items()}
 
 
 def read_centring(folder: Path, manifest: ModelManifest) -> CameraMeans | None:

@@ -24,13 +24,13 @@ from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import ModelError
 from reid_mtda.live.between_cameras import Views, negatives_below, round_trips
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
+from reid_mtda.live.paired_tests import LEVEL, holm, p_of_worse
 from reid_mtda.model import Model
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, Tracklet
 
 _PER_CAMERA = 150
 MIN_TRACKLETS = 10
 MARGIN = 0.02
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +116,14 @@ class GateReport:
     """The comparison of a candidate with the model that serves; ``skipped`` cameras had too few tracklets.
 
     ``site`` holds what is judged over all cameras by name: within cameras, and between them where there are two.
+    ``learnt`` tracklets were left out, for one of the models learnt from them.
     """
 
     cameras: dict[str, CameraComparison]
     skipped: tuple[str, ...]
     checks: dict[str, HoldoutComparison] = field(default_factory=dict)
     site: dict[str, SiteComparison] = field(default_factory=dict)
+    learnt: int = 0
 
     @property
     def passes(self) -> bool:
@@ -130,11 +132,16 @@ class GateReport:
         return is_shown and not (_worse(self.cameras) or _worse(self.checks))
 
     @property
+    def _learnt(self) -> str:
+        return f"; {self.learnt} tracklets do not count, for a model learnt from them" if self.learnt else ""
+
+    @property
     def reason(self) -> str:
         """Why, in words."""
         if not self.cameras:
-            return "no camera saw enough people yet to judge"
+            return "no camera saw enough people yet to judge" + self._learnt
         skipped = f"; not judged, too few people seen at once: {', '.join(self.skipped)}" if self.skipped else ""
+        skipped += self._learnt
         worse = _worse(self.cameras), _worse(self.checks), _worse(self.site)
         if any(worse):
             found = (
@@ -206,8 +213,8 @@ def compare_models(
             skipped.append(camera)
             continue
         falls[camera] = before[usable], after[usable]
-    p_values = {name: _p_of_worse(before, after, tolerance) for name, (before, after) in falls.items()}
-    worse = _holm(p_values)
+    p_values = {name: p_of_worse(before, after, tolerance) for name, (before, after) in falls.items()}
+    worse = holm(p_values)
     comparisons = {
         name: CameraComparison(float(before.mean()), float(after.mean()), len(before), name in worse)
         for name, (before, after) in falls.items()
@@ -242,7 +249,7 @@ def _site_comparisons(
 
 def _site_comparison(before: DoubleArray, after: DoubleArray) -> SiteComparison:
     lost = before - after
-    reach = float(stats.t.ppf(1 - _LEVEL, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
+    reach = float(stats.t.ppf(1 - LEVEL, len(lost) - 1) * lost.std(ddof=1) / np.sqrt(len(lost)))
     mean = float(lost.mean())
     return SiteComparison(float(before.mean()), float(after.mean()), len(lost), mean - reach, mean + reach)
 
@@ -295,23 +302,3 @@ def _auc(samples: Sequence[GateSample], views: Views) -> DoubleArray:
             rest = scores[row, beside]
             found[row] = np.mean((rest < scores[row, row]) + 0.5 * (rest == scores[row, row]))
     return found
-
-
-def _p_of_worse(before: DoubleArray, after: DoubleArray, tolerance: float) -> float:
-    if before.mean() - after.mean() <= tolerance or np.array_equal(before, after):
-        return 1.0
-    return float(stats.wilcoxon(before, after, alternative="greater", zero_method="zsplit").pvalue)
-
-
-def _holm(p_values: Mapping[str, float]) -> set[str]:
-    """The names whose p-value holds at 5 % over all of them (Holm's step-down rule).
-
-    >>> sorted(_holm({"gate": 0.01, "plaza": 0.03, "yard": 0.2}))
-    ['gate']
-    """
-    worse: set[str] = set()
-    for place, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
-        if p_values[name] >= _LEVEL / (len(p_values) - place):
-            break
-        worse.add(name)
-    return worse

@@ -89,7 +89,8 @@ class Thresholds:
     ``asked_rate`` is the false-match rate that was asked for, per comparison of two sightings; ``missing`` how many
     more simultaneous tracklets it would take for ``POOLED``, 0 where it is set or nothing is known yet. ``centring``
     marks the means that were subtracted (`CameraMeans.mark`), '' where none were: others give scores of another scale.
-    ``refused`` says why thresholds of before are not used, '' where there were none.
+    ``refused`` says why thresholds of before are not used, '' where there were none; ``learnt`` sightings do not
+    count, for the model learnt from them.
     """
 
     model_id: str
@@ -98,6 +99,7 @@ class Thresholds:
     missing: int = 0
     centring: str = ""
     refused: str = ""
+    learnt: int = 0
 
     def of(self, left: str | None, right: str) -> float:
         """The threshold between two cameras; ``left`` None: the picture comes from elsewhere."""
@@ -126,7 +128,8 @@ class Thresholds:
             return ""
         needs = f"it needs {self.missing} more" if self.missing else "it needs"
         why = f" ({self.refused})" if self.refused else ""
-        return f"cannot be calibrated yet{why}: {needs} simultaneous tracklets, of people on view at the same time"
+        told = f"; {self.learnt} sightings do not count, for the model learnt from them" if self.learnt else ""
+        return f"cannot be calibrated yet{why}: {needs} simultaneous tracklets, of people on view at once{told}"
 
 
 def pair_of(left: str, right: str) -> Pair:

@@ -189,6 +189,7 @@ def model(who: Who, parts: Parts) -> a.ModelOut:
         drift={
             name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
         },
+        learnt_from=thresholds.learnt,
         is_centred=parts.system.gallery.is_centred,
         camera_means={name: a.MeanOut.of(mean) for name, mean in camera_means_of(parts, who).items()},
     )

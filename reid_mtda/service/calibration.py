@@ -17,6 +17,7 @@ from pathlib import Path
 from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import ReidError
 from reid_mtda.files import write_json
+from reid_mtda.live.learnt import LearntPeople
 from reid_mtda.live.site_means import SiteMeans
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
@@ -124,7 +125,10 @@ class Calibration:
         self._renew_means()
         gallery = self._system.gallery
         model_id, centring = self._scale()
-        numbers = gallery.numbers()[-_SAMPLE:].tolist()
+        learnt = LearntPeople(self._system.model, gallery.footage())
+        newest = gallery.lookup(gallery.numbers()[-2 * _SAMPLE :].tolist())
+        new = [n for n, row in newest.items() if not learnt.include(row.camera, row.start_s, row.end_s)]
+        numbers = sorted(new)[-_SAMPLE:]
         cameras = {name: state.settings for name, state in self._system.pool.states().items()}
         named = frozenset(pair_of(*pair) for pair in self._settings.overlapping)
         rows, vectors = gallery.lookup(numbers), gallery.vectors(numbers, as_compared=True)
@@ -141,6 +145,7 @@ class Calibration:
             false_match_rate=self._settings.false_match_rate,
             overlapping=named | overlapping_pairs(cameras),
         )
+        made = replace(made, learnt=len(newest) - len(new))
         # Too few sightings yet, e.g. after retention took many: what was measured before on this scale still holds.
         with self._lock:
             there = self._current
@@ -156,6 +161,7 @@ class Calibration:
                 "model_id": made.model_id,
                 "asked_rate": made.asked_rate,
                 "centring": made.centring,
+                "learnt": made.learnt,
                 "made_s": self.made_s,
                 "pairs": [{"cameras": pair, **asdict(value)} for pair, value in sorted(made.pairs.items())],
             },
@@ -173,7 +179,8 @@ class Calibration:
                 left, right = row.pop("cameras")
                 pairs[str(left), str(right)] = PairThreshold(**row)
             of = str(there.get("centring", ""))
-            kept = Thresholds(str(there["model_id"]), float(there["asked_rate"]), pairs, centring=of)
+            rate, learnt = float(there["asked_rate"]), int(there.get("learnt", 0))
+            kept = Thresholds(str(there["model_id"]), rate, pairs, centring=of, learnt=learnt)
             if (kept.model_id, kept.asked_rate) != (model_id, self._settings.false_match_rate):
                 return empty
             if of == centring or not pairs:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reid_mtda.camera_means import read_cameras
@@ -14,6 +14,7 @@ from reid_mtda.centring import CameraMeans
 from reid_mtda.errors import ReidError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.holdout import Holdout
+from reid_mtda.live.learnt import LearntPeople
 from reid_mtda.live.model_gate import GateReport, compare_models
 from reid_mtda.live.reindex import carry_over, drop_gone
 from reid_mtda.live.site_means import SiteMeans
@@ -132,8 +133,11 @@ class ModelRegistry:
             ImageError: a picture of the check set is gone.
         """
         candidate = load_model(self._folder(name), device=self._device)
+        seen = self._system.samples.all()
+        learnt = [LearntPeople(model, self._system.gallery.footage()) for model in (self._system.model, candidate)]
+        new = [one for one in seen if not any(of.include(one.camera, one.start_s, one.end_s) for of in learnt)]
         report = compare_models(
-            self._system.samples.all(),
+            new,
             self._system.model,
             candidate,
             centring=(self._system.gallery.centring, self._centring(candidate)),
@@ -141,6 +145,7 @@ class ModelRegistry:
             holdout=self._check_set,
             stopped=self._system.is_stopping,
         )
+        report = replace(report, learnt=len(seen) - len(new))
         scores, check_scores = (
             {camera: [round(v.current, 4), round(v.candidate, 4)] for camera, v in comparisons.items()}
             for comparisons in (report.cameras, report.checks)

@@ -152,7 +152,8 @@ class ModelOut(BaseModel):
     ``drift`` by camera: 1 - cosine of its last 200 sightings' mean embedding to that of the crops that the model was
     adapted to, or of its first 200 sightings with this model where it was not adapted to that camera.
     ``expected_false_matches``: other people that one search of this gallery matches at most, on average (95 %);
-    ``calibration`` says why there is no threshold yet. ``is_centred``: each camera's mean is subtracted before
+    ``calibration`` says why there is no threshold yet. ``learnt_from``: sightings that do not count for
+    thresholds, for the model learnt from them. ``is_centred``: each camera's mean is subtracted before
     embeddings are compared, those of ``camera_means``.
     """
 
@@ -167,6 +168,7 @@ class ModelOut(BaseModel):
     expected_false_matches: float | None
     thresholds: list[ThresholdOut]
     drift: dict[str, float]
+    learnt_from: int
     is_centred: bool
     camera_means: dict[str, MeanOut]
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reid_mtda.camera_means import write_cameras
+from reid_mtda.camera_means import LearntFrom, write_cameras
 from reid_mtda.config import AdaptConfig
 from reid_mtda.data.batches import decode_once
+from reid_mtda.data.crop_table import read_crop_table
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.footage import HarvestReport
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.export import export_student
+from reid_mtda.live.learnt import learnt_from
 from reid_mtda.model import load_model
 from reid_mtda.progress import Progress, silent
 from reid_mtda.runs import HOST, Compute, Run, open_run, stage
-from reid_mtda.site import Site
+from reid_mtda.site import Site, resolve
 from reid_mtda.types import LabelledSet, ModelManifest, UnlabelledSet
 from reid_mtda.vision.camera_detector import with_named_detectors
+from reid_mtda.vision.fingerprint import footage_fingerprint
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.people import find_too_few
@@ -58,6 +61,20 @@ class Adaptable:
     name: str
     harvests: dict[str, HarvestReport]
     failures: dict[str, str]
+    folder: Path | None = None
+    footage: Mapping[str, str | None] = field(default_factory=dict)
+
+    def learnt(self, cameras: Iterable[str]) -> dict[str, LearntFrom]:
+        """What is learnt from each of ``cameras``: times of its tracklets in ``folder``, and its footage."""
+        learnt = {}
+        for camera in cameras:
+            times: dict[str, tuple[float, float]] = {}
+            for row in read_crop_table(self.folder / camera) if self.folder is not None else ():
+                time_s = float(row["time_s"])
+                start, end = times.get(row["tracklet"], (time_s, time_s))
+                times[row["tracklet"]] = min(start, time_s), max(end, time_s)
+            learnt[camera] = learnt_from(times, self.footage.get(camera))
+        return learnt
 
 
 def adapt_cameras(
@@ -191,7 +208,9 @@ def _adapt(site: Site, config: AdaptConfig, run: Run, progress: Progress, crops:
         else:
             harvests, failures = import_stored_crops(site, crops, run.folder / "crops")
         targets = usable_targets(run.folder / "crops", harvests, failures)
-    return _learn(run, config, source, targets, Adaptable(site.name, harvests, failures), progress)
+    prints = {name: footage_fingerprint(resolve(site, site.cameras[name].url)) for name in harvests if crops is None}
+    found = Adaptable(site.name, harvests, failures, run.folder / "crops", prints)
+    return _learn(run, config, source, targets, found, progress)
 
 
 def _learn(
@@ -226,7 +245,7 @@ def _learn(
         model = load_model(model_folder)
         embeddings = {camera: model.embed(target.paths) for camera, target in targets.items()}
         people = {camera: count_people(rows, targets[camera].tracklets) for camera, rows in embeddings.items()}
-        write_cameras(model_folder, manifest, embeddings, people)
+        write_cameras(model_folder, manifest, embeddings, people, found.learnt(targets))
     return Adapted(
         run=run,
         model_folder=model_folder,
