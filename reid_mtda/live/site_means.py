@@ -180,7 +180,7 @@ def _made_anew(
 ) -> tuple[_Mean, str] | None:
     """A camera's new mean and why, None while the one in use holds."""
     grows = of_model is None and (kept is None or kept.because == "new")
-    rows = _newest(gallery, camera, _MOST if grows else _RECENT)
+    rows = newest_vectors(gallery, camera, _MOST if grows else _RECENT)
     there = kept.sightings if kept else 0
     if grows and there < _MOST and len(rows) >= max(_FIRST, min(_MOST, 2 * there)):
         return _mean(rows, "new"), f"made of {len(rows)} sightings, for the model does not know this camera"
@@ -205,8 +205,14 @@ def _drift(now: _Mean, before: CountedMean) -> tuple[float, float]:
     return 1 - _cosine(mean, before.mean), spread / 2 * (1 / now.people + 1 / (before.people or 1))
 
 
-def _newest(gallery: Gallery, camera: str, most: int) -> FloatArray:
-    """The newest vectors of a camera as they were added, float32 (N, D)."""
+def newest_vectors(gallery: Gallery, camera: str, most: int) -> FloatArray:
+    """The newest vectors of a camera as they were added, float32 (N, D), newest first.
+
+    Args:
+        gallery: where they stand.
+        camera: its name.
+        most: how many at most.
+    """
     found = gallery.vectors(gallery.newest(most, where=Filter([camera])))
     newest_first = [found[number] for number in sorted(found, reverse=True)]
     return np.stack(newest_first) if newest_first else np.zeros((0, gallery.dim), np.float32)

@@ -15,10 +15,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from reid_mtda.centring import CameraMeans
+from reid_mtda.data.enough_people import people_in_sightings
 from reid_mtda.errors import ReidError
 from reid_mtda.files import write_json
 from reid_mtda.live.learnt import LearntPeople
-from reid_mtda.live.site_means import SiteMeans
+from reid_mtda.live.site_means import SiteMeans, newest_vectors
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
 from reid_mtda.service.settings import ServiceSettings
@@ -27,6 +28,7 @@ from reid_mtda.site import Camera
 log = logging.getLogger(__name__)
 
 _SAMPLE = 2000
+_COUNTED = 1000
 
 
 def overlapping_pairs(cameras: Mapping[str, Camera]) -> frozenset[Pair]:
@@ -69,6 +71,7 @@ class Calibration:
         self._current = self._load(*self._scale())
         self._due = 0.0
         self.made_s = 0.0
+        self.people: dict[str, int] = {}  # about how many each camera showed that keeps crops to adapt to
         system.periodic_checks.append(self.poll)
 
     def poll(self) -> None:
@@ -121,8 +124,16 @@ class Calibration:
         if serving is self._system.model_server.serving and means_differ(means, serving.gallery.centring):
             self._system.model_server.recentre(means)
 
+    def _count_people(self) -> None:
+        """Of the newest sightings of each camera that keeps crops: few people are not worth an adaptation."""
+        gallery = self._system.gallery
+        kept = [name for name, state in self._system.pool.states().items() if state.settings.keep_for_adaptation]
+        rows = {name: newest_vectors(gallery, name, _COUNTED) for name in kept}
+        self.people = {name: people_in_sightings(own) if len(own) else 0 for name, own in rows.items()}
+
     def _renew(self) -> None:
         self._renew_means()
+        self._count_people()
         gallery = self._system.gallery
         model_id, centring = self._scale()
         learnt = LearntPeople(self._system.model, gallery.footage())

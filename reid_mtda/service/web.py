@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import RedirectResponse, Response
 
+from reid_mtda.data.enough_people import LEAST_PEOPLE
 from reid_mtda.errors import ReidError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.service import api, api_cameras
@@ -132,6 +133,8 @@ def status(request: Request, who: Who, parts: Parts) -> Response:
         thresholds=thresholds,
         rows=rows,
         means=camera_means_of(parts, who),
+        people=parts.calibration.people,
+        least_people=LEAST_PEOPLE,
         drift={
             name: value for name, value in parts.system.model_server.drift_monitor.drift().items() if who.sees(name)
         },
