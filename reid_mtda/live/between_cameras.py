@@ -14,12 +14,13 @@ On people of six real cameras models that had lost 10 mAP or more lost 0.02 to 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from reid_mtda.site import Travel
 from reid_mtda.types import DoubleArray, FloatArray, IntArray
 
 _MIN_PER_CAMERA = 5
@@ -40,28 +41,63 @@ class Views:
         return _unit(self.early + self.late)
 
 
-def round_trips(views: Views, camera: IntArray) -> DoubleArray:
+def possible_pairs(
+    cameras: Sequence[str], times: DoubleArray, travel: Mapping[tuple[str, str], Travel]
+) -> npt.NDArray[np.bool_]:
+    """Which tracklets can be of one person by the times that people take between cameras.
+
+    Args:
+        cameras: of N tracklets.
+        times: float64 (N, 2), POSIX seconds when each began and ended.
+        travel: limits by (camera first seen at, camera seen at then); a way back takes as long unless stated, too.
+
+    Returns:
+        bool (N, N), symmetric; True where nothing is stated.
+    """
+    start, end = times.reshape(-1, 2).T
+    rows = {name: np.flatnonzero([name == other for other in cameras]) for name in sorted(set(cameras))}
+    possible = np.ones((len(cameras), len(cameras)), bool)
+    for first, then in ((one, other) for one in rows for other in rows):
+        limits = travel.get((first, then)) or travel.get((then, first))
+        if limits is None:
+            continue
+        took_s = np.maximum(0.0, start[rows[then]] - end[rows[first], None])
+        within = (took_s >= limits.min_s) & (took_s <= (np.inf if limits.max_s is None else limits.max_s))
+        can = within | (start[rows[first], None] > start[rows[then]])
+        possible[np.ix_(rows[first], rows[then])] &= can
+        possible[np.ix_(rows[then], rows[first])] &= can.T
+    return possible
+
+
+def round_trips(views: Views, camera: IntArray, possible: npt.NDArray[np.bool_] | None = None) -> DoubleArray:
     """The share of other cameras from which each tracklet is found back.
 
     Args:
         views: N tracklets as the model sees them.
         camera: int64 (N,), 0 .. number of cameras - 1.
+        possible: bool (N, N), as `possible_pairs` gives it; None: everybody can have been everywhere.
 
     Returns:
-        float64 (N,) in [0, 1]; NaN where there is no other camera with enough tracklets.
+        float64 (N,) in [0, 1]; NaN where there is no other camera with enough tracklets, or nobody there is possible.
     """
+    possible = np.ones((len(camera), len(camera)), bool) if possible is None else possible
     found, asked = np.zeros(len(camera)), np.zeros(len(camera))
     for here, there in _pairs(camera):
         for rows, others in ((here, there), (there, here)):
-            forth = (views.early[rows] @ views.late[others].T).argmax(axis=1)
-            back = (views.early[others] @ views.late[rows].T)[forth]
-            found[rows] += back[np.arange(len(rows)), np.arange(len(rows))] >= back.max(axis=1) - _EQUAL
-            asked[rows] += 1
+            can = possible[np.ix_(rows, others)]
+            forth = np.where(can, views.early[rows] @ views.late[others].T, -np.inf).argmax(axis=1)
+            back = np.where(can.T, views.early[others] @ views.late[rows].T, -np.inf)[forth]
+            is_back = back[np.arange(len(rows)), np.arange(len(rows))] >= back.max(axis=1) - _EQUAL
+            found[rows] += is_back & can.any(axis=1)
+            asked[rows] += can.any(axis=1)
     return _ratio(found, asked)
 
 
 def negatives_below(
-    models: Sequence[Views], camera: IntArray, together: npt.NDArray[np.bool_]
+    models: Sequence[Views],
+    camera: IntArray,
+    together: npt.NDArray[np.bool_],
+    possible: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[DoubleArray, ...]:
     """The share of certain negatives that score below the probable same person in another camera, for each model.
 
@@ -69,17 +105,21 @@ def negatives_below(
         models: N tracklets as each model sees them; all choose the pairs together, so that none is favoured.
         camera: int64 (N,).
         together: bool (N, N), tracklets of one camera that were on view at the same time.
+        possible: as in `round_trips`; a pair that nobody can have made is none.
 
     Returns:
         float64 (N,) in [0, 1] for each model; NaN for a tracklet without a pair, or with nobody beside it.
     """
+    possible = np.ones((len(camera), len(camera)), bool) if possible is None else possible
     means = [views.mean for views in models]
     centred = [_centred(mean, camera) for mean in means]
     below, asked = [np.zeros(len(camera)) for _ in models], np.zeros(len(camera))
     for here, there in _pairs(camera):
         scores = sum((rows[here] @ rows[there].T for rows in centred), np.zeros((len(here), len(there))))
+        scores = np.where(possible[np.ix_(here, there)], scores, -np.inf)
         forth, back = scores.argmax(axis=1), scores.argmax(axis=0)
-        for row in np.flatnonzero(back[forth] == np.arange(len(here))):
+        rows = np.arange(len(here))
+        for row in np.flatnonzero((back[forth] == rows) & np.isfinite(scores[rows, forth])):
             pair = int(here[row]), int(there[forth[row]])
             negatives = np.flatnonzero(together[pair[0]] | together[pair[1]])
             if not len(negatives):

@@ -22,10 +22,11 @@ from scipy import stats
 
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import ModelError
-from reid_mtda.live.between_cameras import Views, negatives_below, round_trips
+from reid_mtda.live.between_cameras import Views, negatives_below, possible_pairs, round_trips
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
 from reid_mtda.live.paired_tests import LEVEL, holm, p_of_worse
 from reid_mtda.model import Model
+from reid_mtda.site import Travel
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, Tracklet
 
 _PER_CAMERA = 150
@@ -171,6 +172,7 @@ def compare_models(
     *,
     centring: tuple[CameraMeans | None, CameraMeans | None] = (None, None),
     cameras: Collection[str] = (),
+    travel: Mapping[tuple[str, str], Travel] | None = None,
     tolerance: float = 0.005,
     holdout: Holdout | None = None,
     stopped: Callable[[], bool] = lambda: False,
@@ -189,6 +191,7 @@ def compare_models(
         candidate: the model that may take its place.
         centring: what the embeddings of each are centred with where it serves: its own means; None: nothing.
         cameras: names of those to judge.
+        travel: how long people take from one camera to another; a way back takes as long unless it is stated, too.
         tolerance: share by which a score may fall.
         holdout: labelled pictures that are judged, too; None: there are none.
         stopped: asked now and then; True: leave off.
@@ -219,7 +222,10 @@ def compare_models(
         name: CameraComparison(float(before.mean()), float(after.mean()), len(before), name in worse)
         for name, (before, after) in falls.items()
     }
-    site = _site_comparisons(list(falls.values()), judged, views) if falls else {}
+    possible = possible_pairs(
+        [one.camera for one in judged], np.array([(one.start_s, one.end_s) for one in judged]), travel or {}
+    )
+    site = _site_comparisons(list(falls.values()), judged, views, possible) if falls else {}
     checks = holdout.compare(current, candidate, centring) if holdout else {}
     return GateReport(comparisons, tuple(skipped), checks, site)
 
@@ -228,6 +234,7 @@ def _site_comparisons(
     within: Sequence[tuple[DoubleArray, DoubleArray]],
     samples: Sequence[GateSample],
     views: Sequence[tuple[Views, Views]],
+    possible: npt.NDArray[np.bool_],
 ) -> dict[str, SiteComparison]:
     """What is judged over all cameras; between them alone what enough tracklets can tell."""
     measured = {"within cameras": tuple(np.concatenate(side) for side in zip(*within, strict=True))}
@@ -237,8 +244,10 @@ def _site_comparisons(
         Views(np.concatenate([one.early for one in side]), np.concatenate([one.late for one in side]))
         for side in zip(*views, strict=True)
     ]
-    measured["between cameras"] = tuple(round_trips(model, camera) for model in models)
-    measured["between cameras, against certain negatives"] = negatives_below(models, camera, _together(samples))
+    measured["between cameras"] = tuple(round_trips(model, camera, possible) for model in models)
+    measured["between cameras, against certain negatives"] = negatives_below(
+        models, camera, _together(samples), possible
+    )
     found = {}
     for name, (before, after) in measured.items():
         usable = np.isfinite(before) & np.isfinite(after)

@@ -35,6 +35,7 @@ from reid_mtda.service.serving_record import (
     keep_serving,
     model_in,
 )
+from reid_mtda.service.transition_times import travel_times
 from reid_mtda.types import ModelManifest
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class ModelRegistry:
             candidate,
             centring=(self._system.gallery.centring, self._centring(candidate)),
             cameras=self._system.pool.states(),
+            travel=travel_times(self._system).stated,
             holdout=self._check_set,
             stopped=self._system.is_stopping,
         )

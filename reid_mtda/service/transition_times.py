@@ -53,7 +53,7 @@ class TravelTimes:
     """The limits that the cameras of a site state; a way back takes as long unless its own camera says otherwise."""
 
     def __init__(self, cameras: Mapping[str, Camera]) -> None:
-        self._stated = {
+        self.stated = {
             (name, neighbour): travel
             for name, camera in cameras.items()
             for neighbour, travel in camera.neighbours.items()
@@ -62,11 +62,11 @@ class TravelTimes:
     @property
     def are_stated(self) -> bool:
         """Any camera states any."""
-        return bool(self._stated)
+        return bool(self.stated)
 
     def between(self, origin: str, target: str) -> Travel | None:
         """What is stated of the way from ``origin`` to ``target``."""
-        return self._stated.get((origin, target)) or self._stated.get((target, origin))
+        return self.stated.get((origin, target)) or self.stated.get((target, origin))
 
     def reach(self, one: Seen, other: Seen) -> Reach:
         """Whether both can be one person, who was first where they were first seen."""

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ModelError
+from reid_mtda.live.between_cameras import possible_pairs
 from reid_mtda.live.model_gate import GateSample, GateSamples, compare_models, pair_auc
 from reid_mtda.model import Model
+from reid_mtda.site import Travel
 from reid_mtda.types import ModelManifest, Preprocess, Tracklet
 
 CARD = ModelManifest("m" * 12, "colours", 3, Preprocess(8, 8, (0.5,) * 3, (0.5,) * 3), "nothing")
@@ -112,3 +114,22 @@ def test_samples_are_bounded_and_can_be_forgotten() -> None:
     assert [one.track_id for one in kept.all()] == [15, 16, 17, 18, 19]
     kept.forget("gate", [16, 17])
     assert [one.track_id for one in kept.all()] == [15, 18, 19]
+
+
+def test_who_cannot_have_walked_there_is_no_pair() -> None:
+    """Between two cameras a minute apart nobody is found at the same second, whoever looks most alike."""
+    minute = Travel(min_s=50, max_s=70)
+    samples = [sample("gate", number, start=200.0 * (number // 3)) for number in range(60)]
+    samples += [replace(one, camera="plaza", start_s=one.start_s + 60, end_s=one.end_s + 60) for one in samples]
+    where = [one.camera for one in samples], np.array([(one.start_s, one.end_s) for one in samples])
+    can = possible_pairs(*where, {("gate", "plaza"): minute})
+    same = np.arange(60)
+    assert can[same, 60 + same].all() and (can == can.T).all() and can[:60, :60].all() and can[60:, 60:].all()
+    assert can[:60, 60:].sum() == 20 * 3 * 3  # of those seen at once alone
+    assert not possible_pairs(*where, {("plaza", "gate"): Travel(min_s=500)})[:60, 60:].diagonal().any()
+    both = [Model(CARD, colour), Model(CARD, colour)]
+    limited = compare_models(samples, *both, travel={("gate", "plaza"): minute})
+    free = compare_models(samples, *both)
+    assert limited.site["between cameras"].current >= free.site["between cameras"].current
+    nobody = compare_models(samples, *both, travel={("gate", "plaza"): Travel(min_s=1e6)})
+    assert "between cameras" not in nobody.site and "within cameras" in nobody.site
