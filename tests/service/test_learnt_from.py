@@ -32,13 +32,15 @@ def test_they_are_left_out_counted_and_told(start: Start, tmp_path: Path, model_
         client.post(f"{API}/model/calibration")
         of_gate = client.get(f"{API}/model").json()["learnt_from"]
         assert of_gate == 31
-        within_gate = service.calibration.current().pairs.get(("gate", "gate"))
+        within_gate = service.calibration.current().of("gate", "gate")
         gallery.note_footage("market", "f" * 32, began, began + 3000)
         client.post(f"{API}/model/calibration")
         told = client.get(f"{API}/model").json()
         assert told["learnt_from"] == of_gate + 60
         now = service.calibration.current().pairs
-        assert {camera for pair in now for camera in pair} <= {"gate", ""} and now.get(("gate", "gate")) == within_gate
+        assert {camera for pair in now for camera in pair} <= {"gate", ""} and now[
+            "gate", "gate"
+        ].threshold == within_gate
         client.headers["Accept"] = "text/html"
         assert f"{of_gate + 60} sightings do not count, for the model learnt from them" in client.get("/status").text
 
