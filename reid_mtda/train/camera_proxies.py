@@ -57,7 +57,7 @@ from reid_mtda.train.common import (
     update_average,
 )
 from reid_mtda.train.resume import CHECKPOINT_SECONDS, Kept, Resumable
-from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
+from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, check_names
 from reid_mtda.types import FloatArray, IntArray, Preprocess, UnlabelledSet
 
 Sites = npt.NDArray[np.str_]
@@ -116,11 +116,7 @@ def distil_camera_proxies(
         DataError: no cameras, outputs that are not of the cameras' crops or of several sizes, or fewer than two people.
         TrainingError: a loss that is not finite, or a device with too little memory for a batch.
     """
-    if not targets or teacher_outputs.keys() != targets.keys():
-        raise DataError(
-            f"distillation: got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}, "
-            "expected the same names"
-        )
+    check_names(teacher_outputs, targets)
     pool = TargetPool.of(targets, teacher_outputs)
     sites = np.repeat([target.site for target in targets.values()], [len(target) for target in targets.values()])
     taught = site_embeddings(pool, sites)

@@ -46,7 +46,7 @@ from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.prototypes import Prototypes
 from reid_mtda.train.pruning import pruned
 from reid_mtda.train.resume import Resumable
-from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, embed_targets
+from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, check_names, embed_targets
 from reid_mtda.types import IntArray, LabelledSet, Preprocess, UnlabelledSet
 
 log = logging.getLogger(__name__)
@@ -95,11 +95,7 @@ def distil(
         P3 and P4 for one teacher at a time and the balance of source and teachers (P1, eq. 9); Hinton et al. 2015 for
         soft targets; Tung & Mori 2019 for similarity rows; Hermans et al. 2017 for triplets.
     """
-    if not targets or teacher_outputs.keys() != targets.keys():
-        raise DataError(
-            f"distillation: got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}, "
-            "expected the same names"
-        )
+    check_names(teacher_outputs, targets)
     targets, teacher_outputs = pruned(targets, teacher_outputs, share=settings.keep_share, run=run)
     pool = TargetPool.of(targets, teacher_outputs, shared_numbers=settings.tracklets_are_identities)
     if settings.negatives == "simultaneous" and not np.isfinite(pool.spans).any():

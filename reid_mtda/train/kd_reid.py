@@ -34,7 +34,7 @@ from reid_mtda.train.common import (
     trainable,
 )
 from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
-from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
+from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs, check_names
 from reid_mtda.types import IntArray, Preprocess, UnlabelledSet
 
 log = logging.getLogger(__name__)
@@ -87,11 +87,7 @@ def distil_kd_reid(
     Reference:
         P4, eq. 4, un-squared and un-averaged as there.
     """
-    if not targets or teacher_outputs.keys() != targets.keys():
-        raise DataError(
-            f"KD-ReID: got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}, "
-            "expected the same names"
-        )
+    check_names(teacher_outputs, targets)
     device = torch.device(run.compute.device)
     pool = TargetPool.of(targets, teacher_outputs, shared_numbers=settings.tracklets_are_identities)
     pictures = load_pictures(pool.paths, preprocess)

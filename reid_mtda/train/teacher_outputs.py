@@ -121,6 +121,17 @@ def compute_teacher_outputs(
     )
 
 
+def check_names(teacher_outputs: Mapping[str, TeacherOutputs], targets: Mapping[str, UnlabelledSet]) -> None:
+    """Refuse teacher outputs of other cameras than the targets', and no cameras at all.
+
+    Raises:
+        DataError: they are.
+    """
+    if not targets or teacher_outputs.keys() != targets.keys():
+        got = f"got teacher outputs of {sorted(teacher_outputs)} for cameras {sorted(targets)}"
+        raise DataError(f"distillation: {got}, expected the same names")
+
+
 @dataclass(frozen=True, eq=False)
 class TargetPool:
     """The crops of all targets in one row of numbers, target after target, with their teacher outputs.

@@ -83,5 +83,5 @@ def test_the_first_step_is_along_its_own_loss_alone(targets, tmp_path, batches):
 
 
 def test_it_wants_a_teacher_output_for_every_camera(targets, tmp_path):
-    with pytest.raises(DataError, match=r"KD-ReID: got teacher outputs of \[\] for cameras \['gate', 'plaza'\]"):
+    with pytest.raises(DataError, match=r"distillation: got teacher outputs of \[\] for cameras \['gate', 'plaza'\]"):
         run_kd_reid(tmp_path, targets, outputs={})
