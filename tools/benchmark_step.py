@@ -117,6 +117,7 @@ def work(pipe: Connection, name: str, width: int, threads: int, options: argpars
     student, teachers = build_classifier(spec, seed=0), {n: build_classifier(spec, seed=1) for n in targets}
     _, switches = WAYS[name]
     budget = {"epochs": 1, "steps_per_epoch": options.steps, "batch_size": options.batch_size}
+    budget["teacher_statistics"] = "mixture"  # as the published order of work teaches
     settings = ProgressiveSettings.model_validate(
         {"discriminator_width": width, **budget, **(switches if name.startswith("ours") else {})}
     )

@@ -171,7 +171,7 @@ def _copy_database(source: Path, target: Path) -> None:
     try:
         connection, copy = sqlite.connect_read_only(source)
         try:
-            with contextlib.closing(sqlite3.connect(target)) as made:
+            with contextlib.closing(sqlite.connect(target)) as made:
                 connection.backup(made)
         finally:
             connection.close()
@@ -200,7 +200,7 @@ def _facts(name: str, copy: Path) -> dict[str, Any]:
     if name not in queries:
         return {}
     key, query = queries[name]
-    with contextlib.closing(sqlite3.connect(copy)) as connection:
+    with contextlib.closing(sqlite.connect(copy)) as connection:
         row = connection.execute(query).fetchone()
     return {key: row[0] if row else ""}
 
@@ -263,7 +263,7 @@ def _check_whole(backup: Path, places: dict[str, Path]) -> None:
     for place in places.values():
         for path in place.rglob(f"*{_DATABASE}"):
             try:
-                with contextlib.closing(sqlite3.connect(path)) as connection:
+                with contextlib.closing(sqlite.connect(path)) as connection:
                     (found,) = connection.execute("PRAGMA integrity_check").fetchone()
             except sqlite3.Error as error:
                 found = str(error)

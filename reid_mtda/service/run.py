@@ -128,6 +128,7 @@ def serve(
         server = Server(
             uvicorn.Config(
                 app,
+                log_config=None,  # its own shuts every handler of the process, some of which close their stream
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -94,6 +94,7 @@ def erasures_page(request: Request, who: Who, parts: Parts) -> Response:
 def ask_form(request: Request, search_id: str, sent: Sent) -> Response:
     """The first decision, from the page of an answer."""
     who, form = sent
+    who.need(Role.OPERATOR)
     texts = [text for text in form.getlist("sighting_ids") if isinstance(text, str)]
     if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in texts):
         raise SearchError("sighting: expected a number", 422)
@@ -125,6 +126,7 @@ def ask(parts: AppState, who: Principal, search_id: str, numbers: list[int], rea
     Raises:
         SearchError: not the asker's search, or a sighting that is not among its answers.
     """
+    who.need(Role.OPERATOR)
     made = parts.searches.kept(who, search_id)
     answers = {judged.hit.sighting_id: judged.hit.sighting for judged in made.hits}
     if others := [number for number in numbers if number not in answers]:
@@ -152,6 +154,7 @@ def decide(parts: AppState, who: Principal, number: int, decision: str) -> Erasu
         ReviewError: no such open request, or no such decision.
         StorageError: the audit or the disk refused; what was begun is completed later.
     """
+    who.need(Role.ADMIN)
     if decision not in ("erase", "refuse"):
         raise ReviewError(f"decision: got {decision[:40]!r}, expected 'erase' or 'refuse'", 422)
     request = parts.erasure_requests.check_second(who, number)

@@ -36,7 +36,7 @@ def hurried(url: str, camera: str, fps: float) -> Iterator[Frame]:
 
 
 def street(*names: str) -> dict[str, Camera]:
-    return {name: Camera(url=f"synthetic://street?camera={name}&duration=40") for name in names}
+    return {name: Camera(url=f"synthetic://street?camera={name}&duration=40", detector="motion") for name in names}
 
 
 @pytest.fixture

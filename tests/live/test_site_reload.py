@@ -19,7 +19,7 @@ URL = "synthetic://street?camera={}&duration=40"
 def write(folder: Path, name: str, more: str = "", url: str = "") -> None:
     """A camera file, written anew even where the clock is coarse."""
     path = folder / name
-    text = f"url: {url or URL.format(path.stem)}\n{more}"
+    text = f"url: {url or URL.format(path.stem)}\ndetector: motion\n{more}"
     (folder / ".new").write_text(text)
     (folder / ".new").replace(path)
 
@@ -54,7 +54,7 @@ def test_added_changed_removed(watch: SiteWatcher, folder: Path) -> None:
     write(folder, "gate.yaml", "fps: 8\n")
     changes = settled(watch)
     assert kinds(changes) == [("changed", "gate"), ("added", "plaza")]
-    assert changes[0].before == Camera(url=URL.format("gate")) and changes[0].after.fps == 8
+    assert changes[0].before == Camera(url=URL.format("gate"), detector="motion") and changes[0].after.fps == 8
     assert watch.poll() == []
     (folder / "market.yaml").unlink()
     assert kinds(settled(watch)) == [("removed", "market")]
@@ -85,7 +85,9 @@ def test_a_broken_edit_is_named_and_the_old_settings_stay(
 ) -> None:
     write(folder, "gate.yaml", more)
     assert settled(watch) == []
-    assert said in watch.wrong["gate"] and watch.site.cameras["gate"] == Camera(url=URL.format("gate"))
+    assert said in watch.wrong["gate"] and watch.site.cameras["gate"] == Camera(
+        url=URL.format("gate"), detector="motion"
+    )
     write(folder, "gate.yaml", "fps: 8\n")
     assert kinds(settled(watch)) == [("changed", "gate")] and watch.wrong == {}
 

@@ -92,8 +92,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def running(tmp_path: Path, model_folder: Path) -> Iterator[RunningService]:
     serving = load_serving(tmp_path / "state", model_folder, tmp_path / "gallery")
     gallery = Gallery.open(tmp_path / "gallery", serving.model)
-    cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20") for name in CAMERAS}
-    cameras["plaza"] = Camera(url=SECRET_URL)
+    cameras = {name: Camera(url=f"synthetic://street?camera={name}&duration=20", detector="motion") for name in CAMERAS}
+    cameras["plaza"] = Camera(url=SECRET_URL, detector="motion")
     system = LiveSystem(
         Site("running", tmp_path, cameras),
         serving.model,

@@ -17,7 +17,7 @@ from builders import ROOT
 from service_fixtures import PEOPLE, REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
 from reid_mtda.errors import GalleryError
-from reid_mtda.gallery.gallery import Gallery
+from reid_mtda.gallery.stored_sightings import StoredSightings
 from reid_mtda.types import Detections, Tracklet
 from reid_mtda.zoo.folder import write_origin
 
@@ -32,6 +32,8 @@ BODIES = {
     "POST /cameras": {"name": "tunnel", "url": "synthetic://street?camera=tunnel"},
     "POST /tokens": {"user": "carl", "role": "viewer"},
     "POST /erasures": {"sighting_ids": [999], "reason": "asked for it"},
+    "POST /erasures/requests": {"search_id": "1", "sighting_ids": [1], "reason": "asked for it"},
+    "POST /erasures/requests/{number}/decision": {"decision": "refuse"},
     "POST /model/comparisons": {"name": "nobody"},
     "POST /model/promotions": {"name": "nobody"},
 }
@@ -282,7 +284,7 @@ def test_pages_of_sightings_go_on_where_the_last_ended(
     running: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, seen, before = running.client("viewer"), [], None
-    monkeypatch.delattr(Gallery, "numbers")  # a page must not read all of them
+    monkeypatch.delattr(StoredSightings, "numbers")  # a page must not read all of them
     while True:
         page = client.get(f"{API}/sightings", params={"limit": 5, **({"before": before} if before else {})}).json()
         seen += [row["sighting_id"] for row in page["sightings"]]

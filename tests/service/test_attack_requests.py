@@ -35,7 +35,8 @@ PAGES = {
     "POST /searches/{search_id}/filters": "operator", "POST /searches/{search_id}/reviews": "operator",
     "GET /reviews": "operator", "POST /reviews/{number}": "reviewer", "GET /audit": "admin", "GET /tokens": "admin",
     "POST /tokens": "admin", "POST /tokens/{token_id}/revoke": "admin", "GET /models": "viewer",
-    "POST /models": "admin", "POST /retention": "admin",
+    "POST /models": "admin", "POST /retention": "admin", "GET /erasures": "operator",
+    "POST /searches/{search_id}/erasure": "operator", "POST /erasures/{number}": "admin",
 }  # fmt: skip
 OPEN_TO_ADD = "admin"  # of page routes that this table does not name
 

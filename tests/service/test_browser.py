@@ -49,7 +49,7 @@ def chromium() -> Iterator[object]:
 
 @pytest.fixture
 def address(running: RunningService) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(create_app(running.service), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(running.service), port=0, log_config=None, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -39,7 +39,7 @@ class Served:
         self.certificate = certificate
         self.connections = Counting(most=most, most_by_address=by_address)
         config = uvicorn.Config(
-            create_app(running.service), log_level="error", ssl_certfile=certificate, ssl_keyfile=key,
+            create_app(running.service), log_config=None, log_level="error", ssl_certfile=certificate, ssl_keyfile=key,
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         self.server = Server(config, self.connections)

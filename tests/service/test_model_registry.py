@@ -106,7 +106,7 @@ def test_a_candidate_that_fails_changes_nothing(running: RunningService) -> None
 
 def test_a_signal_to_stop_ends_the_gate(running: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
     watch(running)
-    server = uvicorn.Server(uvicorn.Config(create_app(running.service)))
+    server = uvicorn.Server(uvicorn.Config(create_app(running.service), log_config=None))
     _tell_parts_of_the_end(server, running.service)
 
     def load(folder: Path, **how: str) -> Model:

@@ -46,7 +46,7 @@ Start = Callable[..., AbstractContextManager[tuple[AppState, TestClient]]]
 def start(tmp_path: Path, model_folder: Path) -> Start:
     """Start the service as after the last stop; ``allowed``: the hosts of its settings; ``gone``: files that went."""
     cameras = {
-        name: Camera(url=f"synthetic://street?camera={name}&duration=20", retention_days=2)
+        name: Camera(url=f"synthetic://street?camera={name}&duration=20", retention_days=2, detector="motion")
         for name in ("gate", "market")
     }
 

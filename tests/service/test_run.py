@@ -28,10 +28,11 @@ from reid_mtda.site import Site
 SCRIPT = """
 import sys
 from pathlib import Path
-from reid_mtda.service.run import serve
+from reid_mtda.service.run import ServeOptions, serve
 site, model, gallery, tls, config = sys.argv[1:]
 serve(
-    Path(site), Path(model), Path(gallery), port=0, tls=tls == "tls", config=Path(config) if config else None,
+    Path(site), Path(model), Path(gallery),
+    ServeOptions(port=0, tls=tls == "tls", config=Path(config) if config else None),
     tell=lambda line: print(line, flush=True),
 )
 print("torch" in sys.modules, flush=True)
@@ -60,7 +61,7 @@ class Process:
 def site(tmp_path: Path) -> Path:
     (tmp_path / "site").mkdir()
     for camera in ("gate", "tunnel"):
-        text = f"url: synthetic://street?camera={camera}&duration=60\nfps: 8\n"
+        text = f"url: synthetic://street?camera={camera}&duration=60\nfps: 8\ndetector: motion\n"
         (tmp_path / "site" / f"{camera}.yaml").write_text(text)
     return tmp_path
 

@@ -25,7 +25,13 @@ def both_ways(folder, *, steps=3, detached=False, **switches):
     spec = ClassifierSpec(num_classes=3, width=0.1, dropout=0.0)
     student, teachers = build_classifier(spec, seed=0), {name: build_classifier(spec, seed=1) for name in targets}
     settings = ProgressiveSettings(
-        discriminator_width=8, epochs=1, steps_per_epoch=steps, batch_size=8, teacher_learning_rate=0.05, **switches
+        discriminator_width=8,
+        epochs=1,
+        steps_per_epoch=steps,
+        batch_size=8,
+        teacher_learning_rate=0.05,
+        teacher_statistics="mixture",
+        **switches,
     )
     reference = TOOL["published_epoch"](
         student, teachers, source, targets, settings, Run(folder, 0), detached=detached

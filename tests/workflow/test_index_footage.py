@@ -83,10 +83,16 @@ def test_a_detector_that_fails_stops_its_own_camera_alone(clip: Path, tmp_path: 
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto
     graph = helper.make_graph(
-        [helper.make_node("Cast", ["images"], ["output"], to=kind.FLOAT)],
+        [
+            helper.make_node("ConstantOfShape", ["shape"], ["nobody"]),
+            helper.make_node("Cast", ["images"], ["numbers"], to=kind.FLOAT),
+            helper.make_node("ReduceMax", ["numbers"], ["brightest"], keepdims=0),
+            helper.make_node("Mul", ["nobody", "brightest"], ["output"]),
+        ],
         "net",
         [helper.make_tensor_value_info("images", kind.UINT8, [1, 3, 64, 64])],
-        [helper.make_tensor_value_info("output", kind.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("output", kind.FLOAT, [1, 84, 85])],
+        [helper.make_tensor("shape", kind.INT64, [3], [1, 84, 85])],
     )
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "net.onnx"
