@@ -16,7 +16,7 @@ import reid_mtda
 
 LIVE = (
     "gallery.search", "live.ingest", "live.system", "gallery.gallery", "model", "networks", "service.app", "data.reid",
-    "data.footage", "workflow.footage", "evaluation.retrieval", "vision.video", "synthetic.street", "site", "cli",
+    "data.footage", "workflow.footage", "evaluation.evaluate", "vision.video", "synthetic.street", "site", "cli",
     "cli.models", "workflow.doctor", "workflow.pull", "workflow.site_init", "zoo.folder",
 )  # fmt: skip
 HEAVY = ("torch", "torchvision", "torchreid", "kornia", "reid_mtda.train", "reid_mtda.models", "reid_mtda.losses")
@@ -40,10 +40,13 @@ def test_import_contracts_hold():
 
 
 PLANTED = {
-    "layers": ("schema.py", "import reid_mtda.evaluation.ranking"),
-    "training is blind to scores, configuration and sites": ("losses/mmd.py", "import reid_mtda.evaluation.ranking"),
+    "layers": ("schema.py", "import reid_mtda.evaluation.average_precision"),
+    "training is blind to scores, configuration and sites": (
+        "losses/mmd.py",
+        "import reid_mtda.evaluation.average_precision",
+    ),
     "live code runs without torch": ("vision/preprocess.py", "import torch"),
-    "HTTP only in service": ("evaluation/ranking.py", "import fastapi"),
+    "HTTP only in service": ("evaluation/average_precision.py", "import fastapi"),
     "methods are strangers": ("train/dmmd.py", "import reid_mtda.train.distil"),
 }
 """A violation of each contract by name: (file, line put at its end)."""

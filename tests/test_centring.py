@@ -3,7 +3,7 @@ import pytest
 
 from reid_mtda.centring import SHRINKAGE, camera_means, centre
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluation.ranking import rank_scores
+from reid_mtda.evaluation.average_precision import rank_scores
 
 
 def unit(rows):

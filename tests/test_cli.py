@@ -20,7 +20,7 @@ from PIL import Image
 from reid_mtda import cli
 from reid_mtda.camera_means import write_cameras
 from reid_mtda.centring import camera_means, centre
-from reid_mtda.evaluation.ranking import rank_scores
+from reid_mtda.evaluation.average_precision import rank_scores
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model import load_model
 from reid_mtda.models.checkpoint import load_embedder

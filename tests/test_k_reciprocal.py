@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from reid_mtda.evaluation.average_precision import rank_matrix, rank_scores
 from reid_mtda.evaluation.cosine import unit_rows
-from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
 from reid_mtda.k_reciprocal import rerank_dist
 
 

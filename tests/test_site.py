@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reid_mtda.camera_settings import NAME, Camera, Travel
 from reid_mtda.errors import ConfigError
 from reid_mtda.live.site_reload import SiteWatcher
-from reid_mtda.site import NAME, Camera, Site, Travel, load_site, resolve
+from reid_mtda.site import Site, load_site, resolve
 from reid_mtda.synthetic.street import CAMERAS, parse_url
 
 REPOSITORY = Path(__file__).parent.parent

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from benchmark_processes import processes, street_cameras
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.gallery.index import Index
 from reid_mtda.gallery.rows import Rows
@@ -35,7 +36,7 @@ from reid_mtda.live.ingest import add_tracklet, mean_embedding
 from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.synthetic.street import CAMERAS, street_frames
 from reid_mtda.types import FloatArray, Frame, Tracklet
 from reid_mtda.vision.detect import load_detector

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from reid_mtda.models.embedder import EmbedderOutput
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES, find_objectives
 from reid_mtda.train.objectives.objective import AllCrops, Context, Objective, Sizes
-from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
 
 STREET = Sizes(student=96, teacher=192, classes=120, teachers=4, student_maps=96, teacher_maps=192)
 

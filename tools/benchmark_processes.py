@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.synthetic.street import CAMERAS
 
 WARM_UP_S = 5.0

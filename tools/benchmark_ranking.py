@@ -75,8 +75,8 @@ def draw(folder: Path, options: argparse.Namespace) -> None:
 
 def measure(way: str, folder: Path) -> dict[str, object]:
     """Rank in this process: seconds, megabytes beyond what stood in memory before, and the scores."""
-    from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
-    from reid_mtda.evaluation.retrieval import load_features
+    from reid_mtda.evaluation.average_precision import rank_matrix, rank_scores
+    from reid_mtda.evaluation.evaluate import load_features
 
     features = load_features(folder / "features.npz")
     qp, qc, gp, gc = features.query_pids, features.query_camids, features.gallery_pids, features.gallery_camids

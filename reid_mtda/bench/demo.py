@@ -18,8 +18,8 @@ from reid_mtda.bench.report import write_report
 from reid_mtda.bench.score import SELECTION_RULE, load_test, score_run
 from reid_mtda.config import AdaptConfig
 from reid_mtda.errors import ConfigError
+from reid_mtda.evaluation.evaluate import embed_split
 from reid_mtda.evaluation.rank_plots import draw_retrieval
-from reid_mtda.evaluation.retrieval import embed_split
 from reid_mtda.live.ingest import IngestReport
 from reid_mtda.model import load_model
 from reid_mtda.presets import load_config

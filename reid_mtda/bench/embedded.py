@@ -12,7 +12,7 @@ from reid_mtda.camera_means import write_cameras
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.data.pseudo_labels import count_people
 from reid_mtda.errors import DataError
-from reid_mtda.evaluation.retrieval import Features, name_cameras
+from reid_mtda.evaluation.evaluate import Features, name_cameras
 from reid_mtda.model import Model, load_model
 from reid_mtda.models.device import device_of
 from reid_mtda.models.embedder import Embedder

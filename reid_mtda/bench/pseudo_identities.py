@@ -21,7 +21,7 @@ from reid_mtda.train.camera_proxies import CameraProxySettings, Sites, site_embe
 from reid_mtda.train.teacher_outputs import TargetPool, TeacherOutputs
 from reid_mtda.types import IntArray, UnlabelledSet
 from reid_mtda.workflow.targets import load_benchmark, with_tracklets
-from reid_mtda.workflow.teachers import collect_teacher_outputs
+from reid_mtda.workflow.teacher_cache import collect_teacher_outputs
 
 Rows = npt.NDArray[np.intp]
 

@@ -27,7 +27,7 @@ from reid_mtda.data.batches import load_pictures
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.evaluation.bootstrap import people_to_json
-from reid_mtda.evaluation.retrieval import evaluate_features, name_cameras
+from reid_mtda.evaluation.evaluate import evaluate_features, name_cameras
 from reid_mtda.files import write_json
 from reid_mtda.model import Model, load_model
 from reid_mtda.models.checkpoint import load_embedder
@@ -38,7 +38,7 @@ from reid_mtda.scores import RetrievalScores
 from reid_mtda.synthetic.crops import draw_crops
 from reid_mtda.train.common import recompute_batchnorm
 from reid_mtda.types import Preprocess, RetrievalSplit, UnlabelledSet
-from reid_mtda.workflow.teachers import ready_made
+from reid_mtda.workflow.teacher_cache import ready_made
 
 SELECTION_RULE = "last weights"
 OURS = "distilled student"

@@ -29,7 +29,7 @@ def evaluate(
 ) -> None:
     """Score a model on a data set, or embeddings alone: CMC, mAP, mINP, per camera and camera pair."""
     from reid_mtda.evaluation.bootstrap import MEASURES, interval
-    from reid_mtda.evaluation.retrieval import scores_to_json
+    from reid_mtda.evaluation.evaluate import scores_to_json
     from reid_mtda.workflow.evaluate import Scored, evaluate_model
 
     with Bars() as bars:

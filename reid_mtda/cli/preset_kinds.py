@@ -35,10 +35,10 @@ def name_preset(message: str, given: Sequence[str]) -> str:
 def kind_of(path: Path) -> str:
     """The verb that a file is for, ``camera`` for a camera's; '' where its keys do not tell."""
     from reid_mtda.bench.closed.settings import BenchmarkConfig
+    from reid_mtda.camera_settings import Camera
     from reid_mtda.config import AdaptConfig
     from reid_mtda.schema import Strict, read_yaml
     from reid_mtda.service.settings import ServiceSettings
-    from reid_mtda.site import Camera
 
     try:
         keys = set(read_yaml(path))

@@ -18,9 +18,9 @@ def token(
 ) -> None:
     """Make an access token where the last one was lost; the service may run meanwhile."""
     from reid_mtda.service.audit import FILE, Audit
-    from reid_mtda.service.auth import Auth
     from reid_mtda.service.roles import Role
-    from reid_mtda.service.tokens import issue_token
+    from reid_mtda.service.token_issue import issue_token
+    from reid_mtda.service.tokens import Auth
 
     if not (state / FILE).is_file():
         raise StorageError(f"{state}: holds no {FILE}; expected the state folder of a service")

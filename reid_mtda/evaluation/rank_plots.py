@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reid_mtda.errors import ConfigError, DataError, ImageError
 from reid_mtda.evaluation.cosine import cosine_scores, unit_rows
-from reid_mtda.evaluation.retrieval import name_cameras
+from reid_mtda.evaluation.evaluate import name_cameras
 from reid_mtda.files import atomic_write
 from reid_mtda.types import ImageArray, IntArray, RetrievalSplit, SearchAnswer
 from reid_mtda.vision.preprocess import read_image

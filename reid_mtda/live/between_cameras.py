@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reid_mtda.site import Travel
+from reid_mtda.camera_settings import Travel
 from reid_mtda.types import DoubleArray, FloatArray, IntArray
 
 _MIN_PER_CAMERA = 5

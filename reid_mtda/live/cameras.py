@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from reid_mtda.camera_settings import NAME, Camera
 from reid_mtda.errors import ConfigError
 from reid_mtda.live.camera import CameraWorker
 from reid_mtda.live.events import Events
 from reid_mtda.live.state import CameraState, RunningCamera
 from reid_mtda.live.streams import StreamState
-from reid_mtda.site import NAME, Camera
 
 Start = Callable[[Callable[[], None], str], threading.Thread]
 """(work, name) -> the thread that does it; given by ``live.system``, which alone starts threads."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from reid_mtda.centring import CameraMeans
 from reid_mtda.data.reid import DATASETS
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluation.retrieval import evaluate_split, name_cameras
+from reid_mtda.evaluation.evaluate import evaluate_split, name_cameras
 from reid_mtda.model import Model
 from reid_mtda.types import RetrievalSplit
 

@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from reid_mtda.camera_settings import Travel
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import ModelError
 from reid_mtda.live.between_cameras import Views, negatives_below, possible_pairs, round_trips
 from reid_mtda.live.holdout import Holdout, HoldoutComparison
 from reid_mtda.live.paired_tests import LEVEL, holm, p_of_worse
 from reid_mtda.model import Model
-from reid_mtda.site import Travel
 from reid_mtda.types import DoubleArray, FloatArray, ImageArray, Tracklet
 
 _PER_CAMERA = 150

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from reid_mtda.camera_settings import NAME, Camera
 from reid_mtda.errors import ConfigError, ReidError
 from reid_mtda.live.alerts import Alerts
 from reid_mtda.live.cameras import CameraPool
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import NAME, Camera, Site, check_address, check_neighbours, is_camera_file
+from reid_mtda.site import Site, check_address, check_neighbours, is_camera_file
 
 log = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from reid_mtda.camera_settings import AUTO, MOTION, Camera
 from reid_mtda.live.camera import CameraWorker, Counts
 from reid_mtda.live.streams import CameraStream, StreamStatus
 from reid_mtda.live.zone_times import ZoneCount
-from reid_mtda.site import AUTO, MOTION, Camera
 from reid_mtda.vision.camera_detector import BY_MOTION
 
 

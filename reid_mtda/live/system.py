@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.active_model import ModelServer
@@ -29,7 +30,7 @@ from reid_mtda.live.state import RunningCamera, doubt_of_detectors
 from reid_mtda.live.streams import CameraStream
 from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.model import Model
-from reid_mtda.site import Camera, Site, resolve
+from reid_mtda.site import Site, resolve
 from reid_mtda.types import Detect, FloatArray
 from reid_mtda.vision.camera_detector import load_camera_detector
 

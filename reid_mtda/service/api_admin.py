@@ -20,7 +20,7 @@ from reid_mtda.service.middleware import SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.roles import AccessError, Principal, Role
 from reid_mtda.service.searches import size_seen
-from reid_mtda.service.tokens import issue_token, revoke_token
+from reid_mtda.service.token_issue import issue_token, revoke_token
 from reid_mtda.types import Sighting
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS)

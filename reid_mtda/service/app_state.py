@@ -19,7 +19,6 @@ from reid_mtda.service.access_log import AccessLog
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.audit_anchor import AuditAnchor
 from reid_mtda.service.audit_chain import FIRST_HASH, Head
-from reid_mtda.service.auth import Auth
 from reid_mtda.service.calibration import Calibration
 from reid_mtda.service.cameras import Cameras
 from reid_mtda.service.erasure import Erasures
@@ -36,6 +35,7 @@ from reid_mtda.service.serving_record import ServingRecord
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import SiteTime, site_time
 from reid_mtda.service.throttle import Throttle
+from reid_mtda.service.tokens import Auth
 from reid_mtda.types import Detect, ImageArray
 from reid_mtda.vision.crops import encode_jpeg
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.centring import CameraMeans
 from reid_mtda.data.enough_people import people_in_sightings
 from reid_mtda.errors import ReidError
@@ -23,7 +24,6 @@ from reid_mtda.live.site_means import SiteMeans, newest_vectors
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.live.thresholds import Pair, PairThreshold, Thresholds, TrackRecord, calibrate, pair_of
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from reid_mtda.camera_settings import AUTO, MOTION, Camera
 from reid_mtda.errors import ConfigError, ReidError, StorageError
-from reid_mtda.live.camera_files import Regions, camera_file, write_camera, write_regions
+from reid_mtda.live.camera_file_writer import Regions, camera_file, write_camera, write_regions
 from reid_mtda.live.site_reload import SiteChange
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
@@ -20,7 +21,7 @@ from reid_mtda.schema import parse
 from reid_mtda.service.audit import Audit
 from reid_mtda.service.database import Database
 from reid_mtda.service.roles import Principal
-from reid_mtda.site import AUTO, MOTION, SITE_FILE, STREET, Camera, check_neighbours
+from reid_mtda.site import SITE_FILE, STREET, check_neighbours
 from reid_mtda.vision.address import redact_url
 from reid_mtda.zoo.folder import find_installed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import reid_mtda
+from reid_mtda.camera_settings import Camera
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera
 from reid_mtda.vision.address import redact_url
 
 

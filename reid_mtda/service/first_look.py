@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from reid_mtda.camera_settings import MOTION, Camera
 from reid_mtda.errors import ConfigError
-from reid_mtda.site import MOTION, Camera
 from reid_mtda.vision.camera_detector import named_detector
 from reid_mtda.vision.crops import encode_jpeg
 from reid_mtda.vision.detect import load_detector

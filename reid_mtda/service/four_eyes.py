@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from reid_mtda.service.auth import Issuer
 from reid_mtda.service.roles import Principal
+from reid_mtda.service.tokens import Issuer
 from reid_mtda.service.user_names import person_key
 
 Issuers = Callable[[str | None], Sequence[Issuer]]

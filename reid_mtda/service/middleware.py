@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_mtda.errors import ReidError
 from reid_mtda.service.app_state import service_of
-from reid_mtda.service.auth import csrf_matches
 from reid_mtda.service.connections import owner_of
 from reid_mtda.service.roles import AccessError, Principal, Role
+from reid_mtda.service.tokens import csrf_matches
 
 _Result = TypeVar("_Result")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from reid_mtda.camera_means import read_cameras
+from reid_mtda.camera_settings import MOTION
 from reid_mtda.errors import ConfigError, ReidError, StorageError
 from reid_mtda.files import lock_folder, remove_part_files
 from reid_mtda.gallery.gallery import Gallery
@@ -28,8 +29,8 @@ from reid_mtda.service.certificate import check_pair, self_made_certificate
 from reid_mtda.service.connections import Connections, Listener, Server
 from reid_mtda.service.serving_record import ServingRecord, load_serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.service.tokens import issue_token
-from reid_mtda.site import MOTION, STREET, Site, is_embedded, load_site
+from reid_mtda.service.token_issue import issue_token
+from reid_mtda.site import STREET, Site, is_embedded, load_site
 from reid_mtda.types import Detect
 from reid_mtda.vision.camera_detector import load_camera_detector
 from reid_mtda.zoo.folder import resolve_model

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
 
+from reid_mtda.camera_settings import Camera, Travel
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.search import iso_utc
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.streams import StreamState
 from reid_mtda.service.review import Review
 from reid_mtda.service.searches import Asked, Judged, Search
-from reid_mtda.site import Camera, Travel
 from reid_mtda.types import Sighting
 
 

@@ -11,9 +11,9 @@ from reid_mtda.live.model_gate import GateReport
 from reid_mtda.live.site_means import MeanOfCamera
 from reid_mtda.live.thresholds import Thresholds
 from reid_mtda.service.audit_chain import AuditEntry
-from reid_mtda.service.auth import TokenInfo
 from reid_mtda.service.schemas import Body, Id, Name, Printable
-from reid_mtda.service.tokens import TOKEN_DAYS
+from reid_mtda.service.token_issue import TOKEN_DAYS
+from reid_mtda.service.tokens import TokenInfo
 
 
 class TokenIn(Body):

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from reid_mtda.camera_settings import Camera, Travel
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.site import Camera, Travel
 from reid_mtda.types import SearchHit, Sighting
 
 

@@ -13,7 +13,7 @@ from reid_mtda.service.app_state import service_of
 from reid_mtda.service.middleware import SentByAdmin, SiteAdmin, Who
 from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import camera_names, page, text_of
-from reid_mtda.service.tokens import TOKEN_DAYS, issue_token, revoke_token
+from reid_mtda.service.token_issue import TOKEN_DAYS, issue_token, revoke_token
 
 router = APIRouter()
 

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import parse
 from reid_mtda.service.api import Parts
@@ -20,7 +21,6 @@ from reid_mtda.service.queries import SearchError
 from reid_mtda.service.render import page, text_of
 from reid_mtda.service.roles import Role
 from reid_mtda.service.schemas import Name
-from reid_mtda.site import Camera
 
 router = APIRouter()
 

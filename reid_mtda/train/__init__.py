@@ -11,7 +11,7 @@ from reid_mtda.models.embedder import Embedder
 from reid_mtda.schema import Strict
 from reid_mtda.train.cluster_contrast import ClusterContrastSettings, adapt_cluster_contrast
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
-from reid_mtda.train.objectives.table import find_objectives
+from reid_mtda.train.objectives.known_objectives import find_objectives
 
 __all__ = ["METHODS", "find_method", "find_objectives"]
 

@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reid_mtda.camera_settings import AUTO, MOTION, Camera
 from reid_mtda.errors import ConfigError, ModelError
-from reid_mtda.site import AUTO, MOTION, Camera, Site, resolve_detector
+from reid_mtda.site import Site, resolve_detector
 from reid_mtda.types import Detect
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.motion_gate import motion_gated

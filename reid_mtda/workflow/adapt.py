@@ -32,7 +32,7 @@ from reid_mtda.workflow.footage import harvest_site
 from reid_mtda.workflow.people import find_too_few
 from reid_mtda.workflow.stored_crops import drop_stored_crops, import_stored_crops
 from reid_mtda.workflow.targets import load_targets
-from reid_mtda.workflow.teachers import OUTPUTS
+from reid_mtda.workflow.teacher_cache import OUTPUTS
 from reid_mtda.workflow.training import STUDENT_SOURCE, TEACHER_SOURCE, adapt_teachers, distil_student, pretrain
 
 log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from reid_mtda.camera_settings import AUTO, MOTION
 from reid_mtda.errors import ConfigError, ModelError
 from reid_mtda.model_folder import new_model_folder
 from reid_mtda.networks import SUFFIXES
 from reid_mtda.onnx_file import whole_onnx
-from reid_mtda.site import AUTO, MOTION
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.detector_card import card_path
 from reid_mtda.workflow.export import GivenNetwork, export_weights

@@ -16,12 +16,13 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from reid_mtda.camera_settings import AUTO, MOTION
 from reid_mtda.errors import ReidError
 from reid_mtda.model import load_model
 from reid_mtda.schema import load_yaml
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.site_time import site_time
-from reid_mtda.site import AUTO, MOTION, Site, load_site, resolve, resolve_detector
+from reid_mtda.site import Site, load_site, resolve, resolve_detector
 from reid_mtda.vision.camera_detector import choose_detector
 from reid_mtda.vision.detect import load_detector
 from reid_mtda.vision.first_frame import first_frames

@@ -14,8 +14,8 @@ from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.mot_ground_truth import TrackletTruth, label_tracklets, read_mot
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluation.ranking import rank_scores
-from reid_mtda.evaluation.retrieval import (
+from reid_mtda.evaluation.average_precision import rank_scores
+from reid_mtda.evaluation.evaluate import (
     centre_named,
     evaluate_features,
     evaluate_split,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from reid_mtda.camera_settings import MOTION, Camera
 from reid_mtda.data.footage import HarvestReport, harvest_crops
 from reid_mtda.errors import ConfigError, DataError, GalleryError, ImageError, ModelError, ReidError, VideoError
 from reid_mtda.gallery.filter import EVERYTHING, Filter
@@ -16,7 +17,7 @@ from reid_mtda.gallery.search import search_picture
 from reid_mtda.live.ingest import IngestReport, ingest_camera
 from reid_mtda.model import load_model
 from reid_mtda.progress import Progress, silent
-from reid_mtda.site import MOTION, Camera, Site, resolve
+from reid_mtda.site import Site, resolve
 from reid_mtda.types import ImageArray, SearchAnswer
 from reid_mtda.vision.address import redact_url
 from reid_mtda.vision.camera_detector import load_camera_detector, named_detector, with_named_detectors

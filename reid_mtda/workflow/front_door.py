@@ -12,7 +12,7 @@ from reid_mtda.camera_means import need_centring
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import ConfigError, ReidError
-from reid_mtda.evaluation.retrieval import evaluate_split
+from reid_mtda.evaluation.evaluate import evaluate_split
 from reid_mtda.files import as_path
 from reid_mtda.model import Model, load_model
 from reid_mtda.progress import Progress, silent

@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from reid_mtda.camera_settings import AUTO, MOTION, NAME, Camera
 from reid_mtda.errors import ConfigError
 from reid_mtda.files import atomic_write
-from reid_mtda.live.camera_files import write_camera
-from reid_mtda.site import AUTO, MOTION, NAME, SITE_FILE, Camera, Site, check_address, load_site, resolve
+from reid_mtda.live.camera_file_writer import write_camera
+from reid_mtda.site import SITE_FILE, Site, check_address, load_site, resolve
 from reid_mtda.types import ImageArray
 from reid_mtda.vision.address import address_scheme
 from reid_mtda.vision.camera_detector import named_detector

@@ -14,7 +14,7 @@ from reid_mtda.data.archive import names_split, unpack_archive
 from reid_mtda.data.datasets import load_dataset
 from reid_mtda.data.reid import Half
 from reid_mtda.errors import ConfigError, DataError
-from reid_mtda.evaluation.retrieval import name_cameras
+from reid_mtda.evaluation.evaluate import name_cameras
 from reid_mtda.runs import Run
 from reid_mtda.synthetic.crops import draw_crops
 from reid_mtda.types import IntArray, LabelledSet, RetrievalSplit, UnlabelledSet

@@ -19,7 +19,7 @@ from reid_mtda.train.kd_reid import distil_kd_reid
 from reid_mtda.train.objectives.objective import needs_of
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.types import LabelledSet, UnlabelledSet
-from reid_mtda.workflow.teachers import collect_teacher_outputs, ready_made, teachers_of_source
+from reid_mtda.workflow.teacher_cache import collect_teacher_outputs, ready_made, teachers_of_source
 
 TEACHER_SOURCE = "models/teacher_source.safetensors"
 

@@ -27,7 +27,7 @@ from reid_mtda.types import Preprocess
 from reid_mtda.vision.preprocess import read_image
 from reid_mtda.workflow import training as training_module
 from reid_mtda.workflow.targets import load_benchmark
-from reid_mtda.workflow.teachers import collect_teacher_outputs
+from reid_mtda.workflow.teacher_cache import collect_teacher_outputs
 
 ROWS = [
     "source only",

@@ -22,7 +22,7 @@ from reid_mtda.bench.objectives import (
 from reid_mtda.errors import ConfigError, DataError
 from reid_mtda.presets import load_config
 from reid_mtda.schema import load_yaml
-from reid_mtda.train.objectives.table import OBJECTIVES
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES
 
 PRESET = Path(__file__).parents[2] / "configs" / "benchmark" / "objectives.yaml"
 NET = {"arch": "lenet", "width": 0.1, "dropout": 0.0}

@@ -29,7 +29,7 @@ from reid_mtda.train import progressive, resume
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
 from reid_mtda.train.network_state import make_network_state
-from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES, find_objectives
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
 from reid_mtda.train.progressive import distil_progressively, teacher_parts
 from reid_mtda.train.progressive_settings import ProgressiveSettings

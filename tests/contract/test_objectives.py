@@ -18,8 +18,8 @@ from reid_mtda.train import resume
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.objectives.applied import AppliedObjectives
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES, find_objectives
 from reid_mtda.train.objectives.objective import AllCrops, AskedObjective, Context, Objective, Sizes, needs_of
-from reid_mtda.train.objectives.table import OBJECTIVES, find_objectives
 from reid_mtda.train.teacher_outputs import compute_teacher_outputs
 
 N, B, C = 24, 12, 5

@@ -15,7 +15,7 @@ from reid_mtda.data.mot_ground_truth import label_tracklets, read_mot
 from reid_mtda.data.reid import load_folder, load_market1501, load_msmt17
 from reid_mtda.data.tables import read_table, read_text
 from reid_mtda.errors import DataError
-from reid_mtda.evaluation.retrieval import load_features
+from reid_mtda.evaluation.evaluate import load_features
 from reid_mtda.vision.picture_files import PICTURE_SUFFIXES, find_pictures
 from reid_mtda.vision.picture_folder import folder_pictures
 from reid_mtda.vision.preprocess import decode_image, read_image

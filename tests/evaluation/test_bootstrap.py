@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from reid_mtda.errors import ShapeError
+from reid_mtda.evaluation.average_precision import rank_scores
 from reid_mtda.evaluation.bootstrap import interval, paired_interval
-from reid_mtda.evaluation.ranking import rank_scores
 from reid_mtda.scores import PersonScores
 
 

@@ -11,7 +11,7 @@ import pytest
 from reid_mtda.camera_means import read_centring, write_cameras
 from reid_mtda.centring import CameraMeans, camera_means, centre
 from reid_mtda.errors import ConfigError, GalleryError
-from reid_mtda.evaluation.ranking import rank_scores
+from reid_mtda.evaluation.average_precision import rank_scores
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.thresholds import TrackRecord, simultaneous_pairs

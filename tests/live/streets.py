@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from colour_model import write_colour_model
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
 from reid_mtda.live.surroundings import Surroundings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.types import Frame
 from reid_mtda.vision.video import read_frames
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from streets import FAST, street, until
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.data.crop_table import read_crop_table, write_crop_table
 from reid_mtda.data.reid import load_folder
 from reid_mtda.errors import StorageError
 from reid_mtda.live.crop_store import CropStore
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.site import Camera
 from reid_mtda.types import Tracklet
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reid_mtda.camera_settings import Travel
 from reid_mtda.errors import ModelError
 from reid_mtda.live.between_cameras import possible_pairs
 from reid_mtda.live.model_gate import GateSample, GateSamples, compare_models, pair_auc
 from reid_mtda.model import Model
-from reid_mtda.site import Travel
 from reid_mtda.types import ModelManifest, Preprocess, Tracklet
 
 CARD = ModelManifest("m" * 12, "colours", 3, Preprocess(8, 8, (0.5,) * 3, (0.5,) * 3), "nothing")

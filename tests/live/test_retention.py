@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.live.clock_watch import ClockWatch
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.site import Camera
 
 DAY_S = 86400.0
 CAMERAS = {"gate": Camera(url="synthetic://street?camera=gate&duration=40", retention_days=30.0)}

@@ -14,12 +14,13 @@ import pytest
 from builders import is_required
 from colour_model import write_colour_model
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.settings import LiveSettings
 from reid_mtda.live.streams import StreamSettings
 from reid_mtda.live.system import LiveSystem
 from reid_mtda.model import load_model
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 
 PYTHON = "/usr/bin/python3"
 PACKAGES = (

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from streets import FAST, street, until
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.live.site_reload import SiteChange, SiteWatcher
 from reid_mtda.live.streams import StreamState
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.site import Camera, load_site
+from reid_mtda.site import load_site
 
 URL = "synthetic://street?camera={}&duration=40"
 

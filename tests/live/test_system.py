@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from streets import FAST, hurried, street, until
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError, VideoError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.state import CameraState
 from reid_mtda.live.system import LiveSystem
-from reid_mtda.site import Camera
 from reid_mtda.types import Frame
 
 BAD = "rtsp://user:pa55word@127.0.0.1:1/x"

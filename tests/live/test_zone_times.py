@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from streets import street, until
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.live.zone_times import ZoneTimes, ZoneVisit
-from reid_mtda.site import Camera
 from reid_mtda.types import Detections
 
 LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))

@@ -17,6 +17,7 @@ import numpy as np
 from colour_model import write_colour_model
 
 from reid_mtda.camera_means import read_cameras
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ReidError
 from reid_mtda.files import remove_part_files
 from reid_mtda.gallery.gallery import Gallery
@@ -25,8 +26,8 @@ from reid_mtda.live.system import LiveSystem
 from reid_mtda.service.app_state import AppState, make_app_state
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.service.tokens import issue_token, revoke_token
-from reid_mtda.site import Camera, Site
+from reid_mtda.service.token_issue import issue_token, revoke_token
+from reid_mtda.site import Site
 from reid_mtda.types import Tracklet
 
 SITE = {"gate": Camera(url="synthetic://street?camera=gate&duration=20", keep_for_adaptation=True)}

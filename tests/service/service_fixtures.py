@@ -17,6 +17,7 @@ with warnings.catch_warnings():
 
 from colour_model import write_colour_model
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.live.camera import LivePicture
 from reid_mtda.live.surroundings import Surroundings
@@ -26,7 +27,7 @@ from reid_mtda.service.app_state import AppState, make_app_state
 from reid_mtda.service.roles import Role
 from reid_mtda.service.serving_record import load_serving
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.types import Detections, Frame
 
 CAMERAS = ("gate", "market", "plaza")

@@ -19,7 +19,7 @@ from service_fixtures import REASON, RunningService, crop_of, png_of, show_live
 from test_api import API, BODIES
 
 from reid_mtda import service
-from reid_mtda.service.auth import Role
+from reid_mtda.service.tokens import Role
 
 REQUESTS = int(os.environ.get("REID_MTDA_REQUESTS", "10200"))
 ROOT = Path(__file__).parents[2]

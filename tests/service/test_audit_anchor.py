@@ -10,6 +10,7 @@ from builders import reid_mtda
 from service_fixtures import RunningService
 from test_audit_first import locked_audit
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.service.app_state import note_head
 from reid_mtda.service.audit import Audit, verify_audit
@@ -17,7 +18,7 @@ from reid_mtda.service.audit_anchor import AuditAnchor, read_anchors
 from reid_mtda.service.audit_chain import FIRST_HASH, HEAD_FILE
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 
 
 def fill(state: Path, user: str, count: int) -> None:

@@ -11,13 +11,14 @@ from builders import reid_mtda
 from colour_model import write_colour_model
 from service_fixtures import REASON, RunningService, crop_of
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.audit import verify_audit
 from reid_mtda.service.audit_chain import head_text
 from reid_mtda.service.backup import MANIFEST, make_backup, restore_backup, verify_backup
 from reid_mtda.service.run import running_service
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 
 
 @pytest.fixture

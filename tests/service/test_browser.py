@@ -15,9 +15,9 @@ from builders import is_required
 from PIL import Image
 from service_fixtures import REASON, SECRET_URL, RunningService, crop_of, png_of, show_live
 
+from reid_mtda.camera_settings import Camera, Travel
 from reid_mtda.service.app import create_app
 from reid_mtda.service.site_time import site_time
-from reid_mtda.site import Camera, Travel
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

@@ -23,6 +23,7 @@ from service_fixtures import REASON, RunningService, crop_of, png_of, show_live
 from test_model_registry import finished, watch
 
 from reid_mtda.camera_means import read_centring, write_cameras
+from reid_mtda.camera_settings import Camera
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import ConfigError
 from reid_mtda.model_folder import read_manifest
@@ -32,7 +33,7 @@ from reid_mtda.service.metrics import SampledRecall
 from reid_mtda.service.roles import Role
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.types import FloatArray
 
 API = "/api/v1"

@@ -6,11 +6,11 @@ import pytest
 from builders import reid_mtda
 from service_fixtures import RunningService
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import load_yaml, parse
 from reid_mtda.service.dpia import dpia_sheet, missing
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera
 
 WHOLE = {
     "url": "rtsp://user:pa55word@10.0.0.5/live",

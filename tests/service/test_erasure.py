@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from service_fixtures import REASON, RunningService, crop_of, show_live
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.service.queries import SearchError, live_prefixes
 from reid_mtda.service.run import running_service
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 
 API = "/api/v1"
 
@@ -188,7 +189,8 @@ import sys
 from pathlib import Path
 from reid_mtda.errors import ReidError
 from reid_mtda.service.run import running_service
-from reid_mtda.site import Camera, Site
+from reid_mtda.camera_settings import Camera
+from reid_mtda.site import Site
 model, gallery, state = map(Path, sys.argv[1:])
 try:
     with running_service(Site("s", gallery, {"gate": Camera(url="synthetic://street")}), model, gallery, state):

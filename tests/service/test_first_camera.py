@@ -6,9 +6,10 @@ import time
 import pytest
 from service_fixtures import RunningService
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.live.site_reload import SiteWatcher
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import Camera, load_site
+from reid_mtda.site import load_site
 
 STREET = "synthetic://street?camera=market&duration=20"
 

@@ -10,6 +10,7 @@ import pytest
 from service_fixtures import REASON, RunningService, crop_of
 from test_model_registry import finished, watch
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
@@ -20,7 +21,7 @@ from reid_mtda.service import model_registry
 from reid_mtda.service.review import Proposal
 from reid_mtda.service.roles import Principal, Role
 from reid_mtda.service.run import running_service
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.types import Tracklet
 
 API = "/api/v1"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from service_fixtures import REASON, RunningService, TestClient
 
-from reid_mtda.service.auth import Auth
 from reid_mtda.service.roles import AccessError, Role
+from reid_mtda.service.tokens import Auth
 from reid_mtda.service.user_names import check_user_name, person_key
 
 API = "/api/v1"

@@ -5,9 +5,9 @@ import json
 import pytest
 from service_fixtures import RunningService, show_live
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import StorageError
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import Camera
 
 MASK = [[0, 0], [0.5, 0], [0.5, 0.5]]
 DOOR = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]

@@ -22,6 +22,7 @@ from service_fixtures import REASON, RunningService, crop_of
 from test_model_registry import watch
 
 from reid_mtda.camera_means import write_cameras
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError, StorageError
 from reid_mtda.gallery.gallery import Gallery
 from reid_mtda.model_folder import read_manifest
@@ -32,7 +33,7 @@ from reid_mtda.service.queries import number_of
 from reid_mtda.service.roles import Role
 from reid_mtda.service.run import running_service
 from reid_mtda.service.settings import ServiceSettings
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 
 API = "/api/v1"
 SECRET = "pa55word"

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from service_fixtures import REASON, RunningService, crop_of, png_of, show_live
 
+from reid_mtda.camera_settings import Camera, Travel
 from reid_mtda.schema import parse
 from reid_mtda.service.calibration import overlapping_pairs
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.transition_times import LeftOut, Reach, Seen, TravelTimes
-from reid_mtda.site import Camera, Travel
 
 API = "/api/v1"
 

@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from reid_mtda.train.objectives.table import OBJECTIVES
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES
 
 TOOL = Path(__file__).parents[2] / "tools" / "benchmark_objectives.py"
 

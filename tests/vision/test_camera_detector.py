@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from test_detect import onnx_file
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.vision import camera_detector
 from reid_mtda.vision.camera_detector import (
     BY_MOTION,

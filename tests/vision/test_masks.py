@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from reid_mtda.site import Camera, Site
+from reid_mtda.camera_settings import Camera
+from reid_mtda.site import Site
 from reid_mtda.types import Frame
 from reid_mtda.vision.masks import covered, mask_frames, masked_source, stands_in
 from reid_mtda.vision.video import read_frames

@@ -6,7 +6,7 @@ from builders import write_crops
 from reid_mtda.config import AdaptConfig
 from reid_mtda.runs import Run
 from reid_mtda.workflow.adapt import Adapted, adapted_targets
-from reid_mtda.workflow.teachers import ready_made
+from reid_mtda.workflow.teacher_cache import ready_made
 
 
 def test_cameras_that_did_not_fail_take_part_whoever_taught_them(tmp_path):

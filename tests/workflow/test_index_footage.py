@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from colour_model import write_colour_model
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.gallery.gallery import Gallery
-from reid_mtda.site import Camera, Site
+from reid_mtda.site import Site
 from reid_mtda.vision.fingerprint import footage_fingerprint
 from reid_mtda.vision.video import read_frames
 from reid_mtda.workflow.footage import index_site

@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 from pydantic import Field, field_validator
 
+from reid_mtda.camera_settings import NAME
 from reid_mtda.errors import ImageError, ReidError
 from reid_mtda.gallery.filter import Filter
 from reid_mtda.gallery.gallery import Gallery
@@ -30,7 +31,6 @@ from reid_mtda.model import Model
 from reid_mtda.schema import Strict
 from reid_mtda.service.notify.mqtt_connection import Connection
 from reid_mtda.service.notify.settings import MqttSettings
-from reid_mtda.site import NAME
 from reid_mtda.types import FloatArray, ImageArray
 from reid_mtda.vision.preprocess import check_image_size, decode_image
 

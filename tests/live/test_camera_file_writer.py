@@ -4,10 +4,11 @@ import stat
 
 import pytest
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError, StorageError
-from reid_mtda.live.camera_files import camera_file, write_camera, write_regions
+from reid_mtda.live.camera_file_writer import camera_file, write_camera, write_regions
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import STREET, Camera
+from reid_mtda.site import STREET
 
 MASK = ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5))
 DOOR = ((0.1, 0.1), (0.9, 0.1), (0.9, 0.9))

@@ -13,10 +13,10 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from reid_mtda.errors import ConfigError
 from reid_mtda.schema import parse
 from reid_mtda.service.app import create_app
-from reid_mtda.service.auth import Auth
 from reid_mtda.service.roles import AccessError, Role
 from reid_mtda.service.settings import ServiceSettings
 from reid_mtda.service.throttle import Throttle
+from reid_mtda.service.tokens import Auth
 
 
 class Clock:

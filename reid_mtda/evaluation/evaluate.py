@@ -14,9 +14,9 @@ import numpy.typing as npt
 from reid_mtda.arrays import read_arrays
 from reid_mtda.centring import CameraMeans, centre
 from reid_mtda.errors import DataError, ShapeError
+from reid_mtda.evaluation.average_precision import Side, rank_scores
 from reid_mtda.evaluation.bootstrap import MEASURES, interval
 from reid_mtda.evaluation.cosine import Floats, as_floats
-from reid_mtda.evaluation.ranking import Side, rank_scores
 from reid_mtda.junk import is_person
 from reid_mtda.model import Model
 from reid_mtda.progress import Progress, silent

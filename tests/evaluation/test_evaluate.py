@@ -7,8 +7,8 @@ from PIL import Image
 
 from reid_mtda.centring import camera_means, centre
 from reid_mtda.errors import DataError, ReidError
-from reid_mtda.evaluation.ranking import rank_scores
-from reid_mtda.evaluation.retrieval import (
+from reid_mtda.evaluation.average_precision import rank_scores
+from reid_mtda.evaluation.evaluate import (
     embed_split,
     evaluate_features,
     evaluate_split,

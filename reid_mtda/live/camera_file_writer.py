@@ -8,11 +8,12 @@ from pathlib import Path
 
 import yaml
 
+from reid_mtda.camera_settings import Camera
 from reid_mtda.errors import ConfigError
 from reid_mtda.files import atomic_write
 from reid_mtda.polygons import Point
 from reid_mtda.schema import load_yaml
-from reid_mtda.site import STREET, Camera
+from reid_mtda.site import STREET
 
 Regions = Mapping[str, Sequence[Point]]
 _KEY = re.compile(r"^(\w+|['\"]\w+['\"])\s*:")

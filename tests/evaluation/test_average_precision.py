@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reid_mtda.errors import DataError, ShapeError
-from reid_mtda.evaluation import ranking
+from reid_mtda.evaluation import average_precision
+from reid_mtda.evaluation.average_precision import rank_matrix, rank_scores
 from reid_mtda.evaluation.cosine import unit_rows
-from reid_mtda.evaluation.ranking import rank_matrix, rank_scores
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_equals_the_loop(seed, queries, gallery, people, cameras, levels, max_ra
     wanted = loop(scores, q_pids, q_camids, g_pids, g_camids, max_rank)
     matrix = -scores if is_dist else scores
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_CHUNK_BYTES", chunk_bytes)
+        patch.setattr(average_precision, "_CHUNK_BYTES", chunk_bytes)
         if wanted is None:
             with pytest.raises(DataError):
                 rank_matrix(matrix, (q_pids, q_camids), (g_pids, g_camids), is_dist=is_dist)

@@ -18,12 +18,12 @@ from reid_mtda.train import find_objectives
 from reid_mtda.train.distil import distil
 from reid_mtda.train.distil_settings import DistilSettings
 from reid_mtda.train.dmmd import DmmdSettings, adapt_dmmd
-from reid_mtda.train.objectives.table import OBJECTIVES
+from reid_mtda.train.objectives.known_objectives import OBJECTIVES
 from reid_mtda.train.source import SourceSettings, train_source
 from reid_mtda.train.teacher_outputs import TeacherOutputs
 from reid_mtda.types import UnlabelledSet
-from reid_mtda.workflow import teachers as module
-from reid_mtda.workflow.teachers import collect_teacher_outputs
+from reid_mtda.workflow import teacher_cache as module
+from reid_mtda.workflow.teacher_cache import collect_teacher_outputs
 from reid_mtda.workflow.training import distil_student
 
 SPEC = EmbedderSpec(arch="resnet10_w4", num_classes=6)
