@@ -109,6 +109,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Let readers go on beside a writer: changes go to a log beside the file first (SQLite's WAL)."""
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
 def empty_log(connection: sqlite3.Connection) -> bool:
     """Leave nothing of what was deleted in the log of changes; False while another process reads the file."""
     connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MS}")

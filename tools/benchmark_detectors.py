@@ -1,6 +1,6 @@
 """Which detector, from which height, frame rate and overlap: people found and followed, scored by TrackEval.
 
-    tools/benchmark_detectors.py ../shared/data/video motion yolox-nano retail-0013 [--out runs/detectors.json]
+    tools/benchmark_detectors.py VIDEOS motion yolox-nano retail-0013 [--out runs/detectors.json]
 
 Detectors are those of the models folder by name, or motion.
 

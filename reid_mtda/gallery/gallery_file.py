@@ -98,7 +98,7 @@ def bring_up_to_date(connection: sqlite3.Connection, folder: Path) -> None:
         sqlite.migrate(connection, _MIGRATIONS, oldest=1)
         connection.execute(_PAGING)
         connection.execute(_FOOTAGE)
-    connection.execute("PRAGMA journal_mode = WAL")
+    sqlite.write_ahead(connection)
 
 
 def check_format(connection: sqlite3.Connection, folder: Path) -> int:

@@ -48,7 +48,7 @@ class Database:
                 )
             self._connection = sqlite.connect(self.path)
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            sqlite.write_ahead(self._connection)
             self._identity = sqlite.file_identity(self.path)
             self._migrate(migrations)
             self._connection.executescript(schema)

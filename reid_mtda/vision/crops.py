@@ -1,4 +1,4 @@
-"""A box cut out of a picture, and a picture made a JPEG: one rounding and one encoder for all."""
+"""A box cut out of a picture, and a picture made a JPEG: one rounding and one encoder for all that is seen."""
 
 from __future__ import annotations
 
