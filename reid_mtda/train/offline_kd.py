@@ -42,7 +42,7 @@ from reid_mtda.train.common import (
     set_learning_rate,
     telling_what_fits,
 )
-from reid_mtda.train.objectives.closed_sets import ClosedSetCalls, draw_mix
+from reid_mtda.train.objectives.closed_sets import ClosedSetCalls, TeachersOfSets, draw_mix
 from reid_mtda.train.objectives.objective import AskedObjective
 from reid_mtda.train.pruning import kept_rows
 from reid_mtda.train.resume import CHECKPOINT_SECONDS, Resumable
@@ -115,7 +115,7 @@ def pass_pictures(model: Classifier, pictures: Pictures, *, batch: int = 256) ->
 @telling_what_fits("batch_size")
 def distil_offline(
     student: Classifier,
-    teacher_outputs: Mapping[str, Tensor],
+    teachers: TeachersOfSets,
     source: LabelledPictures,
     targets: Mapping[str, UnlabelledPictures],
     preprocess: Preprocess,
@@ -125,15 +125,12 @@ def distil_offline(
     after_epoch: EpochCallback = keep_last,
     *,
     objectives: Mapping[str, AskedObjective] | None = None,
-    teacher_features: Mapping[str, Tensor] | None = None,
-    everyone: Mapping[str, Tensor] | None = None,
-    source_logits: Tensor | None = None,
 ) -> Classifier:
     """Distil finished teachers of all targets into a copy of ``student``; last weights are the result.
 
     Args:
         student: where training starts; it stays as it is.
-        teacher_outputs: for each target the logits (M_i, C) of its finished teacher, on the CPU.
+        teachers: what the finished teacher of each target said of its pictures.
         source: N labelled pictures.
         targets: M_i unlabelled pictures of each, by name.
         preprocess: colours of the networks' input; pictures have their size already.
@@ -142,9 +139,6 @@ def distil_offline(
         progress: called after each step.
         after_epoch: called after each epoch with its number and the network, e.g. to keep a copy of the best.
         objectives: further objectives by name, as ``find_objectives`` gives them.
-        teacher_features: for each target the features (M_i, D) of its teacher, where an objective asks for them.
-        everyone: for each target the logits (M_i, n, C) of all n teachers, where an objective asks for them.
-        source_logits: the teachers' mean (N, C) for the source's pictures, where an objective asks for it.
 
     Returns:
         The distilled copy on the CPU, in eval mode.
@@ -157,35 +151,26 @@ def distil_offline(
         Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", with MixUp (Zhang et al. 2018).
     """
     device = torch.device(run.compute.device)
-    fits = teacher_outputs.keys() == targets.keys() and all(
-        len(teacher_outputs[name]) == len(targets[name]) for name in targets
+    fits = teachers.logits.keys() == targets.keys() and all(
+        len(teachers.logits[name]) == len(targets[name]) for name in targets
     )
     if not targets or not fits:
         raise DataError(
-            f"offline distillation: got teacher outputs of {sorted(teacher_outputs)} for {sorted(targets)}, "
+            f"offline distillation: got teacher outputs of {sorted(teachers.logits)} for {sorted(targets)}, "
             "expected one for each picture"
         )
     model = placed(copy.deepcopy(student).requires_grad_(True).train(), run.compute)
     of_source = Pictures(source.pictures, preprocess)
     of_target = {name: Pictures(target.pictures, preprocess) for name, target in targets.items()}
     soft_targets = {
-        name: functional.softmax(logits / settings.temperature, 1) for name, logits in teacher_outputs.items()
+        name: functional.softmax(logits / settings.temperature, 1) for name, logits in teachers.logits.items()
     }
     labels = torch.from_numpy(source.labels).to(device)
     pick_source = ShuffleSampler(len(source), settings.batch_size, run.child_seed("source"))
     kept = {n: kept_rows(len(t), settings.keep_share, run.rng(f"kept of {n}")) for n, t in targets.items()}
     pick = {n: ShuffleSampler(len(rows), settings.batch_size, run.child_seed(n)) for n, rows in kept.items()}
     augment = build_augmentation(settings.augmentation, source.pictures.shape[1:3])
-    calls = ClosedSetCalls.of(
-        objectives or {},
-        model,
-        teacher_outputs,
-        teacher_features,
-        everyone,
-        run,
-        source_logits,
-        torch.from_numpy(source.labels),
-    )
+    calls = ClosedSetCalls.of(objectives or {}, model, teachers, run, torch.from_numpy(source.labels))
     groups = rate_groups(model, head_rate=settings.head_rate)
     groups += [{"params": calls.applied.parameters()}] if calls.applied.parameters() else []
     optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)

@@ -29,6 +29,7 @@ from reid_mtda.train import progressive, resume
 from reid_mtda.train.alignment import AlignmentSettings, align_classifier
 from reid_mtda.train.common import geometric_ramp, inverse_decay, optimise, pass_domains
 from reid_mtda.train.network_state import make_network_state
+from reid_mtda.train.objectives.closed_sets import TeachersOfSets
 from reid_mtda.train.objectives.known_objectives import OBJECTIVES, find_objectives
 from reid_mtda.train.offline_kd import OfflineKDSettings, distil_offline
 from reid_mtda.train.progressive import distil_progressively, teacher_parts
@@ -72,9 +73,9 @@ def run_staged(run, targets=TARGETS, progress=lambda *_: None, **settings):
     objectives = find_objectives(settings.get("objectives", {}))
     return [
         distil_offline(
-            network(), drawn(3), SOURCE.source, unlabelled(targets), PREPROCESS,
-            OfflineKDSettings(**{**BUDGET, **settings}), run, progress,
-            objectives=objectives, teacher_features=drawn(8), everyone=drawn(len(targets), 3),
+            network(), TeachersOfSets(drawn(3), drawn(8), drawn(len(targets), 3)), SOURCE.source, unlabelled(targets),
+            PREPROCESS, OfflineKDSettings(**{**BUDGET, **settings}), run, progress,
+            objectives=objectives,
         )
     ]  # fmt: skip
 
@@ -407,7 +408,7 @@ def test_lessons_and_teachers_must_fit_the_targets(tmp_path):
         )  # fmt: skip
     with pytest.raises(DataError, match=r"offline distillation: got teacher outputs of \['dark'\]"):
         distil_offline(
-            network(), {"dark": torch.zeros(2, 3)}, SOURCE.source, unlabelled(TARGETS), PREPROCESS,
+            network(), TeachersOfSets({"dark": torch.zeros(2, 3)}), SOURCE.source, unlabelled(TARGETS), PREPROCESS,
             OfflineKDSettings(**BUDGET), new_run(tmp_path),
         )  # fmt: skip
 

@@ -18,6 +18,7 @@ from reid_mtda.runs import Run
 from reid_mtda.train import find_objectives
 from reid_mtda.train.alignment import align_classifier
 from reid_mtda.train.common import EpochCallback
+from reid_mtda.train.objectives.closed_sets import TeachersOfSets
 from reid_mtda.train.objectives.objective import needs_of
 from reid_mtda.train.offline_kd import classify_pictures, distil_offline, pass_pictures
 from reid_mtda.train.progressive import distil_progressively
@@ -179,11 +180,12 @@ def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
             others = [placed(trial.teacher(n, settings, net), run.compute) for n in trial.targets]
             everyone[name] = torch.stack([classify_pictures(other, pictures) for other in others], dim=1)
     own = staged.batchnorm == "per_domain"
+    source_logits = torch.stack(of_source).mean(0) if of_source else None
     student = trial.chosen(
         set(trial.targets),
         lambda watch: distil_offline(
             trial.student(row),
-            teacher_outputs,
+            TeachersOfSets(teacher_outputs, features, everyone, source_logits),
             trial.source.source,
             {name: domain.target for name, domain in trial.targets.items()},
             trial.preprocess,
@@ -192,9 +194,6 @@ def _staged(trial: Trial, row: Row, run: Run) -> dict[str, Ensemble]:
             trial.progress,
             watch,
             objectives=objectives,
-            teacher_features=features,
-            everyone=everyone,
-            source_logits=torch.stack(of_source).mean(0) if of_source else None,
         ),
         own_statistics=own,
     )

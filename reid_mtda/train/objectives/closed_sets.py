@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,6 +49,23 @@ def draw_mix(count: int, strength: float, device: torch.device) -> Mix:
 
 
 @dataclass(frozen=True, eq=False)
+class TeachersOfSets:
+    """What finished teachers said, by target of M_i pictures, on the CPU; only ``logits`` are always needed.
+
+    Args:
+        logits: (M_i, C) of each target's own teacher.
+        features: (M_i, F) of each target's own teacher, where an objective asks for them.
+        everyone: logits (M_i, n, C) of all n teachers, where an objective asks for them.
+        source_logits: the teachers' mean (N, C) for the source's pictures, where an objective asks for it.
+    """
+
+    logits: Mapping[str, Tensor]
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    everyone: Mapping[str, Tensor] = field(default_factory=dict)
+    source_logits: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class ClosedSetCalls:
     """The objectives of a run of the staged loop; pictures are numbered target after target, from ``first``.
 
@@ -57,22 +74,16 @@ class ClosedSetCalls:
     """
 
     applied: AppliedObjectives
-    logits: Mapping[str, Tensor]
-    features: Mapping[str, Tensor]
-    everyone: Mapping[str, Tensor]
+    teachers: TeachersOfSets
     first: Mapping[str, int]
-    source_logits: Tensor | None = None
 
     @classmethod
     def of(
         cls,
         asked: Mapping[str, AskedObjective],
         student: Classifier,
-        logits: Mapping[str, Tensor],
-        features: Mapping[str, Tensor] | None,
-        everyone: Mapping[str, Tensor] | None,
+        teachers: TeachersOfSets,
         run: Run,
-        source_logits: Tensor | None = None,
         source_labels: Tensor | None = None,
     ) -> ClosedSetCalls:
         """Build the objectives; a person of theirs is the class that a picture's teacher sees.
@@ -80,30 +91,27 @@ class ClosedSetCalls:
         Args:
             asked: objectives by name, each with its weight and settings.
             student: the network being trained.
-            logits: (N, C) what each target's teacher says, by target.
-            features: (N, F) of each target's teacher, by target.
-            everyone: of each target, logits of all targets' teachers.
+            teachers: what they said.
             run: gives folder, seed and device.
-            source_logits: (N, C) of the source; None: there are none.
             source_labels: (N,) the source's; None: there are none.
 
         Raises:
             TrainingError: an objective that needs what classifiers do not tell.
         """
         offered: list[Need] = ["logits", "people"]
-        offered += ["feature"] * bool(features)
-        offered += ["everyone"] * bool(everyone)
-        offered += ["source"] * (source_logits is not None)
-        counts = [len(rows) for rows in logits.values()]
-        said = torch.cat(list(logits.values()))
-        feature = torch.cat(list(features.values())) if features else None
+        offered += ["feature"] * bool(teachers.features)
+        offered += ["everyone"] * bool(teachers.everyone)
+        offered += ["source"] * (teachers.source_logits is not None)
+        counts = [len(rows) for rows in teachers.logits.values()]
+        said = torch.cat(list(teachers.logits.values()))
+        feature = torch.cat(list(teachers.features.values())) if teachers.features else None
         crops = AllCrops(
             embedding=None if feature is None else functional.normalize(feature, dim=1),
             logits=said,
             feature=feature,
             cameras=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)),
             people=said.argmax(1),
-            source_logits=source_logits,
+            source_logits=teachers.source_logits,
             source_labels=source_labels,
         )
         sizes = Sizes(
@@ -112,9 +120,9 @@ class ClosedSetCalls:
             classes=said.shape[1],
             teachers=len(counts),
         )
-        first = dict(zip(logits, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
+        first = dict(zip(teachers.logits, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
         applied = AppliedObjectives.of(asked, sizes, frozenset(offered), crops, run)
-        return cls(applied, logits, features or {}, everyone or {}, first, source_logits)
+        return cls(applied, teachers, first)
 
     def of_source(
         self, output: ClassifierOutput, rows: IntArray, labels: Tensor, share: float, progress: float
@@ -128,10 +136,10 @@ class ClosedSetCalls:
             share: of the whole loss.
             progress: how much of training is over, 0..1.
         """
-        if self.source_logits is None:
+        if self.teachers.source_logits is None:
             return {}
         student = _said(output.logits, output.feature)
-        return source_parts_of(self.applied, self.source_logits, student, rows, labels, share, progress)
+        return source_parts_of(self.applied, self.teachers.source_logits, student, rows, labels, share, progress)
 
     def parts(
         self,
@@ -156,9 +164,9 @@ class ClosedSetCalls:
         heard, told, contexts = [], [], []
         for number, (name, output) in enumerate(outputs.items()):
             device, seen = output.logits.device, torch.from_numpy(rows[name])
-            mix, everyone = mixes[name], self.everyone.get(name)
-            own = self.logits[name][seen].to(device)
-            feature = self.features[name][seen].to(device) if name in self.features else None
+            mix, everyone = mixes[name], self.teachers.everyone.get(name)
+            own = self.teachers.logits[name][seen].to(device)
+            feature = self.teachers.features[name][seen].to(device) if name in self.teachers.features else None
             teacher = _said(_mixed_logits(own, mix), None if feature is None else mix.of(feature))
             student = _said(output.logits, output.feature)
             context = Context(
