@@ -37,7 +37,12 @@ from reid_mtda.site import Site
 
 API = "/api/v1"
 SECRET = "pa55word"
-ADDED = {"name": "yard", "url": f"rtsp://user:{SECRET}@127.0.0.1:1/yard?key={SECRET}", "retention_days": 2}
+ADDED = {
+    "name": "yard",
+    "url": f"rtsp://user:{SECRET}@127.0.0.1:1/yard?key={SECRET}",
+    "detector": "motion",
+    "retention_days": 2,
+}
 
 
 Start = Callable[..., AbstractContextManager[tuple[AppState, TestClient]]]
