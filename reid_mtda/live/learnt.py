@@ -1,4 +1,4 @@
-"""Who of a running site was learnt from by a model: they say nothing of how well it tells strangers apart."""
+"""Who of a running site was learnt from by a model: they say nothing of how well it tells new people apart."""
 
 from __future__ import annotations
 

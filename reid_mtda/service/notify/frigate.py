@@ -41,7 +41,7 @@ _MOST_BYTES = 5_000_000
 _TIMEOUT_S = 10.0
 _RETENTION_EVERY_S = 300.0
 _AGAIN_S = 5.0
-_MOST_HEARD = 1000
+_MOST_WAITING = 1000
 
 
 class FrigateSettings(Strict):
@@ -229,9 +229,9 @@ def run_side_car(settings: FrigateSettings, car: SideCar, stop: threading.Event,
 
 
 def _listen(settings: FrigateSettings, car: SideCar, stop: threading.Event, tell: Callable[[str], None]) -> None:
-    heard: deque[bytes] = deque(maxlen=_MOST_HEARD)  # while one is worked on
+    waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)  # while one is worked on
     topic = f"{settings.frigate_topic}/events"
-    connection = Connection(settings.mqtt, on_message=lambda _, payload: heard.append(payload))
+    connection = Connection(settings.mqtt, on_message=lambda _, payload: waiting.append(payload))
     connection.open()
     try:
         connection.subscribe(topic)
@@ -239,8 +239,8 @@ def _listen(settings: FrigateSettings, car: SideCar, stop: threading.Event, tell
         due = 0.0
         while not stop.is_set():
             connection.once(0.1)
-            while heard:
-                if (told := car.take(heard.popleft())) is not None:
+            while waiting:
+                if (told := car.take(waiting.popleft())) is not None:
                     connection.publish(f"{settings.mqtt.topic}/frigate", json.dumps(told))
             if time.monotonic() >= due:
                 due = time.monotonic() + _RETENTION_EVERY_S

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0
 
-Heard = Callable[[str, bytes], None]
+OnMessage = Callable[[str, bytes], None]
 """(topic, payload) of a message that came."""
 
 
@@ -40,7 +40,7 @@ class Connection:
         settings: MqttSettings,
         *,
         will: tuple[str, bytes] | None = None,
-        on_message: Heard = lambda topic, payload: None,
+        on_message: OnMessage = lambda topic, payload: None,
     ) -> None:
         self._settings, self._on_message = settings, on_message
         self._where = f"{settings.host}:{settings.port}"

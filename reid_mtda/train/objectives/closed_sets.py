@@ -161,7 +161,7 @@ class ClosedSetCalls:
         if not self.applied:
             return {}
         parts: dict[str, Tensor] = {}
-        heard, told, contexts = [], [], []
+        students, teachers, contexts = [], [], []
         for number, (name, output) in enumerate(outputs.items()):
             device, seen = output.logits.device, torch.from_numpy(rows[name])
             mix, everyone = mixes[name], self.teachers.everyone.get(name)
@@ -180,8 +180,8 @@ class ClosedSetCalls:
             parts |= self.applied.parts(
                 "teacher", student=student, teacher=teacher, context=context, share=share, prefix=name
             )
-            heard.append(student)
-            told.append(teacher)
+            students.append(student)
+            teachers.append(teacher)
             contexts.append(context)
         whole = Context(
             progress=progress,
@@ -191,8 +191,8 @@ class ClosedSetCalls:
         )
         return parts | self.applied.parts(
             "all",
-            student=joined_outputs(heard),
-            teacher=joined_outputs(told),
+            student=joined_outputs(students),
+            teacher=joined_outputs(teachers),
             context=whole,
             share=share * len(outputs),
             prefix="targets",

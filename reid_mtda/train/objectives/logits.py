@@ -192,9 +192,9 @@ class SelfPaced(Objective):
         self.register_buffer("means", torch.full((sizes.teachers,), -1.0))
 
     def shares(self, progress: float) -> Tensor:
-        """Share (n,) of each teacher, their mean is 1; teachers that were not heard yet count like the mean."""
-        heard = self.means >= 0
-        known = torch.where(heard, self.means, self.means[heard].mean() if bool(heard.any()) else 0.0)
+        """Share (n,) of each teacher, their mean is 1; teachers without a loss yet count like the mean."""
+        known_yet = self.means >= 0
+        known = torch.where(known_yet, self.means, self.means[known_yet].mean() if bool(known_yet.any()) else 0.0)
         easy = torch.softmax(-self.settings.sharpness * known, dim=0) * len(known)
         return (1 - progress) * easy + progress
 
